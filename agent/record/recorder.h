@@ -1,0 +1,54 @@
+// Recorder: raw → Record. Adds what a record lacks and the agent knows, once, before hashing, by inserting members before the
+// last '}' in the order eventTime, awsRegion, eventID, recipientAccountId, without spaces; wraps what is not a record; keeps
+// every byte that came. docs/formats/record.md
+//
+// Threads  one.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/base/random.h"
+#include "common/format/event.h"
+#include "common/json/scanner.h"
+
+namespace orgtrail {
+
+enum AddedMember : uint8_t { kAddedTime = 1, kAddedRegion = 2, kAddedEventId = 4, kAddedAccount = 8 };
+
+struct StampedRecord {
+  EventClass event_class = EventClass::kManagement;   // by eventCategory/eventType and managementEvent; absent: management
+  uint16_t flags = 0;                                  // kFlagWrapped, kFlagBlob
+  std::string_view body;                               // into the raw text or the recorder's buffer: until the next Stamp
+  std::string_view event_id;                           // as it stands in the body
+  uint8_t added = 0;                                   // AddedMember bits
+  json::Flaw flaw = json::Flaw::kNone;
+  bool padding_suspect = false;                        // over half of a field beyond 64 KiB is white space or one byte
+  std::vector<std::string> chunks;                     // class-8 chunks that follow: records beyond 1 MiB
+};
+
+class Recorder {
+ public:
+  Recorder(std::string account, std::string region, const Clock& clock, Rng& rng);
+  const StampedRecord& Stamp(std::string_view raw);
+
+ private:
+  const std::string account_, region_;
+  const Clock& clock_;
+  Rng& rng_;
+  json::Scanner scanner_;
+  json::Fields fields_;
+  StampedRecord out_;
+  std::string buffer_, id_;
+};
+
+// What Stamp added to a stored body, from the body's tail alone, in the order added: for envelopes. Exact for bodies Stamp
+// produced when `agent` values match; a record that came with the same members last cannot be told apart and is not listed.
+std::vector<std::string> AddedMembers(uint8_t added);
+
+}  // namespace orgtrail

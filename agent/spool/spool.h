@@ -1,0 +1,105 @@
+// Spool: the agent's only state, an LMDB environment. Batches wait here from fsync to receipt; never evicts what was not acked.
+//
+// Path     sealer → [Spool] ⇐ uplink
+// Threads  Append, Lose…: the recorder's thread (one writer by type; Acked and Pin also write and serialise with it inside).
+//          Reads: any.
+// Fails    ResourceExhausted: the map or disk is full; nothing of that transaction was stored. Anything else from Append:
+//          the caller ends the process, recovery looks.
+// Bytes    docs/formats/spool.md
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "agent/capture/source.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/fs/file.h"
+#include "common/lmdb/env.h"
+#include "common/seal/sealer.h"
+
+namespace orgtrail {
+
+struct BatchKey {
+  uint64_t epoch = 0, batch_seq = 0;
+  auto operator<=>(const BatchKey&) const = default;
+};
+
+// What the previous run left: the tail of the chain, for OTO1's `previous`.
+struct SpoolTail {
+  uint64_t epoch = 0, batch_seq = 0, last_seq = 0;   // epoch 0: a fresh spool
+  Hash leaf;
+  bool closed = false;                                // its last batch is an epoch_close
+  bool retired = false;
+};
+
+struct Pin {                  // the newest head this agent verified of its log, and the policy it follows
+  std::string origin, log_vkey, note;
+  uint64_t size = 0;
+  Hash root;
+  std::string policy, policy_body;
+  uint64_t policy_version = 0;
+  Hash policy_hash;
+};
+
+struct SpoolOptions {
+  uint64_t max_bytes = 0;              // 0: min(8 GiB, 10 % of the disk)
+  double min_free = 0.10;              // of the disk: below it, Append refuses
+  absl::Duration keep_acked = absl::Hours(24);
+};
+
+struct SpoolFacts {
+  uint64_t unacked_batches = 0, unacked_bytes = 0, used_bytes = 0, max_bytes = 0;
+  absl::Time oldest_unacked;           // InfiniteFuture when none
+  BatchKey acked_through;
+  bool pressure = false;               // over 80 % of max_bytes
+};
+
+class Spool {
+ public:
+  static absl::StatusOr<std::unique_ptr<Spool>> Open(std::string_view dir, const SpoolOptions& options, Fs& fs,
+                                                     const Clock& clock);
+  ~Spool();
+
+  SpoolTail tail() const;              // as of Open
+  // One transaction: batches, file positions and idempotent replies; fsynced when it returns ok.
+  struct Commit {
+    std::vector<const SealedBatch*> batches;
+    std::vector<FilePosition> positions;
+    std::vector<std::pair<std::string, std::string>> replies;   // idempotency key → reply
+  };
+  absl::Status Append(const Commit& commit);
+
+  // The first batch after `after` in (epoch, batch_seq) order, acked or not; nullopt at the end. DataLoss names a batch whose
+  // CRC differs (the uplink then re-hashes and tombstones).
+  absl::StatusOr<std::optional<std::pair<BatchKey, std::string>>> Next(BatchKey after) const;
+  absl::StatusOr<std::string> Read(BatchKey key) const;                 // NotFound when pruned or never there
+  // Waits until something after `after` exists or the time is over.
+  bool WaitBeyond(BatchKey after, absl::Duration limit) const;
+  void Wake();                                                          // ends all waits (shutdown)
+
+  absl::Status Acked(BatchKey through, const Pin& pin);                 // receipts verified up to here; moves the pin with it
+  absl::StatusOr<Pin> pin() const;                                      // empty origin: none yet
+  absl::Status SetPin(const Pin& pin);
+  // Stores a repaired frame (tombstones for what the disk corrupted) under its key.
+  absl::Status Repair(BatchKey key, std::string_view frame);
+  // Evidence files: EVIDENCE of a forked log or a dropped leaf, kept under dir/evidence/, never pruned. Returns the path.
+  absl::StatusOr<std::string> KeepEvidence(std::string_view name, std::string_view content);
+
+  absl::StatusOr<std::vector<FilePosition>> Positions() const;
+  absl::StatusOr<std::string> Reply(std::string_view idempotency_key) const;
+  SpoolFacts Facts() const;
+  const std::string& dir() const;
+
+ private:
+  Spool();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace orgtrail

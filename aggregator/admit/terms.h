@@ -1,0 +1,37 @@
+// Terms: what a record can be found by, as 64-bit hashes of (attribute, value). One pass over the record finds every field
+// admission and index need; a match by hash is always checked against the record itself.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/json/scanner.h"
+
+namespace orgtrail {
+
+enum class Attribute : uint8_t {
+  kEventId = 1, kEventName, kReadOnly, kUsername, kResourceType, kResourceName, kEventSource, kAccessKeyId,  // CloudTrail's eight
+  kAccount, kRegion, kErrorCode, kSourceIp, kPrincipal, kHasError, kOwn,
+};
+std::optional<Attribute> ParseAttribute(std::string_view name);   // "EventId" …; exact case, as CloudTrail's API
+std::string_view AttributeName(Attribute attribute);
+
+// Values longer than 256 bytes count as their first 256 bytes. Stable: written into index runs.
+uint64_t TermHash(Attribute attribute, std::string_view value);
+
+// Every (attribute, value) of a record, computed as cloudtrail LookupEvents presents them: Username (userName; "root" for
+// Root; the session name of an assumed role), ReadOnly as text (from eventName's verb when absent), resources from
+// `resources` and from well-known request and response members.
+
+
+struct Term {
+  Attribute attribute;
+  std::string value;
+};
+std::vector<Term> TermsOf(const json::Fields& fields);
+void AppendTermHashes(const json::Fields& fields, std::vector<uint64_t>* hashes);
+
+}  // namespace orgtrail

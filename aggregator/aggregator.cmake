@@ -1,0 +1,18 @@
+# orgtrail-aggregator: ingest → verify → admit → ledger ⇐ followers. And `orgtrail`, the command line.
+orgtrail_library(aggregator_admit SOURCES aggregator/admit/admitter.cc aggregator/admit/terms.cc
+  DEPS common_format common_json PkgConfig::xxhash)
+orgtrail_library(aggregator_ledger
+  SOURCES aggregator/ledger/ledger.cc aggregator/ledger/committer.cc aggregator/ledger/registry.cc aggregator/ledger/head.cc
+          aggregator/ledger/tail.cc aggregator/ledger/anchor.cc
+  DEPS aggregator_admit common_format common_lmdb common_fs)
+orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/chain.cc DEPS aggregator_ledger common_seal)
+orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/service.cc aggregator/ingest/session.cc
+  DEPS aggregator_verify common_rpc common_metrics)
+orgtrail_library(aggregator_index SOURCES aggregator/index/history.cc aggregator/index/run.cc aggregator/index/merge.cc
+  DEPS aggregator_ledger common_metrics)
+orgtrail_library(aggregator_query SOURCES aggregator/query/service.cc aggregator/query/lookup.cc aggregator/query/completeness.cc
+  DEPS aggregator_index common_rpc)
+orgtrail_library(aggregator_feed SOURCES aggregator/feed/service.cc aggregator/feed/subscription.cc aggregator/feed/cursor.cc
+  DEPS aggregator_query)
+orgtrail_library(aggregator_transparency SOURCES aggregator/transparency/service.cc aggregator/transparency/event_proof.cc
+  DEPS aggregator_query)

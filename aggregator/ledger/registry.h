@@ -1,0 +1,63 @@
+// Registry: identities as the log's OTN1 leaves made them. Derived: folded at start from control leaves, then kept by whoever
+// submits one (Apply after its commit). Threads: any.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "aggregator/ledger/reader.h"
+#include "common/base/guarded.h"
+#include "common/base/ids.h"
+#include "common/crypto/sign.h"
+#include "common/format/control.h"
+
+namespace orgtrail {
+
+struct AgentIdentityRecord {
+  Uuid uuid;
+  std::string uri;                 // SPIFFE id
+  std::string account, region, name;
+  PublicKey identity_key{};
+  std::string carries;             // "", "any", or ids
+  uint64_t enrolled_leaf = 0;
+  std::string serial;              // of the newest certificate
+  int64_t certificate_expires_ns = 0;
+  bool revoked = false, retired = false;
+  bool Carries(std::string_view account_id) const;
+};
+
+struct TokenRecord {
+  std::string id;                  // IdentityLeaf::token_id
+  std::string uri_pattern;
+  std::string carries;
+  int64_t expires_ns = 0;
+  uint32_t uses_left = 0;
+  std::string cidr;
+};
+
+class Registry {
+ public:
+  absl::Status Load(const LedgerReader& ledger);     // folds every control leaf
+  void Apply(const IdentityLeaf& act, uint64_t leaf_index);
+  std::optional<AgentIdentityRecord> Agent(const Uuid& uuid) const;
+  std::optional<AgentIdentityRecord> LiveAgentByUri(std::string_view uri) const;  // the newest that is not revoked or retired
+  std::vector<AgentIdentityRecord> Agents() const;
+  std::optional<TokenRecord> Token(std::string_view id) const;
+  bool UserRevoked(std::string_view uri, int64_t certificate_not_before_ns) const;
+  // Whether a connection of this identity and certificate may exist. The reason when not: AUTH_REVOKED, AUTH_UNKNOWN.
+  absl::Status Admit(const Identity& identity, std::string_view serial) const;
+
+ private:
+  struct State;
+  std::shared_ptr<Guarded<State>> state_;
+ public:
+  Registry();
+  ~Registry();
+};
+
+}  // namespace orgtrail

@@ -1,0 +1,80 @@
+// Frame (OTF1): a batch as it travels, waits in the spool and lies in the ledger. docs/formats/frame.md
+//
+//   "OTF1" || u16 entry_len || entry || u32 ext_len || extension || batch_key (32) || u32 n_rows || zstd( rows || bodies )
+//
+// A row (28 bytes): u16 flags, u16 class, u64 seq, u64 wall_ns, … see frame.md. A tombstone row has flag bit 15 set and its
+// body is event_leaf (32 bytes) || u8 reason: events_root still verifies after corruption, redaction or expiry of a body.
+// n_rows == 0: nothing follows the key.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/compress/zstd.h"
+#include "common/format/batch.h"
+#include "common/format/event.h"
+
+namespace orgtrail {
+
+inline constexpr uint16_t kRowTombstone = 0x8000;
+enum class TombstoneReason : uint8_t { kCorrupt = 1, kRedacted = 2, kExpired = 3 };
+
+// The cheap outer split: views into the frame, nothing inflated.
+struct FrameView {
+  std::string_view entry, extension, batch_key, packed;
+  uint32_t n_rows = 0;
+  // InvalidArgument "FRAME_MALFORMED …" for anything that is not exactly one frame.
+  static absl::StatusOr<FrameView> Decode(std::string_view frame);
+};
+
+// One event of an inflated frame.
+struct Row {
+  uint16_t flags = 0, event_class = 0;
+  uint64_t seq = 0, wall_ns = 0, boot_ns = 0;
+  std::string_view body;             // into Events::storage; for a tombstone: empty
+  bool tombstone = false;
+  TombstoneReason reason = TombstoneReason::kCorrupt;
+  Hash leaf;                         // tombstones: as stored; others: filled by HashRows
+};
+
+// Inflated rows and the bytes they view. Movable; views stay valid.
+struct Events {
+  std::unique_ptr<std::string> storage = std::make_unique<std::string>();
+  std::vector<Row> rows;
+};
+
+// Inflates and splits. ResourceExhausted "DECOMP_LIMIT …", InvalidArgument "FRAME_MALFORMED …" or "COUNT_MISMATCH …".
+absl::StatusOr<Events> InflateFrame(const FrameView& frame, ZstdDecompressor& zstd);
+
+// Computes every row's leaf (salt from the batch key) and the root over them, body_bytes included.
+struct RowHashes {
+  Hash root;
+  uint64_t body_bytes = 0;           // sum of full EV1 lengths; a tombstone counts the length its row keeps
+};
+RowHashes HashRows(std::string_view batch_key, std::vector<Row>& rows);
+
+// The EV1 prefix of one row, salt included: what a proof shows.
+EventPrefix PrefixOf(std::string_view batch_key, const Row& row);
+
+// Builds the packed part while events come in; the sealer appends entry and extension at the end.
+class FramePacker {
+ public:
+  FramePacker();
+  void Add(uint16_t flags, uint16_t event_class, uint64_t seq, uint64_t wall_ns, uint64_t boot_ns, std::string_view body);
+  void AddTombstone(uint16_t event_class, uint64_t seq, uint64_t wall_ns, uint64_t boot_ns, uint32_t body_len,
+                    const Hash& leaf, TombstoneReason reason);
+  size_t rows() const { return n_; }
+  size_t body_bytes() const { return bodies_.size(); }
+  // The whole frame; clears the packer for the next batch.
+  std::string Finish(std::string_view entry, std::string_view extension, std::string_view batch_key, ZstdCompressor& zstd);
+
+ private:
+  std::string rows_, bodies_, plain_;
+  uint32_t n_ = 0;
+};
+
+}  // namespace orgtrail

@@ -1,0 +1,3 @@
+foreach(area json format http)
+  include(tests/fuzz/${area}.cmake OPTIONAL)
+endforeach()
