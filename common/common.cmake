@@ -5,6 +5,7 @@ orgtrail_library(common_base
 orgtrail_library(common_fs SOURCES common/fs/posix.cc common/fs/file.cc common/fs/map.cc DEPS common_base)
 orgtrail_library(common_crypto
   SOURCES common/crypto/digest.cc common/crypto/sign.cc common/crypto/cipher.cc common/crypto/x509.cc common/crypto/pin.cc
+          common/crypto/openssl.cc
   DEPS common_base OpenSSL::SSL OpenSSL::Crypto)
 orgtrail_library(common_lmdb SOURCES common/lmdb/env.cc DEPS common_base PkgConfig::lmdb)
 orgtrail_library(common_merkle SOURCES common/merkle/tree.cc common/merkle/proofs.cc DEPS common_crypto)

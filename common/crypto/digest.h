@@ -42,6 +42,7 @@ std::string HmacSha256(std::string_view key, std::string_view data);  // 32 byte
 bool ConstantTimeEqual(std::string_view a, std::string_view b);
 void Cleanse(std::string& secret);                                    // overwrites, then clears
 uint32_t Crc32c(std::string_view data, uint32_t seed = 0);            // Castagnoli; SSE4.2 where the CPU has it
+uint32_t Crc32cPortable(std::string_view data, uint32_t seed = 0);    // the same without SSE4.2
 
 Rng& SystemRng();  // OpenSSL's DRBG; threads: any
 
