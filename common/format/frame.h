@@ -2,9 +2,9 @@
 //
 //   "OTF1" || u16 entry_len || entry || u32 ext_len || extension || batch_key (32) || u32 n_rows || zstd( rows || bodies )
 //
-// A row (28 bytes): u16 flags, u16 class, u64 seq, u64 wall_ns, … see frame.md. A tombstone row has flag bit 15 set and its
-// body is event_leaf (32 bytes) || u8 reason: events_root still verifies after corruption, redaction or expiry of a body.
-// n_rows == 0: nothing follows the key.
+// Rows are kept by column, times and numbers as differences to the row before (32 bytes a row; see frame.md). A tombstone row
+// has flag bit 15 set and its body is event_leaf (32 bytes) || u8 reason: events_root still verifies after corruption,
+// redaction or expiry of a body. n_rows == 0: the key is zeros and nothing follows it.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/base/limits.h"
 #include "common/compress/zstd.h"
 #include "common/format/batch.h"
 #include "common/format/event.h"
@@ -35,6 +36,7 @@ struct FrameView {
 struct Row {
   uint16_t flags = 0, event_class = 0;
   uint64_t seq = 0, wall_ns = 0, boot_ns = 0;
+  uint32_t body_len = 0;             // of the body as it was hashed; a tombstone keeps it although the body is gone
   std::string_view body;             // into Events::storage; for a tombstone: empty
   bool tombstone = false;
   TombstoneReason reason = TombstoneReason::kCorrupt;
@@ -63,18 +65,26 @@ EventPrefix PrefixOf(std::string_view batch_key, const Row& row);
 // Builds the packed part while events come in; the sealer appends entry and extension at the end.
 class FramePacker {
  public:
-  FramePacker();
+  FramePacker();  // at most limits::kBatchEvents rows
   void Add(uint16_t flags, uint16_t event_class, uint64_t seq, uint64_t wall_ns, uint64_t boot_ns, std::string_view body);
   void AddTombstone(uint16_t event_class, uint64_t seq, uint64_t wall_ns, uint64_t boot_ns, uint32_t body_len,
                     const Hash& leaf, TombstoneReason reason);
-  size_t rows() const { return n_; }
-  size_t body_bytes() const { return bodies_.size(); }
+  size_t rows() const { return rows_.size(); }
+  size_t body_bytes() const { return plain_.size() - kRowRoom; }
   // The whole frame; clears the packer for the next batch.
   std::string Finish(std::string_view entry, std::string_view extension, std::string_view batch_key, ZstdCompressor& zstd);
 
  private:
-  std::string rows_, bodies_, plain_;
-  uint32_t n_ = 0;
+  // Bodies are appended behind room for every possible row, so that Finish can put the rows before them without moving them.
+  static constexpr size_t kRowRoom = limits::kBatchEvents * limits::kRowBytes;
+  struct RawRow {
+    uint16_t flags, event_class;
+    uint32_t body_len;
+    uint64_t seq, wall_ns, boot_ns;
+  };
+  void AddRow(const RawRow& row);
+  std::vector<RawRow> rows_;
+  std::string plain_;
 };
 
 }  // namespace orgtrail
