@@ -254,7 +254,7 @@ TEST_F(LedgerTest, LeavesBeyondTheTailComeFromDiskOnce) {
   EXPECT_EQ((*disk)->facts[0].account, "111111111111");
   EXPECT_EQ(disk->get(), again->get());  // inflated once
   EXPECT_EQ(asked, std::vector<Uuid>{agent.identity().uuid});
-  EXPECT_EQ((*ledger().Read(0))->bytes, agent.Enrolment("any").Encode());
+  EXPECT_EQ(IdentityLeaf::Decode((*ledger().Read(0))->bytes)->carries, "any");
   EXPECT_FALSE((*ledger().Read(0))->is_batch);
 }
 
