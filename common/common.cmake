@@ -9,7 +9,7 @@ orgtrail_library(common_crypto
   DEPS common_base OpenSSL::SSL OpenSSL::Crypto)
 orgtrail_library(common_lmdb SOURCES common/lmdb/env.cc DEPS common_base PkgConfig::lmdb)
 orgtrail_library(common_merkle SOURCES common/merkle/tree.cc common/merkle/proofs.cc DEPS common_crypto)
-orgtrail_library(common_json SOURCES common/json/scanner.cc common/json/fields.cc DEPS common_base)
+orgtrail_library(common_json SOURCES common/json/scanner.cc common/json/fields.cc common/json/padding.cc DEPS common_base)
 orgtrail_library(common_compress SOURCES common/compress/zstd.cc common/compress/gzip.cc
   DEPS common_base zstd::libzstd_shared PkgConfig::libdeflate)
 orgtrail_library(common_format
