@@ -1,5 +1,7 @@
 # orgtrail-agent: capture → record → seal → spool ⇐ uplink.
 orgtrail_library(agent_record SOURCES agent/record/recorder.cc DEPS common_format common_json)
+orgtrail_library(agent_pipeline SOURCES agent/record/pipeline.cc DEPS agent_record agent_spool common_seal common_metrics)
+orgtrail_library(agent_config SOURCES agent/config.cc DEPS common_config)
 orgtrail_library(agent_spool SOURCES agent/spool/spool.cc DEPS common_seal common_lmdb common_fs)
 orgtrail_library(agent_capture SOURCES agent/capture/file_tail.cc agent/capture/http_source.cc agent/capture/put_audit_events.cc
   DEPS common_http common_json common_compress common_fs common_format)
