@@ -22,3 +22,14 @@ orgtrail_library(aggregator_transparency SOURCES aggregator/transparency/service
 orgtrail_library(aggregator_own SOURCES aggregator/own/own_agent.cc DEPS aggregator_ledger common_seal)
 orgtrail_library(aggregator_alarms SOURCES aggregator/alarms/alarms.cc aggregator/alarms/watch.cc aggregator/alarms/notifier.cc
   DEPS aggregator_ledger common_metrics common_http_client simdjson::simdjson)
+
+# The command line every person uses. Only rpc.cc includes gRPC.
+orgtrail_library(aggregator_config SOURCES aggregator/config.cc DEPS common_config)
+orgtrail_library(aggregator_client
+  SOURCES aggregator/client/context.cc aggregator/client/rpc.cc aggregator/client/table.cc aggregator/client/envelope.cc
+          aggregator/client/cursor_file.cc aggregator/client/organization.cc aggregator/client/manual.cc
+          aggregator/client/commands_org.cc aggregator/client/commands_agents.cc aggregator/client/commands_events.cc
+          aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_prove.cc
+          aggregator/client/commands_store.cc aggregator/client/inspect.cc aggregator/client/verify_ledger.cc
+  DEPS aggregator_config aggregator_admit aggregator_ledger common_rpc common_fs common_format common_http_client CLI11::CLI11)
+orgtrail_program(orgtrail SOURCES aggregator/client/main.cc DEPS aggregator_client)
