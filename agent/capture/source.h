@@ -18,6 +18,8 @@ struct FilePosition {
   std::string path;          // last seen under
   uint64_t offset = 0;
   bool finished = false;     // rotated away and read to its end, or a .gz / {"Records":[…]} file done
+  std::string mark;          // first 8 bytes of the SHA-256 of the (up to) 256 bytes before offset: tells a copy from a namesake
+  bool forget = false;       // remove this key instead: the file is gone, or goes by a longer identity now
 };
 
 // Raw texts that go into the log together. Views live until Take returns.

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace orgtrail {
 
@@ -42,6 +43,8 @@ struct HttpServerOptions {
   size_t max_body_bytes = 8 << 20;
   int max_connections = 256;
   int workers = 4;
+  absl::Duration request_limit = absl::Seconds(30);  // from a request's first byte to its last; and to write the answer
+  absl::Duration idle_limit = absl::Minutes(5);      // between requests
 };
 
 class HttpServer {

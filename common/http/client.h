@@ -1,0 +1,34 @@
+// One HTTP request and its answer: for the command line and webhooks. libcurl; http, https and Unix sockets; no redirects.
+//
+// Threads  any.
+// Bounds   answer 1 MiB; the timeout covers everything from name resolution on.
+// Errors   InvalidArgument (the address), Unavailable (not reached, or hung up), DeadlineExceeded, ResourceExhausted (answer too
+//          long). An HTTP status, whatever it is, is an answer and not an error.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace orgtrail {
+
+struct HttpReply {
+  int status = 0;
+  std::vector<std::pair<std::string, std::string>> headers;  // names lower case
+  std::string body;
+  std::string_view Header(std::string_view lower_name) const;  // "" when absent
+};
+
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+// `url`: http://…, https://… or unix:/run/x.sock:/path (the socket's path has no ':'; without ":/path" it is "/").
+absl::StatusOr<HttpReply> HttpPost(std::string_view url, std::string_view body, const HttpHeaders& headers = {},
+                                   absl::Duration timeout = absl::Seconds(10));
+absl::StatusOr<HttpReply> HttpGet(std::string_view url, const HttpHeaders& headers = {},
+                                  absl::Duration timeout = absl::Seconds(10));
+
+}  // namespace orgtrail
