@@ -14,8 +14,10 @@ orgtrail_library(aggregator_index SOURCES aggregator/index/history.cc aggregator
           aggregator/index/search.cc
   DEPS aggregator_ledger common_metrics)
 orgtrail_library(aggregator_query SOURCES aggregator/query/service.cc aggregator/query/lookup.cc aggregator/query/completeness.cc
+          aggregator/query/access.cc aggregator/query/envelope.cc aggregator/query/filter.cc aggregator/query/pool.cc
+          aggregator/query/whole_record.cc aggregator/feed/cursor.cc
   DEPS aggregator_index common_rpc)
-orgtrail_library(aggregator_feed SOURCES aggregator/feed/service.cc aggregator/feed/subscription.cc aggregator/feed/cursor.cc
+orgtrail_library(aggregator_feed SOURCES aggregator/feed/service.cc aggregator/feed/subscription.cc
   DEPS aggregator_query)
 orgtrail_library(aggregator_transparency SOURCES aggregator/transparency/service.cc aggregator/transparency/event_proof.cc
   DEPS aggregator_query)
