@@ -19,3 +19,7 @@ orgtrail_library(aggregator_transparency SOURCES aggregator/transparency/service
 orgtrail_library(aggregator_own SOURCES aggregator/own/own_agent.cc DEPS aggregator_ledger common_seal)
 orgtrail_library(aggregator_alarms SOURCES aggregator/alarms/alarms.cc aggregator/alarms/watch.cc aggregator/alarms/notifier.cc
   DEPS aggregator_ledger common_metrics common_http_client simdjson::simdjson)
+orgtrail_library(aggregator_enrol
+  SOURCES aggregator/enrol/authority.cc aggregator/enrol/cidr.cc aggregator/enrol/limiter.cc aggregator/enrol/desk.cc
+          aggregator/enrol/service.cc
+  DEPS aggregator_ledger common_rpc)
