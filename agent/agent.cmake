@@ -7,5 +7,5 @@ orgtrail_library(agent_capture SOURCES agent/capture/file_tail.cc agent/capture/
           agent/capture/dir_watch.cc agent/capture/http_source.cc agent/capture/put_audit_events.cc
   DEPS common_http common_json common_compress common_fs common_format ZLIB::ZLIB simdjson::simdjson)
 orgtrail_library(agent_uplink SOURCES agent/uplink/uplink.cc agent/uplink/session.cc agent/uplink/backoff.cc
-  DEPS agent_spool common_rpc common_metrics)
+  DEPS agent_spool common_rpc common_metrics orgtrail_proto)
 orgtrail_library(agent_enrol SOURCES agent/enrol/enrolment.cc DEPS common_rpc common_format common_fs)
