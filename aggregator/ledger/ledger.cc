@@ -22,15 +22,6 @@ constexpr absl::Duration kBetweenAnchors = absl::Seconds(1);
 constexpr uint64_t kTileWidth = 256;                        // C2SP tlog-tiles
 constexpr int kTileHeight = 8;
 
-// What a transaction needs to know of batches whose keys are kept encrypted.
-std::string KeyContext(const std::string& origin, uint64_t index) {
-  std::string context("orgtrail/leafkey/v1\0", 20);
-  context += origin;
-  context += '\0';
-  PutU64(context, index);
-  return context;
-}
-
 class DiskLedger final : public Ledger {
  public:
   DiskLedger(const LedgerOptions& options, const SigningKey* log_key, Fs& fs, const Clock& clock)
@@ -288,7 +279,7 @@ absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, TreeState& next, Admitted& i
   if (leaf.is_batch && !options_.kek.empty()) {
     const size_t at = BatchKeyOffset(leaf.bytes);
     CHECK(at != std::string_view::npos);
-    sealed = GcmSeal(options_.kek, KeyContext(origin_, index), std::string_view(leaf.bytes).substr(at, 32), SystemRng());
+    sealed = GcmSeal(options_.kek, LeafKeyContext(origin_, index), std::string_view(leaf.bytes).substr(at, 32), SystemRng());
     without_key = leaf.bytes;
     std::fill_n(without_key.begin() + static_cast<ptrdiff_t>(at), 32, '\0');
     stored.form = LeafForm::kSealedKey;
@@ -305,7 +296,7 @@ absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, TreeState& next, Admitted& i
   if (!txn.Get(shard_.hashes, placed.hash.view()).has_value()) {
     RETURN_IF_ERROR(txn.Put(shard_.hashes, placed.hash.view(), IndexKey(index)));
   }
-  if (item.head.has_value()) RETURN_IF_ERROR(StoreHead(txn, leaf, *item.head, placed, next.last_logged_ns));
+  if (item.head.has_value() && !placed.quarantined) RETURN_IF_ERROR(StoreHead(txn, leaf, *item.head, placed, next.last_logged_ns));
   next.size = index + 1;
   next.events += leaf.is_batch ? leaf.header.n_events : 0;
   return absl::OkStatus();
@@ -368,7 +359,7 @@ absl::StatusOr<Flush> DiskLedger::Append(std::span<Admitted> group) {
       item.leaf->hash = placed[i].hash;
       item.leaf->logged_ns = next.last_logged_ns;
       if (placed[i].quarantined) item.leaf->flags |= kLeafQuarantined;
-      if (item.head.has_value() && placed[i].stored) item.head = placed[i].head;
+      if (item.head.has_value() && placed[i].stored && !placed[i].quarantined) item.head = placed[i].head;
       if (placed[i].stored) tail_.Push(item.leaf);
     }
     if (item.leaf == nullptr || item.leaf->is_batch) {
@@ -433,7 +424,7 @@ absl::StatusOr<RawLeaf> DiskLedger::ReadRawIn(const lmdb::ReadTxn& txn, uint64_t
       return absl::FailedPreconditionError(absl::StrCat(
           "leaf ", index, " in ", dir, " was stored with its batch key encrypted: give the ledger its key-encryption key"));
     }
-    const absl::StatusOr<std::string> key = GcmOpen(options_.kek, KeyContext(origin_, index), stored->sealed_key);
+    const absl::StatusOr<std::string> key = GcmOpen(options_.kek, LeafKeyContext(origin_, index), stored->sealed_key);
     const size_t at = BatchKeyOffset(raw.bytes);
     if (!key.ok() || key->size() != 32 || at == std::string_view::npos) {
       return DamagedLeaf(index, dir, "its batch key does not open with this key-encryption key");

@@ -149,6 +149,14 @@ size_t BatchKeyOffset(std::string_view frame) {
   return frame.size() < key + 32 ? std::string_view::npos : key;
 }
 
+std::string LeafKeyContext(std::string_view origin, uint64_t index) {
+  std::string context("orgtrail/leafkey/v1\0", 20);
+  context += origin;
+  context += '\0';
+  PutU64(context, index);
+  return context;
+}
+
 absl::StatusOr<Hash> ShardNodes::Node(int level, uint64_t index) const {
   const std::optional<std::string_view> hash = txn_.Get(shard_.nodes, NodeKey(level, index));
   if (!hash.has_value() || hash->size() != 32) {

@@ -3,12 +3,15 @@
 #include <lmdb.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <mutex>
 #include <set>
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/lmdb/short_file.h"
 
 namespace orgtrail::lmdb {
 namespace {
@@ -64,13 +67,15 @@ class OpenDirs {
   std::set<std::pair<uint64_t, uint64_t>> open_;
 };
 
-// A damaged page makes LMDB abort the process through this only in debug builds of LMDB; it is set so that the last words
-// name the store.
+// LMDB's own assertions end here too, so that the last words name the store.
 void OnAssert(MDB_env* env, const char* message) {
   const char* path = "";
   mdb_env_get_path(env, &path);
   CheckFailed(path, 0, message, "LMDB found its own pages inconsistent; run `orgtrail fsck` on this directory");
 }
+
+// A read that finds a page it cannot follow has no answer to give; going on would be inventing one.
+[[noreturn]] void DamagedWhileReading(MDB_txn* txn, int rc) { OnAssert(mdb_txn_env(txn), mdb_strerror(rc)); std::abort(); }
 
 }  // namespace
 
@@ -87,7 +92,7 @@ std::optional<std::string_view> ReadTxn::Get(Table t, std::string_view key) cons
   MDB_val k = ToVal(key), v{};
   const int rc = mdb_get(txn_, t.dbi, &k, &v);
   if (rc == MDB_SUCCESS) return ToView(v);
-  if (rc != MDB_NOTFOUND) CheckFailed(__FILE__, __LINE__, "mdb_get", mdb_strerror(rc));
+  if (rc != MDB_NOTFOUND) DamagedWhileReading(txn_, rc);
   return std::nullopt;
 }
 
@@ -146,7 +151,7 @@ bool Cursor::Do(int op) {
     value_ = ToView(v);
     return true;
   }
-  if (rc != MDB_NOTFOUND) CheckFailed(__FILE__, __LINE__, "mdb_cursor_get", mdb_strerror(rc));
+  if (rc != MDB_NOTFOUND) DamagedWhileReading(mdb_cursor_txn(cursor_), rc);
   key_ = value_ = {};
   return false;
 }
@@ -207,7 +212,10 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
   if (rc == MDB_SUCCESS) rc = mdb_env_stat(env->env_, &stat);
   if (rc != MDB_SUCCESS) return LmdbStatus("inspect", dir, rc);
   const uint64_t needed = (static_cast<uint64_t>(info.me_last_pgno) + 1) * stat.ms_psize;
-  if (existed && file_bytes != 0 && file_bytes < needed) {
+  mdb_filehandle_t fd;
+  rc = mdb_env_get_fd(env->env_, &fd);
+  if (rc != MDB_SUCCESS) return LmdbStatus("inspect", dir, rc);
+  if (file_bytes != 0 && file_bytes < needed && !MissingPagesAreFree(fd, file_bytes, stat.ms_psize, info.me_last_pgno)) {
     return absl::DataLossError(absl::StrCat(data, " is cut short: ", file_bytes, " bytes of the ", needed,
                                             " its last commit needs; keep a copy, then restore it or start with an empty directory"));
   }

@@ -170,6 +170,38 @@ TEST(Env, DamageIsDataLossAndNamesTheFile) {
   }
 }
 
+TEST(Env, PagesLmdbNeverWroteAreNotDamage) {
+  // Random churn leaves data.mdb shorter than its page count after some commits: pages taken and given back within one
+  // transaction. Every such file must open, and every one cut by a page that is in use must not.
+  uint64_t state = 42;
+  const auto next = [&](uint64_t below) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (state >> 33) % below;
+  };
+  int shorter = 0;
+  for (int round = 0; round < 12; ++round) {
+    TempDir dir;
+    for (int commits = 0; commits < 20; ++commits) {
+      EnvOptions options = Small();
+      options.map_bytes = 16 << 20;
+      std::unique_ptr<Env> env = MustOpen(dir.path(), options);
+      ASSERT_NE(env, nullptr) << "round " << round << " commit " << commits;
+      absl::StatusOr<std::unique_ptr<WriteTxn>> txn = WriteTxn::Begin(*env);
+      for (uint64_t ops = next(50); ops > 0; --ops) {
+        const std::string key = Key(next(100));
+        if (next(3) == 0) {
+          ASSERT_TRUE((*txn)->Delete(env->table("a"), key).ok());
+        } else {
+          ASSERT_TRUE((*txn)->Put(env->table("a"), key, std::string(next(next(3) ? 2000 : 30000), 'x')).ok());
+        }
+      }
+      ASSERT_TRUE((*txn)->Commit().ok());
+      if (env->Stats().file_bytes < env->Stats().used_bytes) ++shorter;
+    }
+  }
+  EXPECT_GT(shorter, 0) << "the churn no longer makes the case this test is about";
+}
+
 TEST(Env, StatsSayWhoPinsOldPages) {
   TempDir dir;
   std::unique_ptr<Env> env = MustOpen(dir.path());
@@ -181,7 +213,6 @@ TEST(Env, StatsSayWhoPinsOldPages) {
   EXPECT_EQ(env->Stats().oldest_reader_txns, 5u);
   EXPECT_EQ(env->Stats().map_bytes, 1u << 20);
   EXPECT_GT(env->Stats().used_bytes, 0u);
-  EXPECT_GE(env->Stats().file_bytes, env->Stats().used_bytes);
   EXPECT_EQ(pinned.Get(env->table("a"), "k"), "0") << "a snapshot does not move";
 }
 
