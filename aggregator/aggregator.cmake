@@ -32,6 +32,12 @@ orgtrail_library(aggregator_client
           aggregator/client/cursor_file.cc aggregator/client/organization.cc aggregator/client/manual.cc
           aggregator/client/commands_org.cc aggregator/client/commands_agents.cc aggregator/client/commands_events.cc
           aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_prove.cc
-          aggregator/client/commands_store.cc aggregator/client/inspect.cc aggregator/client/verify_ledger.cc
+          aggregator/client/commands_store.cc aggregator/client/inspect.cc aggregator/client/progress.cc
   DEPS aggregator_config aggregator_admit aggregator_ledger common_rpc common_fs common_format common_http_client CLI11::CLI11)
 orgtrail_program(orgtrail SOURCES aggregator/client/main.cc DEPS aggregator_client)
+orgtrail_library(aggregator_enrol
+  SOURCES aggregator/enrol/authority.cc aggregator/enrol/cidr.cc aggregator/enrol/limiter.cc aggregator/enrol/desk.cc
+          aggregator/enrol/service.cc
+  DEPS aggregator_ledger common_rpc)
+orgtrail_library(aggregator_admin SOURCES aggregator/admin/office.cc aggregator/admin/service.cc
+  DEPS aggregator_alarms aggregator_enrol aggregator_ingest)

@@ -9,12 +9,13 @@ orgtrail_library(common_crypto
   DEPS common_base OpenSSL::SSL OpenSSL::Crypto)
 orgtrail_library(common_lmdb SOURCES common/lmdb/env.cc common/lmdb/short_file.cc DEPS common_base PkgConfig::lmdb)
 orgtrail_library(common_merkle SOURCES common/merkle/tree.cc common/merkle/proofs.cc DEPS common_crypto)
-orgtrail_library(common_json SOURCES common/json/scanner.cc common/json/fields.cc DEPS common_base)
+orgtrail_library(common_json SOURCES common/json/scanner.cc common/json/fields.cc common/json/padding.cc DEPS common_base)
 orgtrail_library(common_compress SOURCES common/compress/zstd.cc common/compress/gzip.cc
   DEPS common_base zstd::libzstd_shared PkgConfig::libdeflate)
 orgtrail_library(common_format
   SOURCES common/format/event.cc common/format/batch.cc common/format/epoch.cc common/format/frame.cc common/format/note.cc
-          common/format/control.cc common/format/chain.cc common/format/token.cc common/format/proof.cc common/format/own_record.cc
+          common/format/control.cc common/format/chain.cc common/format/token.cc common/format/proof.cc common/format/audit.cc common/format/verify_proof.cc
+          common/format/own_record.cc
   DEPS common_merkle common_compress common_crypto)
 orgtrail_library(common_seal SOURCES common/seal/sealer.cc common/seal/key_tree.cc DEPS common_format)
 orgtrail_library(common_http SOURCES common/http/server.cc common/http/request.cc DEPS common_base Boost::headers)

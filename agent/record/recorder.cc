@@ -1,13 +1,10 @@
 #include "agent/record/recorder.h"
 
-#include <algorithm>
-#include <array>
-
 #include "common/base/limits.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/crypto/digest.h"
-#include "common/json/unescape.h"
+#include "common/json/padding.h"
 
 namespace orgtrail {
 namespace {
@@ -18,7 +15,6 @@ using json::Value;
 
 constexpr size_t kHeadBytes = 4096;       // of a chunked record, shown in its stub
 constexpr size_t kCopiedBytes = 1024;     // longest value a stub repeats
-constexpr size_t kPaddingBytes = 64 << 10;
 
 EventClass ClassOf(const Fields& f) {
   const auto is = [](const Value& v, std::string_view text) { return v.type == Value::Type::kString && v.text() == text; };
@@ -31,35 +27,6 @@ EventClass ClassOf(const Fields& f) {
   if (is(f.event_type, "AwsCloudTrailInsight")) return EventClass::kInsight;
   if (is(f.event_type, "AwsVpceEvent")) return EventClass::kNetwork;
   return f.management_event.type == Value::Type::kFalse ? EventClass::kData : EventClass::kManagement;
-}
-
-// Is more than half of this text white space, or one byte over and over?
-bool MostlyPadding(std::string_view text) {
-  std::array<size_t, 256> count{};
-  for (char c : text) ++count[static_cast<uint8_t>(c)];
-  const size_t space = count[' '] + count['\n'] + count['\r'] + count['\t'];
-  return std::max(space, *std::max_element(count.begin(), count.end())) > text.size() / 2;
-}
-
-// Looks at the long strings of a record that scanned, and at the white space between its tokens as if it were one.
-bool PaddingSuspect(std::string_view record) {
-  if (record.size() <= kPaddingBytes) return false;
-  size_t space = 0, outside = 0;
-  std::string plain;
-  for (size_t i = 0; i < record.size(); ++i) {
-    if (record[i] != '"') {
-      ++outside;
-      space += record[i] == ' ' || record[i] == '\n' || record[i] == '\r' || record[i] == '\t';
-      continue;
-    }
-    const size_t start = ++i;
-    while (record[i] != '"') i += record[i] == '\\' ? 2 : 1;
-    if (i - start <= kPaddingBytes) continue;
-    plain.resize(i - start);
-    plain.resize(json::Unescape(record.substr(start, i - start), plain.data()));
-    if (MostlyPadding(plain)) return true;
-  }
-  return outside > kPaddingBytes && space > outside / 2;
 }
 
 // The first bytes of a text, cut between characters.
@@ -94,7 +61,7 @@ const StampedRecord& Recorder::Stamp(std::string_view raw) {
     fields_ = Fields{};
     out_.flags = kFlagWrapped;
   } else {
-    out_.padding_suspect = PaddingSuspect(raw);
+    out_.padding_suspect = json::PaddingSuspect(raw);
   }
   out_.event_class = ClassOf(fields_);
 
@@ -178,6 +145,7 @@ const StampedRecord& Recorder::Stub(std::string_view shown, std::string_view con
   stub += ",\"chunks\":";
   stub += std::to_string(out_.chunks.size());
   stub += truncated ? ",\"truncated\":true" : ",\"truncated\":false";
+  if (out_.padding_suspect) stub += ",\"padding\":true";
   stub += ",\"head\":";
   AppendJsonString(stub, Head(shown));
   stub += '}';

@@ -232,6 +232,10 @@ void Sessions::Committed(const Flush& flush) {
 }
 
 void Sessions::Refuse(Refused refused) {
+  if (refused.from == 0) {   // no stream: the aggregator's own agent
+    LogError("A batch of the aggregator's own agent was refused.", {{"code", refused.code}, {"detail", refused.detail}});
+    return;
+  }
   state_.With([&](State& s) {
     if (s.sessions.contains(refused.from)) s.refusals.push_back(std::move(refused));
   });

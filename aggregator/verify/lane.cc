@@ -428,14 +428,6 @@ void Verifier::Lane::ObserveSeen(Job& job) {
            absl::StrCat("the agent saw root ", Hex(h.seen_root.view()), " at ", h.seen_size, " leaves; ours is ", Hex(ours->view())));
     }
   }
-  if (agent.head && h.seen_size < before && h.epoch == agent.head->epoch) {
-    Find(job, "SPLIT_VIEW_SUSPECT", Severity::kWarn,
-         absl::StrCat("the agent's view of the log went back from ", before, " to ", h.seen_size, " leaves"));
-  }
-  if (agent.head && h.policy_version < agent.head->policy_version) {
-    Find(job, "POLICY_LAG", Severity::kWarn,
-         absl::StrCat("policy went back from version ", agent.head->policy_version, " to ", h.policy_version));
-  }
 }
 
 void Verifier::Lane::ObserveClock(Job& job) {
