@@ -100,6 +100,7 @@ class FeedService::Stream final : public grpc::ServerWriteReactor<v1::FeedMessag
 
   // A worker's turn.
   void Work() {
+    if (state_.Peek([](const State& s) { return s.cancelled || s.end.has_value(); })) return Done(absl::OkStatus(), false);
     const Tick now = service_.clock_.Now();
     absl::Status status = subscription_ == nullptr ? Open() : absl::OkStatus();
     if (status.ok() && now >= journal_at_) {

@@ -24,7 +24,7 @@ grpc::ServerUnaryReactor* FinishOnPool(Pool& pool, grpc::CallbackServerContext* 
 
 class QueryService final : public v1::Query::CallbackService {
  public:
-  QueryService(const Lookup& lookup, ReadJournal& journal, Metrics& metrics, PeerSource peers = TlsPeers(), size_t threads = 2);
+  QueryService(const orgtrail::Lookup& lookup, ReadJournal& journal, Metrics& metrics, PeerSource peers = TlsPeers(), size_t threads = 2);
   grpc::ServerUnaryReactor* Lookup(grpc::CallbackServerContext* context, const v1::LookupRequest* request,
                                    v1::LookupResponse* response) override;
   grpc::ServerUnaryReactor* GetEvent(grpc::CallbackServerContext* context, const v1::GetEventRequest* request,
