@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,6 +19,8 @@ struct FilePosition {
   std::string path;          // last seen under
   uint64_t offset = 0;
   bool finished = false;     // rotated away and read to its end, or a .gz / {"Records":[…]} file done
+  std::string mark;          // first 8 bytes of the SHA-256 of the (up to) 256 bytes before offset: tells a copy from a namesake
+  bool forget = false;       // remove this key instead: the file is gone, or goes by a longer identity now
 };
 
 // Raw texts that go into the log together. Views live until Take returns.
@@ -27,6 +30,8 @@ struct RawChunk {
   std::vector<FilePosition> positions;     // to commit with them; empty for http
   std::string idempotency_key;             // http: remembered with the batch's transaction; empty: none
   std::string idempotent_reply;            // what to answer again for that key
+  // More of the same kind, committed likewise: one for each event of a PutAuditEvents call.
+  std::vector<std::pair<std::string, std::string>> replies;
   bool sync = false;                       // a caller waits: close the batch at once
 };
 

@@ -25,7 +25,7 @@ struct StampedRecord {
   EventClass event_class = EventClass::kManagement;   // by eventCategory/eventType and managementEvent; absent: management
   uint16_t flags = 0;                                  // kFlagWrapped, kFlagBlob
   std::string_view body;                               // into the raw text or the recorder's buffer: until the next Stamp
-  std::string_view event_id;                           // as it stands in the body
+  std::string_view event_id;                           // as it stands in the body; empty when it is not a string there
   uint8_t added = 0;                                   // AddedMember bits
   json::Flaw flaw = json::Flaw::kNone;
   bool padding_suspect = false;                        // over half of a field beyond 64 KiB is white space or one byte
@@ -38,6 +38,11 @@ class Recorder {
   const StampedRecord& Stamp(std::string_view raw);
 
  private:
+  void AddMissing();
+  void Insert(std::string_view raw);
+  void Wrap(std::string_view raw);
+  const StampedRecord& Stub(std::string_view shown, std::string_view content, bool truncated);
+
   const std::string account_, region_;
   const Clock& clock_;
   Rng& rng_;
@@ -45,6 +50,8 @@ class Recorder {
   json::Fields fields_;
   StampedRecord out_;
   std::string buffer_, id_;
+  std::string missing_;  // `,"eventTime":…` and so on: what the record lacks
+  size_t id_at_ = 0;     // where the new event id stands in missing_
 };
 
 // What Stamp added to a stored body, from the body's tail alone, in the order added: for envelopes. Exact for bodies Stamp

@@ -1,8 +1,7 @@
 // Spool: the agent's only state, an LMDB environment. Batches wait here from fsync to receipt; never evicts what was not acked.
 //
 // Path     sealer → [Spool] ⇐ uplink
-// Threads  Append, Lose…: the recorder's thread (one writer by type; Acked and Pin also write and serialise with it inside).
-//          Reads: any.
+// Threads  Append: the recorder's thread. Acked, SetPin, Repair: the uplink's; writers serialise inside. Reads: any.
 // Fails    ResourceExhausted: the map or disk is full; nothing of that transaction was stored. Anything else from Append:
 //          the caller ends the process, recovery looks.
 // Bytes    docs/formats/spool.md
@@ -78,7 +77,10 @@ class Spool {
   // The first batch after `after` in (epoch, batch_seq) order, acked or not; nullopt at the end. DataLoss names a batch whose
   // CRC differs (the uplink then re-hashes and tombstones).
   absl::StatusOr<std::optional<std::pair<BatchKey, std::string>>> Next(BatchKey after) const;
-  absl::StatusOr<std::string> Read(BatchKey key) const;                 // NotFound when pruned or never there
+  absl::StatusOr<std::string> Read(BatchKey key) const;                 // NotFound when pruned or never there; DataLoss: CRC
+  // For the repair of what Next calls DataLoss: the key it met, and the frame as the disk gives it, right or wrong.
+  std::optional<BatchKey> KeyAfter(BatchKey after) const;
+  absl::StatusOr<std::string> ReadUnchecked(BatchKey key) const;
   // Waits until something after `after` exists or the time is over.
   bool WaitBeyond(BatchKey after, absl::Duration limit) const;
   void Wake();                                                          // ends all waits (shutdown)
@@ -93,7 +95,10 @@ class Spool {
 
   absl::StatusOr<std::vector<FilePosition>> Positions() const;
   absl::StatusOr<std::string> Reply(std::string_view idempotency_key) const;
-  SpoolFacts Facts() const;
+  SpoolFacts Facts() const;            // from memory: cheap
+  // DataLoss when the directory or its data file is no longer the one that was opened (deleted or replaced while running):
+  // what is appended then reaches nobody. Ask every few seconds; the answer is to end, and to start on a new epoch.
+  absl::Status CheckAlive() const;
   const std::string& dir() const;
 
  private:

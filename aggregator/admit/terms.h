@@ -2,6 +2,8 @@
 // admission and index need; a match by hash is always checked against the record itself.
 #pragma once
 
+#include <netinet/in.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -22,16 +24,20 @@ std::string_view AttributeName(Attribute attribute);
 // Values longer than 256 bytes count as their first 256 bytes. Stable: written into index runs.
 uint64_t TermHash(Attribute attribute, std::string_view value);
 
+// An address in the one spelling that is indexed: IPv6 as RFC 5952 prints it, an IPv4-mapped one as IPv4; anything else
+// ("AWS Internal", a service's name) as it is. The answer is `text` or lies in `out`.
+std::string_view CanonicalIp(std::string_view text, char (&out)[INET6_ADDRSTRLEN]);
+
 // Every (attribute, value) of a record, computed as cloudtrail LookupEvents presents them: Username (userName; "root" for
 // Root; the session name of an assumed role), ReadOnly as text (from eventName's verb when absent), resources from
-// `resources` and from well-known request and response members.
-
-
+// `resources` and from well-known request and response members. HasError and Own have the value "true" or are absent.
+// Account and Region are not among them: where a record belongs is admission's answer (RowFacts), not the record's.
 struct Term {
   Attribute attribute;
   std::string value;
 };
-std::vector<Term> TermsOf(const json::Fields& fields);
+std::vector<Term> TermsOf(const json::Fields& fields);           // each once
+// The hashes of the same terms, each once, after what is there.
 void AppendTermHashes(const json::Fields& fields, std::vector<uint64_t>* hashes);
 
 }  // namespace orgtrail

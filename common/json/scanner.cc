@@ -16,10 +16,12 @@ namespace orgtrail::json {
 namespace {
 
 constexpr size_t kMaxResources = 64;
+constexpr size_t kMaxParameters = 128;
+constexpr size_t kParameterDepth = 5;    // containers open around the deepest parameter, the record's own included
 constexpr uint32_t kSmallObject = 32;  // keys of an object before it moves to the table
 
 // Where a container stands, as far as fields are concerned.
-enum class Place : uint8_t { kElsewhere, kTop, kUserIdentity, kSessionContext, kSessionIssuer, kResources, kResource };
+enum class Place : uint8_t { kElsewhere, kTop, kUserIdentity, kSessionContext, kSessionIssuer, kResources, kResource, kParameters };
 
 struct Slot {
   Value* value = nullptr;                 // where the member's value is noted; null: nowhere
@@ -53,8 +55,12 @@ Slot MatchTop(std::string_view key, Fields* f) {
     case 15:
       if (Is(key, "sourceIPAddress")) return {&f->source_ip};
       return {Is(key, "managementEvent") ? &f->management_event : nullptr};
-    case 16: return {Is(key, "responseElements") ? &f->response_elements : nullptr};
-    case 17: return {Is(key, "requestParameters") ? &f->request_parameters : nullptr};
+    case 16:
+      if (Is(key, "responseElements")) return {&f->response_elements, Place::kParameters};
+      return {};
+    case 17:
+      if (Is(key, "requestParameters")) return {&f->request_parameters, Place::kParameters};
+      return {};
     case 18: return {Is(key, "recipientAccountId") ? &f->recipient_account : nullptr};
     default: return {};
   }
@@ -96,6 +102,7 @@ Slot Match(Place place, std::string_view key, Fields* f) {
       if (key == "arn") return {&f->issuer_arn};
       return {key == "userName" ? &f->issuer_user_name : nullptr};
     case Place::kResource: return MatchResource(key, f);
+    case Place::kParameters: return {nullptr, Place::kParameters};
     default: return {};
   }
 }
@@ -113,9 +120,12 @@ alignas(32) constexpr uint8_t kKeep[32] = {255, 255, 255, 255, 255, 255, 255, 25
 
 void Clear(Fields* f) {
   std::vector<Resource> resources = std::move(f->resources);
+  std::vector<Parameter> parameters = std::move(f->parameters);
   resources.clear();
+  parameters.clear();
   *f = Fields{};
   f->resources = std::move(resources);
+  f->parameters = std::move(parameters);
 }
 
 }  // namespace
@@ -131,6 +141,7 @@ struct Scanner::Impl {
     Place place = Place::kElsewhere;
     Value* value = nullptr;       // noted when the container closes
     const char* open = nullptr;
+    std::string_view name;        // of the member this container is, among parameters
     uint32_t keys = 0;            // so far in this object
     uint32_t base = 0;            // its first key in hashes/keys; all small objects open at once fit
     uint32_t serial = 0;          // of a large object: which keys in the table are its own
@@ -380,6 +391,7 @@ Flaw Scanner::Impl::Run(std::string_view text, Fields* fields) {
   const char* p = begin;
   size_t depth = 0;              // open containers
   Slot slot;                     // of the value that comes next
+  std::string_view name;         // the last key
   const char* start = nullptr;   // of the value just read
   Value::Type type = Value::Type::kAbsent;
   bool escaped = false;
@@ -415,8 +427,15 @@ value_here:
       level.keys = 0;
       level.base = base;
       level.seen[0] = level.seen[1] = level.seen[2] = level.seen[3] = 0;
-      if (kFields && level.place == Place::kResources && level.object) level.place = Place::kElsewhere;
-      if (kFields && level.place != Place::kResources && !level.object) level.place = Place::kElsewhere;
+      if (kFields) {
+        // A place has its form: resources are an array, the others objects, parameters either.
+        if (level.place == Place::kParameters) {
+          level.name = name;
+          if (depth > kParameterDepth) level.place = Place::kElsewhere;
+        } else if (level.object == (level.place == Place::kResources)) {
+          level.place = Place::kElsewhere;
+        }
+      }
       ++p;
       ORGTRAIL_SKIP_SPACE();
       if (p == end) return Fail(Flaw::kSyntax, p);
@@ -454,6 +473,9 @@ value_here:
   }
   if (kFields && slot.value != nullptr) {
     *slot.value = Value{type, escaped, std::string_view(start, static_cast<size_t>(p - start))};
+  } else if (kFields && slot.inside == Place::kParameters && type == Value::Type::kString &&
+             fields->parameters.size() < kMaxParameters) {
+    fields->parameters.push_back({name, Value{type, escaped, std::string_view(start, static_cast<size_t>(p - start))}, depth == 2});
   }
 
 after_value:
@@ -482,7 +504,10 @@ after_value:
 
 element:
   slot = Slot{};
-  if (kFields && levels[depth - 1].place == Place::kResources && p != end && *p == '{' &&
+  if (kFields && levels[depth - 1].place == Place::kParameters) {
+    slot.inside = Place::kParameters;
+    name = levels[depth - 1].name;
+  } else if (kFields && levels[depth - 1].place == Place::kResources && p != end && *p == '{' &&
       fields->resources.size() < kMaxResources) {
     fields->resources.emplace_back();
     slot.inside = Place::kResource;
@@ -499,14 +524,20 @@ key: {
     if (n > limits::kJsonKeyBytes) return Fail(Flaw::kKeyLength, p);
     if (!escaped) [[likely]] {
       if (kKeys && Repeats(level, HashKey(k, n), Key{k, static_cast<uint32_t>(n), false})) return Fail(Flaw::kDuplicateKey, p);
-      if (kFields) slot = level.place == Place::kElsewhere ? Slot{} : Match(level.place, std::string_view(k, n), fields);
+      if (kFields) {
+        name = std::string_view(k, n);
+        slot = level.place == Place::kElsewhere ? Slot{} : Match(level.place, name, fields);
+      }
     } else {
       char plain[limits::kJsonKeyBytes];
       const size_t m = Unescape({k, n}, plain);
       if (kKeys && Repeats(level, HashLong(plain, m), Key{k, static_cast<uint32_t>(n), true})) {
         return Fail(Flaw::kDuplicateKey, p);
       }
-      if (kFields) slot = level.place == Place::kElsewhere ? Slot{} : Match(level.place, std::string_view(plain, m), fields);
+      if (kFields) {
+        name = std::string_view(k, n);
+        slot = level.place == Place::kElsewhere ? Slot{} : Match(level.place, std::string_view(plain, m), fields);
+      }
     }
     if (kFields && depth == 1) fields->empty = false;
     p = k_end + 1;

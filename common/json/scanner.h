@@ -44,12 +44,19 @@ std::string Text(const Value& value);
 struct Resource {
   Value type, name;  // resources[].type and resources[].ARN (or ARNPrefix)
 };
+struct Parameter {
+  std::string_view name;  // as it stands in the text
+  Value value;            // a string
+  bool top = false;       // a member of requestParameters or responseElements itself
+};
 struct Fields {
   Value event_time, event_version, event_source, event_name, aws_region, source_ip, error_code, event_id, read_only,
       recipient_account, event_category, event_type, management_event, shared_event_id;
   Value identity_type, identity_principal, identity_arn, identity_account, identity_access_key, identity_user_name,
       identity_invoked_by, issuer_arn, issuer_user_name;  // userIdentity.…; issuer: sessionContext.sessionIssuer.…
-  Value request_parameters, response_elements;            // whole, for resources derived from them
+  Value request_parameters, response_elements;            // whole
+  std::vector<Parameter> parameters;                      // at most 128: the strings in those two, up to four levels down, each
+                                                          // under its member's name; strings of an array under the array's
   std::vector<Resource> resources;                        // at most 64
   size_t close = 0;      // offset of the last '}' of the record's object
   bool empty = true;     // the object has no members

@@ -23,7 +23,7 @@ struct Table {
 };
 
 struct EnvOptions {
-  uint64_t map_bytes = 1ull << 40;     // reserved once; sparse. Tests use 64 MiB
+  uint64_t map_bytes = 1ull << 40;     // reserved once; sparse. Tests use 64 MiB. 0: the file's size (sealed, read-only)
   bool read_only = false;
   bool no_meta_sync = false;           // derived stores only
   unsigned max_readers = 512;
@@ -62,6 +62,7 @@ class WriteTxn : public ReadTxn {
 
  private:
   WriteTxn() = default;
+  const std::string* dir_ = nullptr;   // of the Env, for messages
 };
 
 class Cursor {
@@ -91,7 +92,8 @@ struct EnvStats {
 
 class Env {
  public:
-  // Creates the directory's files when absent. DataLoss names the file when LMDB says it is damaged or shorter than its pages.
+  // The directory exists; its files are created when absent. FailedPrecondition when this process has it open already (LMDB's
+  // locks would break). DataLoss names the file when LMDB says it is damaged or shorter than its pages.
   static absl::StatusOr<std::unique_ptr<Env>> Open(std::string_view dir, const EnvOptions& options);
   ~Env();
   Env(const Env&) = delete;
@@ -103,6 +105,8 @@ class Env {
  private:
   Env() = default;
   std::string dir_;
+  uint64_t device_ = 0, inode_ = 0;    // of the directory: what the guard against a second Open remembers
+  bool entered_ = false;
   MDB_env* env_ = nullptr;
   std::vector<std::pair<std::string, Table>> tables_;
 };

@@ -221,6 +221,28 @@ TEST(Scanner, FindsTheFields) {
   EXPECT_EQ(f.close, 2u);
 }
 
+TEST(Scanner, CollectsParameters) {
+  Scanner scanner;
+  Fields f;
+  ASSERT_EQ(scanner.Scan(R"({"x":{"no":"no"},"requestParameters":{"bucketName":"b","n":1,"instancesSet":{"items":[{"instanceId":"i-1"},{"instanceId":"i-2","deep":{"er":"no"}}]},
+      "instanceIds":["i-3",["i-4"],null],"esc":"\u0061"},"responseElements":{"role":{"arn":"a"}},"resources":[{"ARN":"no"}],"z":"no"})", &f),
+            Flaw::kNone);
+  const std::pair<std::string_view, std::string_view> expected[] = {{"bucketName", "b"}, {"instanceId", "i-1"}, {"instanceId", "i-2"}, {"instanceIds", "i-3"},
+                                                                    {"instanceIds", "i-4"}, {"esc", "\\u0061"}, {"arn", "a"}};
+  ASSERT_EQ(f.parameters.size(), std::size(expected));
+  for (size_t i = 0; i < std::size(expected); ++i) {
+    EXPECT_EQ(f.parameters[i].name, expected[i].first);
+    EXPECT_EQ(f.parameters[i].value.text(), expected[i].second);
+    EXPECT_EQ(f.parameters[i].top, i == 0 || i == 5) << i;
+  }
+  ASSERT_EQ(scanner.Scan(R"({"requestParameters":"text","responseElements":["list",{"a":"b"}]})", &f), Flaw::kNone);
+  EXPECT_EQ(f.request_parameters.text(), "text");
+  std::string many = "{\"requestParameters\":[";
+  for (int i = 0; i < 1000; ++i) many += "\"a\",";
+  ASSERT_EQ(scanner.Scan(many + "0]}", &f), Flaw::kNone);
+  EXPECT_EQ(f.parameters.size(), 128u);
+}
+
 TEST(Scanner, TakesFieldsOfAnyType) {
   Scanner scanner;
   Fields f;

@@ -1,0 +1,117 @@
+// Pipeline: record → seal → spool, the agent's straight line from a raw text to an fsynced batch.
+//
+// Path     capture → [Pipeline: Recorder, Sealer] → spool ⇐ uplink
+// Threads  Take and the other Intake calls: any source's. Step: one Worker ("seal"): closes batches that are due, commits what
+//          is closed, beats the heart. A Take stamps and seals on its caller's thread, under the pipeline's lock.
+// Owns     recorder, sealer. Spool, clock and rng outlive it.
+// Holds    nothing is captured before the commit that fsyncs it: file positions travel in that commit, a sync caller waits for
+//          it. seq order is the order of Take calls.
+// Bounds   8 MiB of closed batches wait for the disk; beyond that a file source waits and a sync caller is refused.
+// Fails    full spool: what is closed is held and tried again each second, Take refuses (ResourceExhausted). Any other failed
+//          commit ends the process: only recovery can tell what reached the disk.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "agent/capture/source.h"
+#include "agent/record/recorder.h"
+#include "agent/spool/spool.h"
+#include "common/base/clock.h"
+#include "common/base/guarded.h"
+#include "common/base/stage.h"
+#include "common/metrics/metrics.h"
+#include "common/seal/sealer.h"
+
+namespace orgtrail {
+
+struct PipelineOptions {
+  absl::Duration batch_interval = absl::Milliseconds(20);   // receipts may raise it
+  absl::Duration heartbeat_interval = absl::Seconds(10);
+  std::string origin;                                       // of the log, from enrolment
+  Hash executable, config;                                  // SHA-256 of the running program and its configuration
+  std::string cert_serial;
+};
+
+class Pipeline final : public Intake, public Stage {
+ public:
+  Pipeline(AgentIdentity identity, const SigningKey& identity_key, Spool& spool, const PipelineOptions& options,
+           const Clock& clock, Rng& rng, Metrics& metrics);
+  ~Pipeline() override;
+
+  // Opens the next epoch and stores its first batch. `reason` kFirst/kClean/kUnclean is derived from the spool's tail unless given.
+  absl::Status Open();
+  absl::Status NewEpoch(EpochReason reason);                // after EQUIVOCATION, EPOCH_CONFLICT or a damaged spool
+
+  absl::StatusOr<Taken> Take(const RawChunk& chunk) override;
+  absl::StatusOr<std::vector<FilePosition>> Positions() override;
+  absl::StatusOr<std::string> IdempotentReply(std::string_view key) override;
+  void Lost(std::string_view source, std::string_view cause, uint32_t count, std::string_view detail) override;
+
+  // One of orgtrail's own records (class 5): CLOCK_STEP, CONFIG_CHANGED, …; `details` is a JSON object.
+  void Note(std::string_view name, std::string details);
+
+  void SetIntervals(absl::Duration batch, absl::Duration heartbeat);   // zero: unchanged
+  Tick Step(Tick now) override;
+  void Poked(std::function<void()> poke) { poke_ = std::move(poke); }
+
+  // Refuses further Takes, closes the epoch (kBatchRetired when retiring) and commits. After the sources stopped.
+  absl::Status Close(bool retire);
+
+ private:
+  struct Closed {                                           // batches with what must be committed with them
+    std::vector<SealedBatch> batches;
+    std::vector<FilePosition> positions;
+    std::vector<std::pair<std::string, std::string>> replies;
+    size_t bytes = 0;
+    void Merge(Closed other);
+  };
+  struct State {
+    std::unique_ptr<Sealer> sealer;
+    std::unique_ptr<Recorder> recorder;
+    Closed open;                   // positions and replies of the open batch
+    Closed ready;                  // closed, waiting for the disk
+    uint64_t sealed_turn = 0;      // how many closes there were
+    uint64_t committed_turn = 0;   // … and up to which they are on disk
+    uint64_t last_batch_seq = 0;   // of the newest sealed batch
+    bool sync_waits = false;
+    bool refusing = false;         // the spool is full
+    bool closing = false;
+    Tick last_close{};
+    Tick last_clock_note{};
+    int64_t wall_minus_boot_ns = 0;
+  };
+
+  absl::Status OpenLocked(State& s, EpochReason reason, uint64_t epoch, const SpoolTail& previous);
+  void CloseBatch(State& s, uint16_t flags);
+  void AddOwn(State& s, EventClass event_class, std::string_view name, std::string details);
+  void WatchClock(State& s, Tick now);
+  absl::Status CommitReady();      // the worker's (or Close's) thread
+  Seen SeenNow() const;
+  uint16_t BatchFlags() const;
+
+  const AgentIdentity identity_;
+  const SigningKey& identity_key_;
+  Spool& spool_;
+  PipelineOptions options_;
+  const Clock& clock_;
+  Rng& rng_;
+  std::function<void()> poke_;
+  Guarded<State> state_;
+  std::atomic<int64_t> batch_interval_ns_, heartbeat_interval_ns_;
+
+  Counter& records_;
+  Counter& wrapped_;
+  Counter& lost_;
+  Counter& batches_;
+  Histogram& commit_seconds_;
+  Histogram& batch_events_;
+};
+
+}  // namespace orgtrail

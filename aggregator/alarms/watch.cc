@@ -1,0 +1,160 @@
+#include "aggregator/alarms/watch.h"
+
+#include <map>
+#include <set>
+
+#include "common/base/log.h"
+#include "common/base/status.h"
+
+namespace orgtrail {
+namespace {
+
+constexpr int kMissedHeartbeats = 3;
+constexpr uint64_t kFollowerBehind = 2000;   // leaves
+constexpr double kWarnFree = 0.10, kPageFree = 0.03;
+constexpr double kWarnDays = 14, kPageDays = 3;
+
+std::string SubjectOf(const AgentIdentityRecord& agent) { return agent.account + "/" + agent.region + "/" + agent.name; }
+
+}  // namespace
+
+Watch::Watch(const WatchOptions& options, const LedgerReader& ledger, const Registry& registry, Alarms& alarms,
+             std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs,
+             const Clock& clock, Metrics& metrics)
+    : options_(options), ledger_(ledger), registry_(registry), alarms_(alarms), ledger_bytes_(std::move(ledger_bytes)),
+      followers_(std::move(followers)), fs_(fs), clock_(clock), started_ns_(clock.WallNanos()),
+      live_(metrics.GetGauge("orgtrail_agents_live", "agents heard from within three heartbeats")),
+      silent_(metrics.GetGauge("orgtrail_agents_silent", "enrolled agents not heard from for three heartbeats")),
+      rate_(metrics.GetGauge("orgtrail_ledger_events_per_second", "records logged per second over the last minute")),
+      free_(metrics.GetGauge("orgtrail_disk_free_bytes", "free bytes where the ledger lies")),
+      open_alarms_(metrics.GetGauge("orgtrail_alarms_open", "alarms raised and not cleared")) {}
+
+AgentLife Watch::LifeOf(const AgentIdentityRecord& agent, const std::optional<AgentHead>& head) const {
+  if (agent.revoked) return AgentLife::kRevoked;
+  if (agent.retired || (head && head->retired)) return AgentLife::kRetired;
+  if (!head) return AgentLife::kNever;
+  // Silence counts from our own start at the earliest: while we were down nobody could be heard.
+  const int64_t since = clock_.WallNanos() - std::max(head->logged_ns, started_ns_);
+  const bool heard = since <= kMissedHeartbeats * absl::ToInt64Nanoseconds(options_.heartbeat_interval);
+  return heard ? AgentLife::kLive : AgentLife::kSilent;
+}
+
+void Watch::WatchAgents(WatchFacts& facts) {
+  std::map<Uuid, AgentHead> heads;
+  for (AgentHead& h : ledger_.Heads()) heads.emplace(h.uuid, std::move(h));
+  std::map<std::string, bool> covered;  // account/region → has a live agent
+  for (const AgentIdentityRecord& agent : registry_.Agents()) {
+    if (agent.uuid == options_.own) continue;
+    auto it = heads.find(agent.uuid);
+    const std::optional<AgentHead> head = it == heads.end() ? std::nullopt : std::optional(it->second);
+    const AgentLife life = LifeOf(agent, head);
+    const std::string subject = SubjectOf(agent);
+    bool& cover = covered[agent.account + "/" + agent.region];
+    switch (life) {
+      case AgentLife::kLive:
+        cover = true;
+        ++facts.live;
+        ++facts.total;
+        alarms_.Clear("SILENT_AGENT", subject);
+        break;
+      case AgentLife::kSilent: {
+        ++facts.silent;
+        ++facts.total;
+        std::string detail = "last heard " + Rfc3339(absl::FromUnixNanos(head->logged_ns)) + " (epoch " + std::to_string(head->epoch) +
+                             ", batch " + std::to_string(head->batch_seq) + ")";
+        detail += head->closed ? "; it had stopped cleanly. Start it, or retire it: orgtrail-agent retire"
+                               : "; look at the agent's host and its network";
+        alarms_.Raise("SILENT_AGENT", Severity::kWarn, subject, detail);
+        break;
+      }
+      case AgentLife::kNever:
+        ++facts.total;
+        break;
+      case AgentLife::kRetired:
+      case AgentLife::kRevoked:
+        alarms_.Clear("SILENT_AGENT", subject);
+        break;
+    }
+  }
+  for (const auto& [where, live] : covered) {
+    if (live) {
+      alarms_.Clear("COVERAGE_MISSING", where);
+    } else if (clock_.WallNanos() - started_ns_ > kMissedHeartbeats * absl::ToInt64Nanoseconds(options_.heartbeat_interval)) {
+      alarms_.Raise("COVERAGE_MISSING", Severity::kPage, where,
+                    "no live agent captures this account and region: what happens there is not recorded");
+    }
+  }
+}
+
+void Watch::WatchDisk(WatchFacts& facts) {
+  absl::StatusOr<uint64_t> free = fs_.FreeBytes(options_.state_dir);
+  absl::StatusOr<uint64_t> total = fs_.TotalBytes(options_.state_dir);
+  if (!free.ok() || !total.ok() || *total == 0) return;
+  facts.disk_free = *free;
+  free_.Set(static_cast<double>(*free));
+  if (day_.size() >= 2) {
+    const Sample& first = day_.front();
+    const Sample& last = day_.back();
+    const double days = static_cast<double>(last.wall_ns - first.wall_ns) / 86'400e9;
+    if (days > 0.007 && last.bytes > first.bytes) {  // ten minutes of history at least
+      facts.days_left = static_cast<double>(*free) / (static_cast<double>(last.bytes - first.bytes) / days);
+    }
+  }
+  const double share = static_cast<double>(*free) / static_cast<double>(*total);
+  const bool few_days = facts.days_left >= 0 && facts.days_left < kWarnDays;
+  if (share < kWarnFree || few_days) {
+    const bool page = share < kPageFree || (facts.days_left >= 0 && facts.days_left < kPageDays);
+    std::string detail = std::to_string(*free >> 20) + " MiB free";
+    if (facts.days_left >= 0) detail += ", about " + std::to_string(static_cast<int64_t>(facts.days_left)) + " days at the present rate";
+    alarms_.Raise("DISK_LOW", page ? Severity::kPage : Severity::kWarn, options_.state_dir, detail + ": add space or shorten retention");
+  } else {
+    alarms_.Clear("DISK_LOW", options_.state_dir);
+  }
+}
+
+void Watch::WatchFollowers() {
+  const uint64_t size = ledger_.head().size;
+  for (const FollowerFacts& f : followers_()) {
+    if (size > f.cursor + kFollowerBehind) {
+      alarms_.Raise("FOLLOWER_BEHIND", Severity::kWarn, f.name, std::to_string(size - f.cursor) + " leaves behind the ledger");
+    } else {
+      alarms_.Clear("FOLLOWER_BEHIND", f.name);
+    }
+  }
+}
+
+Tick Watch::Step(Tick now) {
+  WatchFacts facts;
+  facts.started_ns = started_ns_;
+  const Sample sample{clock_.WallNanos(), ledger_.head().events, ledger_bytes_()};
+  minute_.push_back(sample);
+  while (minute_.size() > 61) minute_.pop_front();
+  if (day_.empty() || sample.wall_ns - day_.back().wall_ns >= 60'000'000'000) day_.push_back(sample);
+  while (day_.size() > 24 * 60) day_.pop_front();
+  const double seconds = static_cast<double>(minute_.back().wall_ns - minute_.front().wall_ns) / 1e9;
+  if (seconds > 0) facts.events_per_second = static_cast<double>(minute_.back().events - minute_.front().events) / seconds;
+
+  WatchAgents(facts);
+  WatchDisk(facts);
+  WatchFollowers();
+  if (!clock_told_) {
+    clock_told_ = true;
+    if (!clock_.Quality().synchronised) {
+      alarms_.Raise("CLOCK_UNSYNCHRONISED", Severity::kInfo, "aggregator",
+                    "the kernel's clock is not disciplined: run chrony or systemd-timesyncd; log times are this clock's");
+    }
+  }
+  live_.Set(facts.live);
+  silent_.Set(facts.silent);
+  rate_.Set(facts.events_per_second);
+  open_alarms_.Set(static_cast<double>(alarms_.open()));
+  facts_.With([&](WatchFacts& f) { f = facts; });
+  if (absl::Status saved = alarms_.Save(); !saved.ok()) LogWarn("the list of alarms cannot be saved", {{"error", Describe(saved)}});
+  return now + absl::Seconds(1);
+}
+
+WatchFacts Watch::facts() const {
+  return facts_.Peek([](const WatchFacts& f) { return f; });
+}
+
+}  // namespace orgtrail

@@ -1,0 +1,79 @@
+// Watch: looks once a second at what should be there: live agents, coverage, disk, clock, followers; raises and clears alarms.
+// A Stage: plain code over snapshots. Threads: Step: one Worker ("watch"); facts(): any.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "aggregator/alarms/alarms.h"
+#include "aggregator/ledger/reader.h"
+#include "aggregator/ledger/registry.h"
+#include "common/base/clock.h"
+#include "common/base/guarded.h"
+#include "common/base/stage.h"
+#include "common/fs/file.h"
+
+namespace orgtrail {
+
+struct FollowerFacts {
+  std::string name;
+  uint64_t cursor = 0;             // leaves it has seen
+};
+
+struct WatchOptions {
+  absl::Duration heartbeat_interval = absl::Seconds(10);   // 3 missed: SILENT_AGENT
+  std::string state_dir;
+  Uuid own;                        // the built-in agent: its silence would be ours
+};
+
+struct WatchFacts {
+  uint32_t live = 0, silent = 0, total = 0;
+  double events_per_second = 0;    // over the last minute
+  uint64_t disk_free = 0;
+  double days_left = -1;           // at the growth since start (at most a day back); negative: unknown
+  int64_t started_ns = 0;
+};
+
+enum class AgentLife { kLive, kSilent, kNever, kRetired, kRevoked };
+
+class Watch final : public Stage {
+ public:
+  Watch(const WatchOptions& options, const LedgerReader& ledger, const Registry& registry, Alarms& alarms,
+        std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs, const Clock& clock,
+        Metrics& metrics);
+  Tick Step(Tick now) override;
+  WatchFacts facts() const;
+  AgentLife LifeOf(const AgentIdentityRecord& agent, const std::optional<AgentHead>& head) const;
+
+ private:
+  struct Sample {
+    int64_t wall_ns = 0;
+    uint64_t events = 0, bytes = 0;
+  };
+  void WatchAgents(WatchFacts& facts);
+  void WatchDisk(WatchFacts& facts);
+  void WatchFollowers();
+
+  const WatchOptions options_;
+  const LedgerReader& ledger_;
+  const Registry& registry_;
+  Alarms& alarms_;
+  const std::function<uint64_t()> ledger_bytes_;
+  const std::function<std::vector<FollowerFacts>()> followers_;
+  Fs& fs_;
+  const Clock& clock_;
+  const int64_t started_ns_;
+  std::deque<Sample> minute_, day_;
+  bool clock_told_ = false;
+  Guarded<WatchFacts> facts_;
+  Gauge& live_;
+  Gauge& silent_;
+  Gauge& rate_;
+  Gauge& free_;
+  Gauge& open_alarms_;
+};
+
+}  // namespace orgtrail

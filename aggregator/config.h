@@ -1,0 +1,43 @@
+// AggregatorConfig: one YAML file, strict; `orgtrail org init` writes it with every key present and commented.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace orgtrail {
+
+struct AggregatorConfig {
+  std::string org, domain = "orgtrail.internal", region, management_account;
+  bool home = true;                       // its origin has no region suffix; accepts agents of any listed region
+  std::vector<std::string> accounts, regions;
+  std::string state_dir;                  // ledger, anchor, derived, own
+  std::string listen = "127.0.0.1:7443";
+  std::string enrol_listen = "127.0.0.1:7444", enrol_method = "token";
+  absl::Duration certificate_life = absl::Hours(24);
+  std::string metrics_listen = "127.0.0.1:7481";
+  std::string tls_certificate, tls_key, ca_certificate, ca_key;
+  std::string log_key;                    // Ed25519, PKCS#8 PEM
+  std::string secrets;                    // 32 random bytes: MAC keys of cursors and page tokens
+  std::string policy_note, policy_body;
+  uint64_t ledger_map_bytes = 1ull << 40;
+  uint64_t tail_bytes = 32ull << 20;
+  absl::Duration history_keep = absl::Hours(24 * 90);
+  bool reads_allow = true;                // when reads cannot be logged (disk full): journal locally, else refuse
+  std::string alarm_webhook, alarm_exec;
+  absl::Duration heartbeat_interval = absl::Seconds(10);
+  int64_t batch_interval_ms = 20;
+  int64_t verify_threads = 1;
+
+  std::string Origin() const;             // orgtrail.<domain>/<org>[/<region>]
+};
+
+absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, std::string_view text);
+// The file `org init` writes: every key with its meaning.
+std::string RenderAggregatorConfig(const AggregatorConfig& config);
+
+}  // namespace orgtrail

@@ -1,0 +1,291 @@
+#include "common/lmdb/env.h"
+
+#include <lmdb.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/lmdb/short_file.h"
+
+namespace orgtrail::lmdb {
+namespace {
+
+MDB_val ToVal(std::string_view s) { return MDB_val{s.size(), const_cast<char*>(s.data())}; }
+std::string_view ToView(const MDB_val& v) { return {static_cast<const char*>(v.mv_data), v.mv_size}; }
+
+absl::Status LmdbStatus(std::string_view operation, std::string_view dir, int rc) {
+  const std::string message = absl::StrCat(ToAbsl(operation), " ", ToAbsl(dir), "/data.mdb: ", mdb_strerror(rc));
+  switch (rc) {
+    case MDB_SUCCESS: return absl::OkStatus();
+    case MDB_MAP_FULL:
+      return absl::ResourceExhaustedError(absl::StrCat(message, "; the store has reached its largest size: raise its limit"));
+    case ENOSPC: return absl::ResourceExhaustedError(absl::StrCat(message, "; free space on that file system"));
+    case EDQUOT: return absl::ResourceExhaustedError(absl::StrCat(message, "; raise this user's disk quota or free space"));
+    case ENOMEM:
+      return absl::ResourceExhaustedError(
+          absl::StrCat(message, "; the address space or memory is limited (ulimit -v, MemoryMax=, vm.overcommit_memory)"));
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_VERSION_MISMATCH:
+    case EIO:
+      return absl::DataLossError(
+          absl::StrCat(message, "; keep a copy of the directory, then run `orgtrail fsck` on it or restore it"));
+    case ENOENT: return absl::NotFoundError(absl::StrCat(message, "; there is no store in this directory"));
+    case EACCES:
+    case EPERM:
+    case EROFS: return absl::PermissionDeniedError(absl::StrCat(message, "; let this user read and write the directory"));
+    default: return absl::InternalError(message);
+  }
+}
+
+// LMDB's locks are per process: opening one environment twice in a process silently drops them. This is a fact about the
+// process, so the guard is one too. It is built on first use, so there is no static constructor.
+class OpenDirs {
+ public:
+  static OpenDirs& Process() {
+    static OpenDirs dirs;
+    return dirs;
+  }
+  bool Enter(uint64_t device, uint64_t inode) {
+    std::lock_guard lock(mu_);
+    return open_.emplace(device, inode).second;
+  }
+  void Leave(uint64_t device, uint64_t inode) {
+    std::lock_guard lock(mu_);
+    open_.erase({device, inode});
+  }
+
+ private:
+  std::mutex mu_;
+  std::set<std::pair<uint64_t, uint64_t>> open_;
+};
+
+// LMDB's own assertions end here too, so that the last words name the store.
+void OnAssert(MDB_env* env, const char* message) {
+  const char* path = "";
+  mdb_env_get_path(env, &path);
+  CheckFailed(path, 0, message, "LMDB found its own pages inconsistent; run `orgtrail fsck` on this directory");
+}
+
+// A read that finds a page it cannot follow has no answer to give; going on would be inventing one.
+[[noreturn]] void DamagedWhileReading(MDB_txn* txn, int rc) { OnAssert(mdb_txn_env(txn), mdb_strerror(rc)); std::abort(); }
+
+}  // namespace
+
+ReadTxn::ReadTxn(const Env& env) {
+  const int rc = mdb_txn_begin(env.raw(), nullptr, MDB_RDONLY, &txn_);
+  if (rc != MDB_SUCCESS) CheckFailed(__FILE__, __LINE__, "mdb_txn_begin(MDB_RDONLY)", Describe(LmdbStatus("begin", env.dir(), rc)));
+}
+
+ReadTxn::~ReadTxn() {
+  if (txn_ != nullptr) mdb_txn_abort(txn_);
+}
+
+std::optional<std::string_view> ReadTxn::Get(Table t, std::string_view key) const {
+  MDB_val k = ToVal(key), v{};
+  const int rc = mdb_get(txn_, t.dbi, &k, &v);
+  if (rc == MDB_SUCCESS) return ToView(v);
+  if (rc != MDB_NOTFOUND) DamagedWhileReading(txn_, rc);
+  return std::nullopt;
+}
+
+absl::StatusOr<std::unique_ptr<WriteTxn>> WriteTxn::Begin(Env& env) {
+  std::unique_ptr<WriteTxn> txn(new WriteTxn);
+  const int rc = mdb_txn_begin(env.raw(), nullptr, 0, &txn->txn_);
+  if (rc != MDB_SUCCESS) {
+    txn->txn_ = nullptr;
+    return LmdbStatus("begin a transaction in", env.dir(), rc);
+  }
+  txn->dir_ = &env.dir();
+  return txn;
+}
+
+WriteTxn::~WriteTxn() = default;
+
+absl::Status WriteTxn::Put(Table t, std::string_view key, std::string_view value) {
+  MDB_val k = ToVal(key), v = ToVal(value);
+  return LmdbStatus("write to", *dir_, mdb_put(txn_, t.dbi, &k, &v, 0));
+}
+
+absl::Status WriteTxn::Append(Table t, std::string_view key, std::string_view value) {
+  MDB_val k = ToVal(key), v = ToVal(value);
+  return LmdbStatus("append to", *dir_, mdb_put(txn_, t.dbi, &k, &v, MDB_APPEND));
+}
+
+absl::StatusOr<char*> WriteTxn::Reserve(Table t, std::string_view key, size_t size, bool append) {
+  MDB_val k = ToVal(key), v{size, nullptr};
+  const unsigned flags = MDB_RESERVE | (append ? MDB_APPEND : 0u);
+  RETURN_IF_ERROR(LmdbStatus("reserve in", *dir_, mdb_put(txn_, t.dbi, &k, &v, flags)));
+  return static_cast<char*>(v.mv_data);
+}
+
+absl::Status WriteTxn::Delete(Table t, std::string_view key) {
+  MDB_val k = ToVal(key);
+  const int rc = mdb_del(txn_, t.dbi, &k, nullptr);
+  return rc == MDB_NOTFOUND ? absl::OkStatus() : LmdbStatus("delete from", *dir_, rc);
+}
+
+absl::Status WriteTxn::Commit() {
+  return LmdbStatus("commit to", *dir_, mdb_txn_commit(std::exchange(txn_, nullptr)));
+}
+
+Cursor::Cursor(const ReadTxn& txn, Table t) {
+  const int rc = mdb_cursor_open(txn.txn_, t.dbi, &cursor_);
+  if (rc != MDB_SUCCESS) CheckFailed(__FILE__, __LINE__, "mdb_cursor_open", mdb_strerror(rc));
+}
+
+Cursor::~Cursor() { mdb_cursor_close(cursor_); }
+
+bool Cursor::Do(int op) {
+  MDB_val k = ToVal(key_), v{};
+  const int rc = mdb_cursor_get(cursor_, &k, &v, static_cast<MDB_cursor_op>(op));
+  if (rc == MDB_SUCCESS) {
+    key_ = ToView(k);
+    value_ = ToView(v);
+    return true;
+  }
+  if (rc != MDB_NOTFOUND) DamagedWhileReading(mdb_cursor_txn(cursor_), rc);
+  key_ = value_ = {};
+  return false;
+}
+
+bool Cursor::First() { return Do(MDB_FIRST); }
+bool Cursor::Last() { return Do(MDB_LAST); }
+bool Cursor::Next() { return Do(MDB_NEXT); }
+bool Cursor::Prev() { return Do(MDB_PREV); }
+bool Cursor::Seek(std::string_view key) {
+  key_ = key;
+  return Do(MDB_SET_RANGE);
+}
+
+absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOptions& options) {
+  std::unique_ptr<Env> env(new Env);
+  env->dir_ = std::string(dir);
+  struct stat st;
+  if (::stat(env->dir_.c_str(), &st) != 0) return LmdbStatus("open", dir, errno);
+  if (!OpenDirs::Process().Enter(st.st_dev, st.st_ino)) {
+    return absl::FailedPreconditionError(absl::StrCat(ToAbsl(dir), " is already open in this process; share that one"));
+  }
+  env->device_ = st.st_dev;
+  env->inode_ = st.st_ino;
+  env->entered_ = true;
+
+  const std::string data = env->dir_ + "/data.mdb";
+  const bool existed = ::stat(data.c_str(), &st) == 0;
+  const uint64_t file_bytes = existed ? static_cast<uint64_t>(st.st_size) : 0;
+  if (options.read_only && !existed) return LmdbStatus("open", dir, ENOENT);
+
+  int rc = mdb_env_create(&env->env_);
+  if (rc != MDB_SUCCESS) {
+    env->env_ = nullptr;
+    return LmdbStatus("open", dir, rc);
+  }
+  mdb_env_set_assert(env->env_, OnAssert);
+  rc = mdb_env_set_maxreaders(env->env_, options.max_readers);
+  if (rc == MDB_SUCCESS) rc = mdb_env_set_maxdbs(env->env_, static_cast<MDB_dbi>(options.tables.size() + 1));
+  // LMDB raises a map smaller than the file says to what its last commit needs, so 0 is right for a sealed store.
+  const uint64_t map_bytes = options.map_bytes == 0 ? file_bytes : options.map_bytes;
+  if (rc == MDB_SUCCESS) rc = mdb_env_set_mapsize(env->env_, map_bytes);
+  if (rc != MDB_SUCCESS) return LmdbStatus("configure", dir, rc);
+
+  // NORDAHEAD: stores are larger than memory and read at random; NOTLS: a transaction belongs to its object, not to a thread.
+  unsigned flags = MDB_NOTLS | MDB_NORDAHEAD;
+  if (options.read_only) flags |= MDB_RDONLY;
+  if (options.no_meta_sync) flags |= MDB_NOMETASYNC;
+  rc = mdb_env_open(env->env_, env->dir_.c_str(), flags, 0640);
+  if (rc != MDB_SUCCESS) return LmdbStatus("open", dir, rc);
+  int dead = 0;
+  rc = mdb_reader_check(env->env_, &dead);  // slots of killed processes would pin their snapshots for ever
+  if (rc != MDB_SUCCESS) return LmdbStatus("check readers of", dir, rc);
+
+  // LMDB has no page checksums and maps the file: a page the file is too short for is a SIGBUS when it is touched.
+  MDB_envinfo info;
+  MDB_stat stat;
+  rc = mdb_env_info(env->env_, &info);
+  if (rc == MDB_SUCCESS) rc = mdb_env_stat(env->env_, &stat);
+  if (rc != MDB_SUCCESS) return LmdbStatus("inspect", dir, rc);
+  const uint64_t needed = (static_cast<uint64_t>(info.me_last_pgno) + 1) * stat.ms_psize;
+  mdb_filehandle_t fd;
+  rc = mdb_env_get_fd(env->env_, &fd);
+  if (rc != MDB_SUCCESS) return LmdbStatus("inspect", dir, rc);
+  if (file_bytes != 0 && file_bytes < needed && !MissingPagesAreFree(fd, file_bytes, stat.ms_psize, info.me_last_pgno)) {
+    return absl::DataLossError(absl::StrCat(data, " is cut short: ", file_bytes, " bytes of the ", needed,
+                                            " its last commit needs; keep a copy, then restore it or start with an empty directory"));
+  }
+
+  MDB_txn* txn = nullptr;
+  rc = mdb_txn_begin(env->env_, nullptr, options.read_only ? MDB_RDONLY : 0u, &txn);
+  if (rc != MDB_SUCCESS) return LmdbStatus("begin a transaction in", dir, rc);
+  for (const std::string& name : options.tables) {
+    Table table;
+    rc = mdb_dbi_open(txn, name.c_str(), options.read_only ? 0u : static_cast<unsigned>(MDB_CREATE), &table.dbi);
+    if (rc != MDB_SUCCESS) {
+      mdb_txn_abort(txn);
+      if (rc == MDB_NOTFOUND) {
+        return absl::DataLossError(absl::StrCat(data, " has no table '", name, "'; is this directory another program's?"));
+      }
+      return LmdbStatus("open table " + name + " of", dir, rc);
+    }
+    env->tables_.emplace_back(name, table);
+  }
+  rc = mdb_txn_commit(txn);
+  if (rc != MDB_SUCCESS) return LmdbStatus("open", dir, rc);
+  return env;
+}
+
+Env::~Env() {
+  if (env_ != nullptr) mdb_env_close(env_);
+  if (entered_) OpenDirs::Process().Leave(device_, inode_);
+}
+
+Table Env::table(std::string_view name) const {
+  for (const auto& [listed, table] : tables_) {
+    if (listed == name) return table;
+  }
+  CheckFailed(__FILE__, __LINE__, "table was listed in EnvOptions", name);
+}
+
+EnvStats Env::Stats() const {
+  EnvStats stats;
+  MDB_envinfo info;
+  MDB_stat stat;
+  if (mdb_env_info(env_, &info) != MDB_SUCCESS || mdb_env_stat(env_, &stat) != MDB_SUCCESS) return stats;
+  stats.map_bytes = info.me_mapsize;
+  stats.used_bytes = (static_cast<uint64_t>(info.me_last_pgno) + 1) * stat.ms_psize;
+  mdb_filehandle_t fd;
+  struct stat st;
+  if (mdb_env_get_fd(env_, &fd) == MDB_SUCCESS && ::fstat(fd, &st) == 0) stats.file_bytes = static_cast<uint64_t>(st.st_size);
+
+  // The reader table is only printed as text: a heading line, then "pid thread txnid" with "-" for a reader between snapshots.
+  struct Readers {
+    uint64_t last_txn;
+    uint64_t oldest_behind = 0;
+    unsigned open = 0;
+  } readers{info.me_last_txnid};
+  mdb_reader_list(
+      env_,
+      [](const char* line, void* context) -> int {
+        auto* r = static_cast<Readers*>(context);
+        std::string_view text(line);
+        while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
+        const size_t space = text.rfind(' ');
+        const std::optional<uint64_t> txn = space == std::string_view::npos ? std::nullopt : ParseUint(text.substr(space + 1));
+        if (!txn) return 0;
+        ++r->open;
+        if (*txn < r->last_txn) r->oldest_behind = std::max(r->oldest_behind, r->last_txn - *txn);
+        return 0;
+      },
+      &readers);
+  stats.readers = readers.open;
+  stats.oldest_reader_txns = readers.oldest_behind;
+  return stats;
+}
+
+}  // namespace orgtrail::lmdb
