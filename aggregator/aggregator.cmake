@@ -20,6 +20,7 @@ orgtrail_library(aggregator_query SOURCES aggregator/query/service.cc aggregator
 orgtrail_library(aggregator_feed SOURCES aggregator/feed/service.cc aggregator/feed/subscription.cc
   DEPS aggregator_query)
 orgtrail_library(aggregator_transparency SOURCES aggregator/transparency/service.cc aggregator/transparency/event_proof.cc
+          aggregator/transparency/statement.cc aggregator/transparency/transparency.cc
   DEPS aggregator_query)
 orgtrail_library(aggregator_own SOURCES aggregator/own/own_agent.cc DEPS aggregator_ledger common_seal)
 orgtrail_library(aggregator_alarms SOURCES aggregator/alarms/alarms.cc aggregator/alarms/watch.cc aggregator/alarms/notifier.cc
@@ -41,3 +42,6 @@ orgtrail_library(aggregator_enrol
   DEPS aggregator_ledger common_rpc)
 orgtrail_library(aggregator_admin SOURCES aggregator/admin/office.cc aggregator/admin/service.cc
   DEPS aggregator_alarms aggregator_enrol aggregator_ingest)
+orgtrail_program(orgtrail-aggregator SOURCES aggregator/main.cc aggregator/aggregator.cc
+  DEPS aggregator_config aggregator_own aggregator_alarms aggregator_admin aggregator_enrol aggregator_ingest aggregator_query
+       aggregator_feed aggregator_transparency common_observability CLI11::CLI11)

@@ -100,7 +100,7 @@ bool Filter::Matches(const Leaf& leaf, size_t i) {
     }
     if (!parsed) {
       parsed = true;
-      if (leaf.events.rows[i].tombstone || scanner_.Scan(leaf.events.rows[i].body, &fields_) != json::Flaw::kNone) return false;
+      if (leaf.events.rows[i].tombstone || scanner_->Scan(leaf.events.rows[i].body, &fields_) != json::Flaw::kNone) return false;
       terms = TermsOf(fields_);
     }
     const bool found = std::any_of(terms.begin(), terms.end(), [&](const Term& t) {

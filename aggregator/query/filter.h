@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -46,7 +47,7 @@ class Filter {
   };
   std::vector<Condition> conditions_;
   std::vector<uint64_t> terms_;
-  json::Scanner scanner_;
+  std::unique_ptr<json::Scanner> scanner_ = std::make_unique<json::Scanner>();
   json::Fields fields_;
 };
 
