@@ -176,7 +176,8 @@ absl::Status FileTail::Refresh(FileId id, const std::string& path, const FileFac
   Tracked& t = tracked_.at(id);
   t.gone = false;
   if (path != t.path) {
-    t.path = path;
+    t.path = t.listed_path = path;
+    t.beside = false;
     t.rotated = true;
     t.quiet_since = clock_.Now();
   }
@@ -279,7 +280,7 @@ absl::StatusOr<bool> FileTail::Adopt(const std::string& path, const FileFacts& f
   const FileId id{facts.device, facts.inode};
   if (facts.size == 0) return false;
   Tracked t;
-  t.path = path;
+  t.path = t.listed_path = path;
   t.facts = facts;
   t.beside = beside;
   t.quiet_since = clock_.Now();
@@ -319,6 +320,7 @@ absl::StatusOr<bool> FileTail::Adopt(const std::string& path, const FileFacts& f
   waiting_.erase(id);
   if (known != nullptr) {
     t.carries_on_from = known->position.key;
+    if (beside) t.listed_path = known->position.path;
     t.rotated = beside || *itself == nullptr || known->position.path != path;
   }
   if (*itself != nullptr) {
@@ -624,7 +626,7 @@ absl::Status FileTail::Take(Tracked& t, const std::vector<std::string_view>& tex
   }
   FilePosition position;
   position.key = identity.Key();
-  position.path = t.path;
+  position.path = t.listed_path;
   position.offset = offset;
   position.finished = finished;
   if (absl::StatusOr<std::string> mark = MarkAt(*t.content, offset); mark.ok()) position.mark = *std::move(mark);

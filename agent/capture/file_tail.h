@@ -57,6 +57,7 @@ class FileTail final : public Source {
   enum class Kind { kUnknown, kLines, kRecords };
   struct Tracked {
     std::string path;
+    std::string listed_path;                        // under which its position is stored: one the glob matches
     FileIdentity identity;
     Kind kind = Kind::kUnknown;
     bool gzip = false;

@@ -56,17 +56,19 @@ TEST_F(GzipTest, ADamagedOneGivesWhatCameBefore) {
   for (const bool cut : {true, false}) {
     std::string bad = whole;
     if (cut) {
+      EXPECT_LT(*n, text.size());
       bad.resize(bad.size() / 2);
     } else {
       bad.replace(bad.size() / 2, 64, std::string(64, '\xff'));
     }
     Write(bad);
-    std::string got(text.size(), '\0');
+    std::string got(2 * text.size(), '\0');  // garbage may inflate to more than there was, and fail only its checksum
     absl::StatusOr<size_t> n = content_->ReadAt(0, got.data(), got.size());
     ASSERT_TRUE(n.ok()) << n.status();
-    ASSERT_LT(*n, text.size());
+    ASSERT_LT(*n, got.size());
     ASSERT_GT(*n, text.size() / 4);
     if (cut) {
+      EXPECT_LT(*n, text.size());
       EXPECT_TRUE(got.substr(0, *n) == text.substr(0, *n));
     }
     EXPECT_EQ(content_->ReadAt(*n, got.data(), 1).status().code(), absl::StatusCode::kDataLoss);

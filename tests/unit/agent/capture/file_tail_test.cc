@@ -349,7 +349,7 @@ TEST(FileTailRotations, EveryLineOnceWheneverItLooksOrRestarts) {
     const size_t n = rotation.deeds.size();
     size_t combinations = 1;
     for (size_t i = 0; i < n; ++i) combinations *= 4;
-    const size_t stride = std::max<size_t>(1, combinations / 150) | 1;
+    const size_t stride = std::max<size_t>(1, combinations / 50) | 1;
     for (size_t c = 0; c < combinations; c += stride) {
       TempDir dir;
       ManualClock clock;
@@ -368,12 +368,10 @@ TEST(FileTailRotations, EveryLineOnceWheneverItLooksOrRestarts) {
       };
       std::string plan;
       size_t rest = c;
-      bool looked_at_first = false;
       for (size_t i = 0; i < n; ++i, rest /= 4) {
         rotation.deeds[i](dir.path());
         // A file that left the glob before it was ever looked at is nobody's: the first look is always made.
         const size_t act = i == 0 ? 1 + rest % 2 : rest % 4;
-        looked_at_first = true;
         plan += static_cast<char>('0' + act);
         clock.Advance(absl::Milliseconds(200));
         if (act == 0) continue;
@@ -382,7 +380,6 @@ TEST(FileTailRotations, EveryLineOnceWheneverItLooksOrRestarts) {
         intake.refuse_after = -1;
         if (act >= 2) tail.reset();
       }
-      ASSERT_TRUE(looked_at_first);
       for (int i = 0; i < 4; ++i) {
         clock.Advance(absl::Seconds(6));
         look();
