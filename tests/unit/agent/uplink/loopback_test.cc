@@ -7,6 +7,7 @@
 
 #include "agent/uplink/uplink.h"
 #include "aggregator/ingest/service.h"
+#include "common/base/status.h"
 #include "common/base/worker.h"
 #include "common/crypto/x509.h"
 #include "common/rpc/credentials.h"
