@@ -75,8 +75,8 @@ absl::StatusOr<EventProof> BuildEventProof(const LedgerReader& ledger, const Reg
   } else {
     ASSIGN_OR_RETURN(const uint64_t roll, Expect(ledger, {header.agent_uuid, header.epoch, tree_base - 1}, "roll of the key tree"));
     ASSIGN_OR_RETURN(proof.roll, Prove(ledger, roll, head.size));
-    ASSIGN_OR_RETURN(const std::string list, ExtensionOf(ledger, roll));
-    ASSIGN_OR_RETURN(keys, DecodeKeyList(list));
+    ASSIGN_OR_RETURN(proof.roll_object, ExtensionOf(ledger, roll));
+    ASSIGN_OR_RETURN(keys, DecodeKeyList(proof.roll_object));
   }
   if (header.key_slot >= keys.size()) return absl::DataLossError(absl::StrCat("leaf ", ref.leaf, " uses a key its tree does not have"));
   proof.slot_key = keys[header.key_slot];
