@@ -65,12 +65,14 @@ absl::StatusOr<Filter> Filter::Make(const std::vector<std::pair<std::string, std
     if ((*attribute == Attribute::kReadOnly || *attribute == Attribute::kHasError) && value != "true" && value != "false") {
       return absl::InvalidArgumentError(absl::StrCat(key, " is true or false, not \"", value, "\""));
     }
-    Condition condition = {*attribute, std::string(Indexed(value)), std::nullopt};
+    Condition condition = {*attribute, std::string(Indexed(value)), std::nullopt, false};
     if (*attribute == Attribute::kSourceIp && value.find('/') != std::string::npos) {
       condition.range = Cidr::Parse(value);
       if (!condition.range.has_value()) {
         return absl::InvalidArgumentError(absl::StrCat("SourceIp \"", value, "\" is no address range like 10.0.0.0/8"));
       }
+    } else if (*attribute == Attribute::kHasError && value == "false") {
+      condition.absent = true;   // records without an error have no such term: only the record can tell
     } else {
       filter.terms_.push_back(TermHash(*attribute, condition.value));
     }
@@ -105,9 +107,10 @@ bool Filter::Matches(const Leaf& leaf, size_t i) {
     }
     const bool found = std::any_of(terms.begin(), terms.end(), [&](const Term& t) {
       if (t.attribute != c.attribute) return false;
+      if (c.absent) return true;
       return c.range.has_value() ? c.range->Contains(t.value) : Indexed(t.value) == c.value;
     });
-    if (!found) return false;
+    if (found == c.absent) return false;
   }
   return true;
 }

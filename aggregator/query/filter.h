@@ -44,6 +44,7 @@ class Filter {
     Attribute attribute;
     std::string value;
     std::optional<Cidr> range;
+    bool absent = false;    // matches records without the attribute
   };
   std::vector<Condition> conditions_;
   std::vector<uint64_t> terms_;
