@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,7 +31,8 @@ namespace orgtrail {
 struct Admitted {
   std::shared_ptr<Leaf> leaf;              // null for a repeat
   std::optional<AgentHead> head;           // batches: where the agent stands after it
-  std::optional<uint64_t> duplicate_of;    // a batch already logged here: answered again, not stored
+  std::optional<uint64_t> duplicate_of;    // a batch already logged here: answered again, not stored. Null with a null leaf: a
+                                           // repeat of a batch still in the inbox; found by its identity
   BatchId batch;                           // batches and repeats
   std::function<void(const SignedHead&, uint64_t leaf_index)> then;  // control leaves: called after commit; may be null
 };
@@ -58,19 +60,23 @@ class Committer final : public Stage {
   Committer(Ledger& ledger, Commits& commits, size_t inbox_batches, const Clock& clock);
   [[nodiscard]] absl::Status Submit(Admitted item);
   // Submit, then wait until it is committed: the leaf's index. For control leaves and own records; not for gRPC reactions.
+  // DeadlineExceeded: it may still be committed later.
   absl::StatusOr<uint64_t> SubmitAndWait(Admitted item, absl::Duration limit);
   Tick Step(Tick now) override;
   void Poked(std::function<void()> poke) { poke_ = std::move(poke); }  // how Submit wakes its Worker
   size_t queued() const { return inbox_.size(); }
-  bool held() const;                       // the disk is full: a group waits
+  bool held() const { return is_held_; }   // the disk is full: a group waits
 
  private:
+  std::span<Admitted> NextGroup();
+
   Ledger& ledger_;
   Commits& commits_;
-  const Clock& clock_;
   Inbox<Admitted> inbox_;
   std::function<void()> poke_;
-  std::vector<Admitted> held_;
+  std::vector<Admitted> taken_;            // out of the inbox, not committed yet, from `done_` on
+  size_t done_ = 0;
+  Tick not_before_;                        // of the next flush
   std::atomic<bool> is_held_{false};
 };
 

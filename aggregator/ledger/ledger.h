@@ -1,9 +1,10 @@
 // Ledger: one log, append only. LMDB, one transaction per append: leaves, tree nodes, frontier, agent heads, batch identities,
 // control index and (size, root); then the checkpoint is signed and published to readers. docs/formats/ledger.md
 //
-// Threads  Append: the committer's. LedgerReader: any.
+// Threads  Append, MaybeAnchor: the committer's. LedgerReader: any.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -25,16 +26,27 @@ struct LedgerOptions {
   uint64_t map_bytes = 1ull << 40;
   size_t tail_bytes = 32 << 20;       // inflated leaves kept in memory for followers
   bool read_only = false;             // fsck, verify
+  // 32 bytes, or empty: off. When set, the batch key inside each newly stored frame is replaced by its AES-256-GCM sealing under
+  // this key, bound to origin and leaf; reads restore it. Leaves stored without stay readable; sealed ones need the key.
+  std::string kek;
 };
 
 class Ledger : public LedgerReader {
  public:
   // LOG_ROLLBACK (FailedPrecondition) when the anchor is ahead of what is here or disagrees with it. DataLoss names file and remedy.
+  // FailedPrecondition too when another process writes here or the ledger belongs to another origin. Read-only: `origin` may be
+  // empty (whatever is stored) and `log_key` null; the head's note is then the newest one stored, which may be of a smaller size.
   static absl::StatusOr<std::unique_ptr<Ledger>> Open(const LedgerOptions& options, std::string origin,
                                                       const SigningKey* log_key, Fs& fs, const Clock& clock);
-  // One transaction for the whole group; fills each leaf's index and logged_ns. ResourceExhausted: nothing written.
+  // One transaction for the whole group, in order; fills each leaf's index and logged_ns, and of each head what only the ledger
+  // knows: leaf, leaf_index, logged_ns, tree_leaf and epoch_leaf. ResourceExhausted: nothing written, nothing filled.
+  // A repeat without `duplicate_of` is looked up, earlier items of the group included. A batch whose identity is logged already is
+  // answered as a repeat when its leaf is the same; with another leaf it is stored as quarantined and the identity stays the first's.
   virtual absl::StatusOr<Flush> Append(std::span<Admitted> group) = 0;
-  // Builds a Leaf (inflated, scanned) from raw bytes: shared by Read and by verify.
+  // Writes the anchor when the head moved and a second has passed since the last time. When to call again; Never: nothing to do.
+  virtual Tick MaybeAnchor(Tick now) = 0;
+  // How a reader learns an agent's enrolment (Registry): what InflateLeaf needs. Until it is set, "" for all. Threads: any.
+  virtual void SetCarries(std::function<std::string(const Uuid&)> carries) = 0;
   struct Stats {
     uint64_t used_bytes = 0, map_bytes = 0, oldest_reader_txns = 0;
     double last_commit_seconds = 0;

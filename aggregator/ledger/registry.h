@@ -40,8 +40,22 @@ struct TokenRecord {
   std::string cidr;
 };
 
+// How a kTokenCreated leaf says what its own fields cannot: IdentityLeaf::reason is "uses=<n>", then " cidr=<text>" when the token is
+// good from there only. A leaf without is a token of one use, from anywhere.
+std::string TokenTerms(uint32_t uses, std::string_view cidr);
+
+// The fold:
+//   kTokenCreated  a token                       kEnrolled  an agent; one use of its token is gone
+//   kRenewed       the agent's newest certificate (and identity key, when the leaf has one)
+//   kRevoked       the agent with that uuid; with a zero uuid: the token named by token_id, else every agent of that uri
+//   kRetired       the agent with that uuid      kUserCreated  a person's certificate
+//   kUserRevoked   every certificate of that person made before it
+// Nothing un-revokes; an enrolment or renewal applied twice counts once.
 class Registry {
  public:
+  Registry();
+  ~Registry();
+  // DataLoss: a control leaf of ours that does not decode, by its index.
   absl::Status Load(const LedgerReader& ledger);     // folds every control leaf
   void Apply(const IdentityLeaf& act, uint64_t leaf_index);
   std::optional<AgentIdentityRecord> Agent(const Uuid& uuid) const;
@@ -49,15 +63,14 @@ class Registry {
   std::vector<AgentIdentityRecord> Agents() const;
   std::optional<TokenRecord> Token(std::string_view id) const;
   bool UserRevoked(std::string_view uri, int64_t certificate_not_before_ns) const;
-  // Whether a connection of this identity and certificate may exist. The reason when not: AUTH_REVOKED, AUTH_UNKNOWN.
+  // Whether a connection of this identity and certificate may exist. Unauthenticated when not, with the reason first:
+  // AUTH_REVOKED, AUTH_UNKNOWN. Agents must be enrolled and `serial` (hex) one of their newest four certificates; people and
+  // aggregators hold a certificate of the CA, and are known until revoked.
   absl::Status Admit(const Identity& identity, std::string_view serial) const;
 
  private:
   struct State;
   std::shared_ptr<Guarded<State>> state_;
- public:
-  Registry();
-  ~Registry();
 };
 
 }  // namespace orgtrail

@@ -65,7 +65,10 @@ absl::StatusOr<FrameView> FrameView::Decode(std::string_view frame) {
 absl::StatusOr<Events> InflateFrame(const FrameView& frame, ZstdDecompressor& zstd) {
   Events events;
   if (frame.n_rows == 0) return events;
-  RETURN_IF_ERROR(zstd.Decompress(frame.packed, limits::kFrameRawBytes, events.storage.get()));
+  if (absl::Status inflated = zstd.Decompress(frame.packed, limits::kFrameRawBytes, events.storage.get()); !inflated.ok()) {
+    if (absl::IsResourceExhausted(inflated)) return inflated;
+    return Malformed(inflated.message());
+  }
   const std::string_view plain = *events.storage;
   const size_t n = frame.n_rows;
   if (plain.size() < n * limits::kRowBytes) {

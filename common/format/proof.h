@@ -35,10 +35,12 @@ struct EventProof {
   ProvenLeaf epoch_open;         // entry of kind 2
   std::string epoch_object;      // its whole extension (OTO1), hashed by the header's ext_hash
   ProvenLeaf roll;               // entry of kind 4 that brought the tree in use; empty entry when it is the epoch's first
-  ProvenLeaf enrolment;          // OTN1 kEnrolled of the agent's uuid; empty only for the aggregator's own agent's first epochs
+  std::string roll_object;       // its whole extension (key list), hashed by the roll's ext_hash; empty without a roll
+  ProvenLeaf enrolment;          // OTN1 kEnrolled of the agent's uuid
   std::string checkpoint;        // the note
 
   std::string Encode() const;    // tlog-proof@v1 text
+  // InvalidArgument names line or field and its offset.
   static absl::StatusOr<EventProof> Decode(std::string_view text);
 };
 

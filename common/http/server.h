@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace orgtrail {
 
@@ -34,7 +35,13 @@ struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";
   std::string body;
-  std::vector<std::pair<std::string, std::string>> headers;
+  std::vector<std::pair<std::string, std::string>> headers;  // names lower case in an answer a client got
+  std::string_view Header(std::string_view name) const {     // "" when absent
+    for (const auto& [n, value] : headers) {
+      if (n == name) return value;
+    }
+    return {};
+  }
 };
 
 struct HttpServerOptions {
@@ -42,6 +49,8 @@ struct HttpServerOptions {
   size_t max_body_bytes = 8 << 20;
   int max_connections = 256;
   int workers = 4;
+  absl::Duration request_limit = absl::Seconds(30);  // from a request's first byte to its last; and to write the answer
+  absl::Duration idle_limit = absl::Minutes(5);      // between requests
 };
 
 class HttpServer {

@@ -1,0 +1,457 @@
+#include "agent/uplink/session.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/format/chain.h"
+#include "common/format/frame.h"
+#include "common/merkle/tree.h"
+#include "orgtrail/v1/ingest.pb.h"
+
+namespace orgtrail {
+namespace {
+
+constexpr int kExpectedTimes = 5;
+constexpr size_t kProofHashes = 64;     // a tree of 2^64 leaves needs no more
+constexpr size_t kEarly = 4096;
+
+// The key just before: Next(Before(k)) is k when it is there.
+BatchKey Before(BatchKey k) {
+  if (k.batch_seq > 0) return {k.epoch, k.batch_seq - 1};
+  return k.epoch > 0 ? BatchKey{k.epoch - 1, UINT64_MAX} : BatchKey{};
+}
+
+std::string Name(BatchKey k) { return absl::StrCat("epoch ", k.epoch, " batch ", k.batch_seq); }
+
+template <class Repeated>
+absl::StatusOr<std::vector<Hash>> Hashes(const Repeated& field) {
+  if (static_cast<size_t>(field.size()) > kProofHashes) return absl::InvalidArgumentError("a proof of more than 64 hashes");
+  std::vector<Hash> out;
+  out.reserve(static_cast<size_t>(field.size()));
+  for (const std::string& h : field) {
+    if (h.size() != 32) return absl::InvalidArgumentError("a proof hash that is not 32 bytes");
+    out.push_back(Hash::From(h));
+  }
+  return out;
+}
+
+absl::StatusOr<Hash> LeafOfFrame(std::string_view frame) {
+  ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(frame));
+  return LeafHash(view.entry);
+}
+
+}  // namespace
+
+UplinkSession::UplinkSession(const UplinkSessionOptions& options, NoteKey log_key, Spool& spool, const Clock& clock,
+                             UplinkReports reports)
+    : options_(options), log_key_(std::move(log_key)), spool_(spool), clock_(clock), reports_(std::move(reports)) {
+  state_.With([&](State& s) {
+    if (absl::StatusOr<Pin> pin = spool_.pin(); pin.ok()) s.pin = *std::move(pin);
+    s.may_restore = options_.accept_restored_log;
+    s.facts.acked = spool_.Facts().acked_through;
+  });
+}
+
+std::string UplinkSession::Begin() {
+  return state_.With([&](State& s) {
+    s.welcomed = false;
+    s.window.clear();
+    s.early.clear();
+    s.window_bytes = 0;
+    s.stream_size = 0;
+    s.paused_until = Tick{};
+    s.gap_since = Tick{};
+    s.progress = clock_.Now();
+    s.cursor = std::max(s.facts.acked, Before(s.floor));
+    v1::PushRequest request;
+    v1::Hello& hello = *request.mutable_hello();
+    hello.set_agent_uuid(std::string(options_.uuid.view()));
+    hello.set_version(options_.version);
+    if (s.pin.origin == log_key_.name && s.pin.size > 0) {
+      hello.set_seen_size(s.pin.size);
+      hello.set_seen_root(std::string(s.pin.root.view()));
+      hello.set_seen_origin(s.pin.origin);
+    }
+    hello.set_resend_from_epoch(s.cursor.epoch);
+    hello.set_resend_from_batch_seq(s.cursor.batch_seq);
+    return request.SerializeAsString();
+  });
+}
+
+bool UplinkSession::welcomed() const {
+  return state_.Peek([](const State& s) { return s.welcomed; });
+}
+
+absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
+  const Tick now = clock_.Now();
+  const std::optional<BatchKey> after = state_.Peek([&](const State& s) -> std::optional<BatchKey> {
+    if (!s.welcomed || now < s.paused_until || s.window_bytes >= options_.window_bytes) return std::nullopt;
+    return s.cursor;
+  });
+  if (!after) return std::optional<std::string>();
+  absl::StatusOr<std::optional<std::pair<BatchKey, std::string>>> next = spool_.Next(*after);
+  if (absl::IsDataLoss(next.status())) {
+    const std::optional<BatchKey> key = spool_.KeyAfter(*after);
+    if (!key) return next.status();
+    ASSIGN_OR_RETURN(std::string frame, Mend(*key));
+    next = std::make_pair(*key, std::move(frame));
+  }
+  RETURN_IF_ERROR(next.status());
+  if (!next->has_value()) return std::optional<std::string>();
+  auto& [key, frame] = **next;
+  ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(frame));
+  const bool current = state_.With([&](State& s) {
+    if (s.cursor != *after) return false;   // an answer moved it meanwhile
+    if (s.window.empty()) s.progress = now;
+    s.cursor = s.facts.sent = key;
+    auto early = s.early.find(key);
+    s.window.push_back({key, leaf, frame.size(), early != s.early.end() && early->second == leaf, now});
+    s.window_bytes += frame.size();
+    return true;
+  });
+  if (!current) return std::optional<std::string>();
+  return std::optional<std::string>(std::move(frame));
+}
+
+void UplinkSession::Wait(absl::Duration limit) {
+  struct Due {
+    bool blocked;
+    BatchKey cursor;
+  };
+  const Tick now = clock_.Now();
+  const Due due = state_.Peek([&](const State& s) {
+    if (s.paused_until > now) limit = std::min(limit, s.paused_until - now);
+    return Due{!s.welcomed || s.paused_until > now || s.window_bytes >= options_.window_bytes, s.cursor};
+  });
+  if (due.blocked) {
+    state_.WhenFor(
+        limit,
+        [&](const State& s) { return s.cursor != due.cursor || (s.welcomed && s.window_bytes < options_.window_bytes && s.paused_until <= now); },
+        [](State&, bool) {});
+  } else {
+    spool_.WaitBeyond(due.cursor, limit);
+  }
+}
+
+absl::Status UplinkSession::OnMessage(std::string_view response) {
+  v1::PushResponse r;
+  if (!r.ParseFromArray(response.data(), static_cast<int>(response.size()))) {
+    return absl::InvalidArgumentError("the aggregator answered with something that is not a PushResponse");
+  }
+  std::vector<std::function<void()>> calls;
+  const absl::Status status = state_.With([&](State& s) -> absl::Status {
+    absl::Status done;
+    switch (r.kind_case()) {
+      case v1::PushResponse::kWelcome: done = OnWelcome(s, r.welcome()); break;
+      case v1::PushResponse::kReceipt: done = OnReceipt(s, r.receipt()); break;
+      case v1::PushResponse::kRefusal: done = OnRefusal(s, r.refusal()); break;
+      default: break;   // a newer aggregator says something this agent need not know
+    }
+    calls.swap(s.calls);
+    return done;
+  });
+  for (auto& call : calls) call();
+  return status;
+}
+
+// A new head: signed by the pinned key and consistent with what was shown before. Anything else is a lie, and kept.
+absl::Status UplinkSession::Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, Checkpoint* head) {
+  absl::StatusOr<Checkpoint> opened = OpenCheckpoint(note, log_key_);
+  if (!opened.ok()) {
+    return Lie(s, "LOG_FORKED", "a head that the pinned key " + log_key_.name + " did not sign: " + Describe(opened.status()), note);
+  }
+  // From what was shown on this stream; at first, from the pin.
+  const bool first = s.stream_size == 0;
+  const uint64_t old_size = first ? s.pin.size : s.stream_size;
+  const Hash old_root = first ? s.pin.root : s.stream_root;
+  if (from != old_size) {
+    return Lie(s, "LOG_FORKED", absl::StrCat("a consistency proof from ", from, " leaves; the head shown was at ", old_size), note);
+  }
+  if (opened->size < old_size && first && s.may_restore) {
+    s.may_restore = false;
+    Lie(s, "LOG_RESTORED", absl::StrCat("the log had ", old_size, " leaves and shows ", opened->size, ": restored, as the operator said"), note)
+        .IgnoreError();  // consented: evidence is enough
+    s.pin.size = 0;
+    *head = *std::move(opened);
+    return absl::OkStatus();
+  }
+  if (opened->size < old_size) {
+    return Lie(s, "LOG_FORKED", absl::StrCat("the log had ", old_size, " leaves and now shows ", opened->size, ": it was rolled back"), note);
+  }
+  if (old_size > 0) {
+    if (absl::Status c = VerifyConsistency(old_size, old_root, opened->size, opened->root, proof); !c.ok()) {
+      return Lie(s, "LOG_FORKED", absl::StrCat("the head at ", opened->size, " leaves does not continue the one at ", old_size, ": ",
+                                               Describe(c)), note);
+    }
+  }
+  *head = *std::move(opened);
+  return absl::OkStatus();
+}
+
+absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
+  if (s.welcomed) return absl::InvalidArgumentError("a second welcome on one stream");
+  if (w.origin() != log_key_.name) {
+    Report(s, "ORIGIN_MISMATCH", "this endpoint serves the log " + w.origin() + "; the agent's epoch belongs to " + log_key_.name);
+    return absl::FailedPreconditionError("ORIGIN_MISMATCH the endpoint serves the log " + w.origin());
+  }
+  ASSIGN_OR_RETURN(const std::vector<Hash> proof, Hashes(w.consistency()));
+  // An aggregator without its first leaf has no head to show yet.
+  if (!w.checkpoint().empty() || s.pin.size > 0) {
+    Checkpoint head;
+    RETURN_IF_ERROR(Move(s, w.checkpoint(), s.pin.size, proof, &head));
+    s.stream_size = head.size;
+    s.stream_root = head.root;
+    if (head.size != s.pin.size) {
+      s.pin.origin = head.origin;
+      s.pin.size = head.size;
+      s.pin.root = head.root;
+      s.pin.note = w.checkpoint();
+      RETURN_IF_ERROR(spool_.SetPin(s.pin));
+      Pinned(s);
+    }
+  }
+  const BatchKey head{w.head_epoch(), w.head_batch_seq()};
+  s.facts.log_head = head;
+  if (head.epoch != 0) {
+    // The log's newest leaf of ours must be what we signed, if we still have it.
+    if (absl::StatusOr<std::string> mine = spool_.Read(head); mine.ok()) {
+      ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(*mine));
+      if (leaf.view() != w.head_leaf()) {
+        return Lie(s, "EQUIVOCATION", "the log holds another " + Name(head) + " of this agent than its spool: leaf " + Hex(w.head_leaf()) +
+                                          ", ours " + Hex(leaf.view()), w.checkpoint());
+      }
+    }
+  }
+  if (head < s.facts.acked) {
+    // It proved these to us once and no longer has them: restored from a copy. We still have them.
+    Report(s, "LOG_RESTORED", "the log stands at " + Name(head) + " and had acknowledged " + Name(s.facts.acked) + ": sending again from there");
+    s.cursor = std::max(head, Before(s.floor));
+  }
+  s.welcomed = true;
+  s.progress = clock_.Now();
+  if (reports_.pace) {
+    s.calls.push_back([this, ms = w.batch_interval_ms(), hb = w.heartbeat_interval_s()] { reports_.pace(ms, hb); });
+  }
+  if (reports_.policy && !w.policy().empty()) {
+    s.calls.push_back([this, note = w.policy(), body = w.policy_body()] { reports_.policy(note, body); });
+  }
+  return absl::OkStatus();
+}
+
+absl::Status UplinkSession::OnReceipt(State& s, const v1::Receipt& r) {
+  if (!s.welcomed) return absl::InvalidArgumentError("a receipt before the welcome");
+  ASSIGN_OR_RETURN(const std::vector<Hash> proof, Hashes(r.consistency()));
+  Checkpoint head;
+  if (s.stream_size == 0 && s.pin.size == 0) {   // the first head this agent ever sees of its log
+    absl::StatusOr<Checkpoint> first = OpenCheckpoint(r.checkpoint(), log_key_);
+    if (!first.ok()) return Lie(s, "LOG_FORKED", "a head that the pinned key did not sign: " + Describe(first.status()), r.checkpoint());
+    head = *std::move(first);
+  } else {
+    RETURN_IF_ERROR(Move(s, r.checkpoint(), r.consistency_from(), proof, &head));
+  }
+  for (const v1::LeafReceipt& l : r.leaves()) {
+    const BatchKey key{l.epoch(), l.batch_seq()};
+    ASSIGN_OR_RETURN(const std::vector<Hash> path, Hashes(l.path()));
+    std::optional<Hash> leaf;
+    auto sent = std::lower_bound(s.window.begin(), s.window.end(), key, [](const Sent& a, BatchKey k) { return a.key < k; });
+    if (sent != s.window.end() && sent->key == key) {
+      leaf = sent->leaf;
+    } else if (absl::StatusOr<std::string> frame = spool_.Read(key); frame.ok()) {
+      ASSIGN_OR_RETURN(leaf, LeafOfFrame(*frame));
+    }
+    if (!leaf) continue;   // pruned since: proven before
+    if (absl::Status in = VerifyInclusion(*leaf, l.leaf_index(), head.size, path, head.root); !in.ok()) {
+      return Lie(s, "LEAF_MISSING", absl::StrCat("the receipt for ", Name(key), " does not prove its leaf ", Hex(leaf->view()), " at ",
+                                                 l.leaf_index(), ": ", Describe(in)), r.checkpoint());
+    }
+    Prove(s, key, *leaf);
+  }
+  s.stream_size = head.size;
+  s.stream_root = head.root;
+  RETURN_IF_ERROR(Persist(s, head, r.checkpoint()));
+  ++s.facts.receipts;
+  s.facts.last_receipt_ns = clock_.WallNanos();
+  if (reports_.pace && (r.batch_interval_ms() != 0 || r.heartbeat_interval_s() != 0)) {
+    s.calls.push_back([this, ms = r.batch_interval_ms(), hb = r.heartbeat_interval_s()] { reports_.pace(ms, hb); });
+  }
+  return absl::OkStatus();
+}
+
+void UplinkSession::Prove(State& s, BatchKey key, const Hash& leaf) {
+  auto sent = std::lower_bound(s.window.begin(), s.window.end(), key, [](const Sent& a, BatchKey k) { return a.key < k; });
+  if (sent != s.window.end() && sent->key == key) {
+    sent->proven = true;
+  } else if (key > s.cursor && s.early.size() < kEarly) {
+    s.early[key] = leaf;   // of an earlier stream; will be sent again, as a repeat
+  }
+}
+
+// Acked is what is proven with nothing unproven before it.
+absl::Status UplinkSession::Persist(State& s, const Checkpoint& head, const std::string& note) {
+  BatchKey through = s.facts.acked;
+  const Tick now = clock_.Now();
+  bool progress = false;
+  while (!s.window.empty() && s.window.front().proven) {
+    through = std::max(through, s.window.front().key);
+    s.window_bytes -= s.window.front().bytes;
+    s.window.pop_front();
+    progress = true;
+  }
+  if (progress) {
+    s.progress = now;
+    s.expected_times = 0;
+  }
+  const bool gap = std::any_of(s.window.begin(), s.window.end(), [](const Sent& w) { return w.proven; });
+  if (!gap) {
+    s.gap_since = Tick{};
+  } else if (s.gap_since == Tick{} || progress) {
+    s.gap_since = now;
+  }
+  s.facts.unacked_bytes = s.window_bytes;
+  Pin pin = s.pin;
+  pin.origin = head.origin;
+  pin.size = head.size;
+  pin.root = head.root;
+  pin.note = note;
+  if (through > s.facts.acked) {
+    RETURN_IF_ERROR(spool_.Acked(through, pin));
+  } else if (head.size != s.pin.size) {
+    RETURN_IF_ERROR(spool_.SetPin(pin));
+  }
+  s.facts.acked = through;
+  s.pin = std::move(pin);
+  Pinned(s);
+  return absl::OkStatus();
+}
+
+absl::Status UplinkSession::OnRefusal(State& s, const v1::Refusal& r) {
+  const Tick now = clock_.Now();
+  const BatchKey named{r.epoch(), r.batch_seq()};
+  s.facts.last_refusal = r.code();
+  if (r.code() == "CHAIN_EXPECT") {
+    s.expected_times = named == s.expected ? s.expected_times + 1 : 1;
+    s.expected = named;
+    if (s.expected_times > kExpectedTimes) {
+      s.expected_times = 0;
+      Report(s, "CHAIN_STUCK", "the log expects " + Name(named) + " and does not take what the spool has: " + r.detail());
+      return absl::FailedPreconditionError("CHAIN_STUCK the log expects " + Name(named));
+    }
+    Rewind(s, named);
+    return absl::OkStatus();
+  }
+  if (r.retry_ms() > 0) {   // RATE_LIMIT, SPOOL_PRESSURE, …: the data stays here
+    s.paused_until = now + absl::Milliseconds(std::min<uint32_t>(r.retry_ms(), 60'000));
+    if (named.epoch != 0) Rewind(s, named);
+    s.progress = now;
+    return absl::OkStatus();
+  }
+  Report(s, r.code(), r.detail());
+  if (r.closes()) return absl::FailedPreconditionError(r.code() + " " + r.detail());
+  return absl::OkStatus();
+}
+
+void UplinkSession::Rewind(State& s, BatchKey first) {
+  s.cursor = std::max(Before(first), Before(s.floor));
+  while (!s.window.empty() && s.window.back().key > s.cursor) {
+    s.window_bytes -= s.window.back().bytes;
+    s.window.pop_back();
+  }
+  s.facts.unacked_bytes = s.window_bytes;
+}
+
+absl::Status UplinkSession::CheckStalls() {
+  const Tick now = clock_.Now();
+  std::vector<std::function<void()>> calls;
+  const absl::Status status = state_.With([&](State& s) -> absl::Status {
+    if (s.gap_since != Tick{} && now - s.gap_since > options_.skip_limit && !s.window.empty()) {
+      s.gap_since = Tick{};
+      const absl::Status lie =
+          Lie(s, "LEAF_MISSING", "the log proves later batches but not " + Name(s.window.front().key) + ": it was left out", s.pin.note);
+      calls.swap(s.calls);
+      return lie;
+    }
+    const bool waiting = !s.welcomed || (!s.window.empty() && now >= s.paused_until);
+    if (waiting && now - s.progress > options_.ack_stall) {
+      return absl::DeadlineExceededError(s.welcomed ? "no receipt for what was sent" : "no welcome");
+    }
+    return absl::OkStatus();
+  });
+  for (auto& call : calls) call();
+  return status;
+}
+
+// What the log showed and what we hold against it, in one file; nothing is pruned on its word, and the stream ends.
+absl::Status UplinkSession::Lie(State& s, std::string_view code, std::string detail, std::string_view note) {
+  ++s.facts.evidence;
+  const std::string name =
+      absl::StrCat(ToAbsl(code), "-", absl::ToUnixMillis(clock_.Wall()), "-", s.facts.evidence, ".txt");
+  std::string content = "orgtrail evidence v1\ncode " + std::string(code) + "\ntime " + Rfc3339(clock_.Wall(), 3) + "\nagent " +
+                        options_.uuid.ToString() + "\nlog " + log_key_.Encode() + "\nfinding " + detail + "\n\npinned head:\n" + s.pin.note +
+                        "\nhead shown:\n" + std::string(note) + "\n";
+  const absl::StatusOr<std::string> path = spool_.KeepEvidence(name, content);
+  const std::string where = path.ok() ? *path : "evidence could not be kept: " + Describe(path.status());
+  LogError("The log contradicts itself. Nothing is pruned; keep the evidence and call governance.",
+           {{"code", std::string(code)}, {"detail", detail}, {"evidence", where}});
+  Report(s, code, detail + " (" + where + ")");
+  return absl::DataLossError(std::string(code) + " " + detail);
+}
+
+// A frame whose checksum is wrong but whose content still is what was signed is stored anew and sent. Otherwise the leaf of what
+// was lost cannot be computed, and no other content may stand under this signature: the chain ends before it.
+absl::StatusOr<std::string> UplinkSession::Mend(BatchKey key) {
+  ASSIGN_OR_RETURN(std::string stored, spool_.ReadUnchecked(key));
+  const auto check = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(stored));
+    ASSIGN_OR_RETURN(const BatchEntry entry, BatchEntry::Decode(view.entry));
+    RETURN_IF_ERROR(CheckExtension(entry.header, view.extension, nullptr, nullptr));
+    if (BatchKey{entry.header.epoch, entry.header.batch_seq} != key) return absl::DataLossError("it is another batch");
+    ZstdDecompressor zstd;
+    ASSIGN_OR_RETURN(Events events, InflateFrame(view, zstd));
+    return CheckRows(entry.header, events.rows, HashRows(view.batch_key, events.rows));
+  };
+  if (const absl::Status damage = check(); !damage.ok()) {
+    const std::string detail = Name(key) + " in the spool is damaged: " + Describe(damage);
+    if (reports_.report) reports_.report("SPOOL_TAMPER", detail);
+    return absl::DataLossError("SPOOL_TAMPER " + detail);
+  }
+  RETURN_IF_ERROR(spool_.Repair(key, stored));
+  state_.With([](State& s) { ++s.facts.repaired; });
+  return stored;
+}
+
+bool UplinkSession::Drained() const {
+  const BatchKey acked = state_.Peek([](const State& s) { return s.facts.acked; });
+  return !spool_.KeyAfter(acked).has_value();
+}
+
+void UplinkSession::SkipBefore(BatchKey key) {
+  state_.With([&](State& s) {
+    s.floor = key;
+    if (s.cursor < Before(key)) s.cursor = Before(key);
+    while (!s.window.empty() && s.window.front().key < key) {
+      s.window_bytes -= s.window.front().bytes;
+      s.window.pop_front();
+    }
+  });
+}
+
+void UplinkSession::Wake() {
+  state_.With([](State&) {});
+}
+
+UplinkFacts UplinkSession::Facts() const {
+  return state_.Peek([](const State& s) { return s.facts; });
+}
+
+void UplinkSession::Pinned(State& s) {
+  if (reports_.pinned) s.calls.push_back([this, pin = s.pin] { reports_.pinned(pin); });
+}
+
+void UplinkSession::Report(State& s, std::string_view code, std::string detail) {
+  if (!reports_.report) return;
+  s.calls.push_back([this, c = std::string(code), d = std::move(detail)] { reports_.report(c, d); });
+}
+
+}  // namespace orgtrail

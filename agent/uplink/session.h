@@ -1,0 +1,137 @@
+// UplinkSession: what to send next and what an answer means, without a network. One per agent; streams come and go beneath it.
+//
+// Path     spool ⇒ [UplinkSession] ⇒ stream;  stream ⇒ receipts ⇒ spool
+// Threads  Begin, Next, Wait, CheckStalls: the writing one. OnMessage: the reading one. The rest: any. One lock inside.
+// Holds    sending is strictly in (epoch, batch_seq) order; stored bytes are sent as they are, never signed again. A batch counts
+//          as acked when a signed head of the pinned log, consistent with the pinned one, includes its leaf, and so are all before
+//          it; only then does the spool hear of it. Whatever does not verify is kept as evidence, and nothing is pruned on it.
+// Bytes    docs/formats/wire.md
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "agent/spool/spool.h"
+#include "common/base/clock.h"
+#include "common/base/guarded.h"
+#include "common/base/ids.h"
+#include "common/format/note.h"
+
+namespace orgtrail {
+
+namespace v1 {
+class Welcome;
+class Receipt;
+class Refusal;
+}  // namespace v1
+
+struct UplinkSessionOptions {
+  Uuid uuid;
+  std::string version;
+  size_t window_bytes = 16 << 20;                          // sent and not acked
+  absl::Duration ack_stall = absl::Seconds(60);            // unacked batches and no receipt for so long: the stream is dead
+  absl::Duration skip_limit = absl::Seconds(30);           // later batches acked, this one not: the log skipped it
+  // Somebody restored the log from a copy older than what this agent pinned, and said so to the agent (--resend-from): the pin
+  // is given up once, evidence kept, and everything the spool still has is sent again from the log's head.
+  bool accept_restored_log = false;
+};
+
+// What the agent learns. All may be null; called on the uplink's threads, under no lock; must not block.
+struct UplinkReports {
+  std::function<void(const Pin&)> pinned;                                        // batches quote this head from now on
+  std::function<void(uint32_t batch_interval_ms, uint32_t heartbeat_s)> pace;    // 0: unchanged
+  std::function<void(std::string_view note, std::string_view body)> policy;      // as received, not verified
+  // Codes and what the agent does: EQUIVOCATION, EPOCH_CONFLICT, EPOCH_STALE, MONO_ROLLBACK: open a new epoch, or stop with the
+  // advice. ORIGIN_MISMATCH: open a handover epoch. SPOOL_TAMPER: open a new epoch, then SkipBefore it. AUTH_…, IDENTITY_MISMATCH:
+  // enrol again. LOG_FORKED, LEAF_MISSING: evidence was kept. CHAIN_STUCK: the log expects a batch the spool no longer has.
+  std::function<void(std::string_view code, std::string_view detail)> report;
+};
+
+struct UplinkFacts {
+  BatchKey sent, acked;                  // newest
+  size_t unacked_bytes = 0;              // in the window
+  uint64_t receipts = 0, evidence = 0, repaired = 0;
+  int64_t last_receipt_ns = 0;           // wall clock; 0: none since start
+  BatchKey log_head;                     // as the last Welcome said
+  std::string last_refusal;              // code
+};
+
+class UplinkSession {
+ public:
+  // `log_key` is pinned at enrolment. Spool, clock outlive it.
+  UplinkSession(const UplinkSessionOptions& options, NoteKey log_key, Spool& spool, const Clock& clock, UplinkReports reports);
+
+  // A new stream: forgets what was sent on the last one. The first message to write.
+  std::string Begin();
+  bool welcomed() const;
+
+  // The next frame to write. nullopt: the window is full, a pause was asked for, or there is nothing new: Wait.
+  absl::StatusOr<std::optional<std::string>> Next();
+  // Waits until Next may have something, at most `limit`.
+  void Wait(absl::Duration limit);
+
+  // One PushResponse. An error ends the stream; DataLoss: the log lied, and evidence was kept.
+  absl::Status OnMessage(std::string_view response);
+  // Looks at what should have happened by now. An error ends the stream.
+  absl::Status CheckStalls();
+
+  bool Drained() const;                  // everything in the spool is acked
+  void SkipBefore(BatchKey key);         // nothing before `key` is sent any more: what is there cannot be delivered
+  void Wake();                           // ends Wait
+  UplinkFacts Facts() const;
+
+ private:
+  struct Sent {
+    BatchKey key;
+    Hash leaf;
+    size_t bytes = 0;
+    bool proven = false;                 // its receipt came; waits for those before it
+    Tick at{};
+  };
+  struct State {
+    Pin pin;
+    bool welcomed = false;
+    uint64_t stream_size = 0;            // the head last shown on this stream, and its root: receipts count from it
+    Hash stream_root;
+    BatchKey cursor;                     // the last one sent
+    BatchKey floor;                      // SkipBefore
+    std::deque<Sent> window;
+    std::map<BatchKey, Hash> early;      // proven before this stream sent them
+    size_t window_bytes = 0;
+    Tick paused_until{}, progress{}, gap_since{};
+    BatchKey expected;                   // by the last CHAIN_EXPECT
+    int expected_times = 0;
+    bool may_restore = false;
+    UplinkFacts facts;
+    std::vector<std::function<void()>> calls;   // reports to make once the lock is free
+  };
+
+  absl::Status OnWelcome(State& s, const v1::Welcome& w);
+  absl::Status OnReceipt(State& s, const v1::Receipt& r);
+  absl::Status OnRefusal(State& s, const v1::Refusal& r);
+  absl::Status Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, Checkpoint* head);
+  void Prove(State& s, BatchKey key, const Hash& leaf);
+  absl::Status Persist(State& s, const Checkpoint& head, const std::string& note);
+  absl::Status Lie(State& s, std::string_view code, std::string detail, std::string_view note);
+  absl::StatusOr<std::string> Mend(BatchKey key);
+  void Rewind(State& s, BatchKey first);
+  void Pinned(State& s);
+  void Report(State& s, std::string_view code, std::string detail);
+
+  const UplinkSessionOptions options_;
+  const NoteKey log_key_;
+  Spool& spool_;
+  const Clock& clock_;
+  const UplinkReports reports_;
+  Guarded<State> state_;
+};
+
+}  // namespace orgtrail

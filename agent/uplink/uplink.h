@@ -1,0 +1,52 @@
+// Uplink: carries the spool to the aggregator over one gRPC stream: two threads, Write and Read, as straight lines over the sync
+// API; TryCancel ends both. Several endpoints are tried in order; waits between tries grow with jitter.
+//
+// Path     spool ⇒ [Uplink] ⇒ mutual TLS ⇒ aggregator's ingest
+// Threads  Start spawns the writing one, which spawns a reading one per stream. The rest: any.
+// Owns     its threads and channel. Spool, clock, rng, metrics outlive it.
+// Holds    frames go out as they lie in the spool, copied once from its map and wrapped, never parsed or serialised again. A new
+//          certificate on disk serves the next connection; the stream in use is not cut for it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/uplink/session.h"
+#include "common/base/clock.h"
+#include "common/base/random.h"
+#include "common/metrics/metrics.h"
+
+namespace orgtrail {
+
+struct UplinkOptions {
+  std::vector<std::string> endpoints;      // host:port, in order of preference; at least one
+  std::string cert, key, ca;               // PEM files, re-read when they change
+  UplinkSessionOptions session;
+};
+
+enum class UplinkState { kConnecting, kConnected, kDraining, kStopped };
+
+class Uplink {
+ public:
+  Uplink(const UplinkOptions& options, NoteKey log_key, Spool& spool, const Clock& clock, Rng& rng, Metrics& metrics,
+         UplinkReports reports);
+  ~Uplink();                               // stops
+
+  void Start();
+  // Sends what is left and waits for its receipts, at most `limit`: whether everything is acked. For SIGTERM; then Stop.
+  bool Drain(absl::Duration limit);
+  void Stop();                             // cancels the stream, joins
+
+  UplinkSession& session();
+  UplinkState state() const;
+  absl::Duration ConnectedFor() const;     // since the Welcome; zero when not connected
+  std::string endpoint() const;            // in use or tried last
+  std::string last_error() const;          // why the last stream ended; empty: none did
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace orgtrail

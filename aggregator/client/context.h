@@ -1,0 +1,61 @@
+// Context: what every command of `orgtrail` shares: flags, profile, output form, exit code.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "aggregator/client/rpc.h"
+#include "common/base/clock.h"
+#include "common/fs/file.h"
+
+namespace CLI {
+class App;
+}
+
+namespace orgtrail::client {
+
+// Exit codes of the public contract.
+inline constexpr int kOk = 0, kFailed = 1, kUsage = 2;
+inline constexpr int kTampered = 2, kIncomplete = 3, kStale = 4, kNoTrust = 5, kVerifyUsage = 64;
+
+enum class Output { kTable, kJson, kJsonl };
+
+struct Context {
+  std::string profile, server, output_flag, ca, certificate, key, trust;   // flags; empty: from the profile
+  bool no_color = false;
+  int exit_code = kOk;
+  const Clock& clock = SystemClock();
+  Fs& fs = PosixFs();
+
+  Output output() const;                       // table on a terminal, else jsonl, unless -o says
+  bool color() const;
+  absl::StatusOr<Profile> LoadProfile() const; // flags over the profile's file
+  absl::StatusOr<std::unique_ptr<Rpc>> Connect() const;
+  // Prints "orgtrail: MESSAGE" to stderr; the exit code.
+  int Fail(const absl::Status& status, int code = kFailed);
+  // Runs a command's body: its status becomes message and exit code.
+  void Run(const std::function<absl::Status()>& body);
+};
+
+// Each adds its commands to the application; definitions in commands_*.cc.
+void AddOrg(CLI::App& app, Context& context);
+void AddPeople(CLI::App& app, Context& context);    // user create|revoke|cert
+void AddAgents(CLI::App& app, Context& context);    // agent token, agents list|show|revoke
+void AddEvents(CLI::App& app, Context& context);    // events lookup|show
+void AddFeed(CLI::App& app, Context& context);
+void AddRecord(CLI::App& app, Context& context);
+void AddAlarms(CLI::App& app, Context& context);
+void AddProve(CLI::App& app, Context& context);     // prove, verify proof|ledger|feed
+void AddStore(CLI::App& app, Context& context);     // fsck, inspect
+void AddStatus(CLI::App& app, Context& context);    // status, version, completion, man
+
+// Tab completion scripts and man pages, from the same definitions as --help.
+std::string BashCompletion(const CLI::App& app);
+std::string ZshCompletion(const CLI::App& app);
+std::string ManPage(const CLI::App& app, std::string_view program, std::string_view summary);
+
+}  // namespace orgtrail::client

@@ -1,0 +1,130 @@
+#include "aggregator/client/envelope.h"
+
+#include <algorithm>
+
+#include "aggregator/admit/terms.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/base/text.h"
+#include "common/json/scanner.h"
+
+namespace orgtrail::client {
+namespace {
+
+std::string Time(int64_t ns) { return JsonString(Rfc3339(absl::FromUnixNanos(ns), 9)); }
+
+template <class List>
+std::string Strings(const List& list) {
+  std::string json = "[";
+  for (const std::string& s : list) json += (json.size() > 1 ? "," : "") + JsonString(s);
+  return json + "]";
+}
+
+struct Scanned {
+  json::Scanner scanner;
+  json::Fields fields;
+  bool ok = false;
+  explicit Scanned(std::string_view text) { ok = scanner.Scan(text, &fields) == json::Flaw::kNone; }
+};
+
+std::string FirstTerm(const json::Fields& fields, Attribute attribute) {
+  for (Term& t : TermsOf(fields)) {
+    if (t.attribute == attribute) return std::move(t.value);
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string EnvelopeOnlyJson(const orgtrail::v1::Envelope& e) {
+  std::string json = "{\"cursor\":" + JsonString(e.cursor());
+  json += ",\"account\":" + JsonString(e.account()) + ",\"region\":" + JsonString(e.region());
+  json += ",\"agent\":{\"name\":" + JsonString(e.agent());
+  if (e.agent_uuid().size() == 16) json += ",\"uuid\":" + JsonString(Uuid::FromBytes(e.agent_uuid()).ToString());
+  json += ",\"account\":" + JsonString(e.agent_account()) + ",\"region\":" + JsonString(e.agent_region()) + "}";
+  json += ",\"epoch\":" + std::to_string(e.epoch()) + ",\"batch\":" + std::to_string(e.batch_seq());
+  json += ",\"sequence\":" + std::to_string(e.seq());
+  json += ",\"leaf\":" + std::to_string(e.leaf_index()) + ",\"event\":" + std::to_string(e.event_index());
+  json += ",\"captured\":" + Time(e.captured_ns()) + ",\"logged\":" + Time(e.logged_ns());
+  json += ",\"class\":" + std::to_string(e.event_class()) + ",\"flags\":" + std::to_string(e.flags());
+  if (e.quarantined()) json += ",\"quarantined\":true";
+  if (e.added_members_size() != 0) json += ",\"added\":" + Strings(e.added_members());
+  if (e.notes_size() != 0) json += ",\"notes\":" + Strings(e.notes());
+  if (e.copies() > 1) json += ",\"copies\":" + std::to_string(e.copies());
+  return json + "}";
+}
+
+std::string EnvelopeJson(const orgtrail::v1::Event& event) {
+  std::string json = EnvelopeOnlyJson(event.envelope());
+  json.pop_back();
+  json += ",\"record\":" + (event.record().empty() ? std::string("null") : event.record()) + "}";
+  return json;
+}
+
+EventLine LineOf(const orgtrail::v1::Event& event, const absl::TimeZone& zone) {
+  EventLine line;
+  line.account = event.envelope().account();
+  line.region = event.envelope().region();
+  Scanned s(event.record());
+  if (!s.ok) {
+    line.event = "(not readable)";
+    return line;
+  }
+  absl::Time time;
+  const std::string text = json::Text(s.fields.event_time);
+  line.time = ParseWhen(text, absl::InfinitePast(), &time) ? absl::FormatTime("%Y-%m-%d %H:%M:%S", time, zone) : text;
+  line.principal = FirstTerm(s.fields, Attribute::kUsername);
+  if (line.principal.empty()) line.principal = json::Text(s.fields.identity_invoked_by);
+  if (line.principal.empty()) line.principal = FirstTerm(s.fields, Attribute::kPrincipal);
+  std::string source = json::Text(s.fields.event_source);
+  if (const size_t dot = source.find(".amazonaws.com"); dot != std::string::npos) source.resize(dot);
+  line.event = source + ":" + json::Text(s.fields.event_name);
+  line.source_ip = json::Text(s.fields.source_ip);
+  if (s.fields.error_code.type == json::Value::Type::kString) line.error = json::Text(s.fields.error_code);
+  line.id = json::Text(s.fields.event_id);
+  if (event.envelope().copies() > 1) line.event += " ×" + std::to_string(event.envelope().copies());
+  return line;
+}
+
+std::string FieldOf(const orgtrail::v1::Event& event, std::string_view field) {
+  if (field == "Account") return event.envelope().account();
+  if (field == "Region") return event.envelope().region();
+  if (field == "Agent") return event.envelope().agent();
+  std::optional<Attribute> attribute = ParseAttribute(field);
+  if (!attribute) return "";
+  Scanned s(event.record());
+  return s.ok ? FirstTerm(s.fields, *attribute) : "";
+}
+
+std::string Describe(const orgtrail::v1::Completeness& c) {
+  std::string text = c.complete_to_ns() > 0 ? "complete to " + Rfc3339(absl::FromUnixNanos(c.complete_to_ns()), 3)
+                                            : std::string("no agent has promised completeness yet");
+  const auto join = [](const auto& list) {
+    std::string out;
+    int n = 0;
+    for (const std::string& s : list) {
+      if (++n > 5) {
+        out += ", …";
+        break;
+      }
+      out += (out.empty() ? "" : ", ") + s;
+    }
+    return out;
+  };
+  if (c.silent_agents_size() != 0) text += "; silent: " + join(c.silent_agents());
+  if (c.cut_regions_size() != 0) text += "; cut off: " + join(c.cut_regions());
+  if (c.losses_size() != 0) text += "; lost: " + join(c.losses());
+  if (c.quarantined_matches() != 0) text += "; " + std::to_string(c.quarantined_matches()) + " matches in quarantine";
+  if (c.indexed_to() < c.tree_size()) text += "; " + std::to_string(c.tree_size() - c.indexed_to()) + " newest leaves not indexed yet";
+  return text;
+}
+
+std::string CompletenessJson(const orgtrail::v1::Completeness& c) {
+  std::string json = "{\"completeTo\":" + (c.complete_to_ns() > 0 ? Time(c.complete_to_ns()) : std::string("null"));
+  json += ",\"silentAgents\":" + Strings(c.silent_agents()) + ",\"cutRegions\":" + Strings(c.cut_regions());
+  json += ",\"losses\":" + Strings(c.losses()) + ",\"quarantinedMatches\":" + std::to_string(c.quarantined_matches());
+  json += ",\"treeSize\":" + std::to_string(c.tree_size()) + ",\"indexedTo\":" + std::to_string(c.indexed_to()) + "}";
+  return json;
+}
+
+}  // namespace orgtrail::client

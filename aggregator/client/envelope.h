@@ -1,0 +1,30 @@
+// Envelope: how records are shown: the stored bytes, or wrapped with where they came from; and table rows. Pure.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "orgtrail/v1/query.pb.h"
+
+namespace orgtrail::client {
+
+// {"cursor":…,"account":…,…,"record":<the stored bytes>}.
+std::string EnvelopeJson(const orgtrail::v1::Event& event);
+std::string EnvelopeOnlyJson(const orgtrail::v1::Envelope& envelope);
+
+// What a person wants on one line.
+struct EventLine {
+  std::string time, account, region, principal, event, source_ip, error, id;
+};
+EventLine LineOf(const orgtrail::v1::Event& event, const absl::TimeZone& zone);
+
+// Values for --count-by: Account, Region, EventName, EventSource, Username, SourceIp, ErrorCode, …
+std::string FieldOf(const orgtrail::v1::Event& event, std::string_view field);
+
+// One sentence or more: "complete to …; silent: …".
+std::string Describe(const orgtrail::v1::Completeness& completeness);
+std::string CompletenessJson(const orgtrail::v1::Completeness& completeness);
+
+}  // namespace orgtrail::client

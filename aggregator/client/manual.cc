@@ -1,0 +1,120 @@
+// Tab completion and manual pages, read off the same definitions that print --help.
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "aggregator/client/context.h"
+
+namespace orgtrail::client {
+namespace {
+
+std::vector<std::string> Words(const CLI::App& app) {
+  std::vector<std::string> words;
+  for (const CLI::App* sub : app.get_subcommands({})) {
+    if (!sub->get_name().empty()) words.push_back(sub->get_name());
+  }
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) words.push_back("--" + name);
+  }
+  return words;
+}
+
+std::string Join(const std::vector<std::string>& words) {
+  std::string out;
+  for (const std::string& w : words) out += (out.empty() ? "" : " ") + w;
+  return out;
+}
+
+void BashCases(const CLI::App& app, const std::string& path, std::string* out) {
+  *out += "    \"" + path + "\") words=\"" + Join(Words(app)) + "\" ;;\n";
+  for (const CLI::App* sub : app.get_subcommands({})) BashCases(*sub, path.empty() ? sub->get_name() : path + " " + sub->get_name(), out);
+}
+
+void Names(const CLI::App& app, std::vector<std::string>* names) {
+  for (const CLI::App* sub : app.get_subcommands({})) {
+    names->push_back(sub->get_name());
+    Names(*sub, names);
+  }
+}
+
+std::string Roff(std::string text) {
+  std::string out;
+  bool start = true;
+  for (char c : text) {
+    if (c == '\\') {
+      out += "\\\\";
+    } else if (c == '-') {
+      out += "\\-";
+    } else if (start && (c == '.' || c == '\'')) {
+      out += std::string("\\&") + c;
+    } else {
+      out += c;
+    }
+    start = c == '\n';
+  }
+  return out;
+}
+
+void ManOptions(const CLI::App& app, std::string* out) {
+  for (const CLI::Option* option : app.get_options()) {
+    std::string name = option->get_positional() ? option->get_name(true) : option->get_name(false, true);
+    if (name == "--help,-h" || name == "-h,--help") continue;
+    *out += ".TP\n.B " + Roff(name);
+    if (option->get_items_expected_max() > 0 && !option->get_positional()) *out += " \\fI" + Roff(option->get_type_name()) + "\\fR";
+    *out += "\n" + Roff(option->get_description());
+    if (!option->get_default_str().empty()) *out += " (default: " + Roff(option->get_default_str()) + ")";
+    *out += "\n";
+  }
+}
+
+void ManCommands(const CLI::App& app, const std::string& path, std::string* out) {
+  for (const CLI::App* sub : app.get_subcommands({})) {
+    const std::string name = path + " " + sub->get_name();
+    if (sub->get_subcommands({}).empty() || !sub->get_options().empty()) {
+      *out += ".SS " + Roff(name) + "\n" + Roff(sub->get_description()) + ".\n";
+      ManOptions(*sub, out);
+      if (!sub->get_footer().empty()) *out += ".PP\n.nf\n" + Roff(sub->get_footer()) + "\n.fi\n";
+    }
+    ManCommands(*sub, name, out);
+  }
+}
+
+}  // namespace
+
+std::string BashCompletion(const CLI::App& app) {
+  std::vector<std::string> names;
+  Names(app, &names);
+  std::string out = "# bash completion for orgtrail: source <(orgtrail completion bash)\n_orgtrail() {\n";
+  out += "  local current=\"${COMP_WORDS[COMP_CWORD]}\" path=\"\" word words i\n";
+  out += "  for ((i = 1; i < COMP_CWORD; ++i)); do\n    word=\"${COMP_WORDS[i]}\"\n    case \" " + Join(names) +
+         " \" in *\" $word \"*) path=\"${path:+$path }$word\" ;; esac\n  done\n";
+  out += "  case \"${COMP_WORDS[COMP_CWORD-1]}\" in\n"
+         "    --dir|--out|--output|--cursor-file|--profile|--trust|--csr|--key|--ca|--certificate|--token-file|--against)\n"
+         "      COMPREPLY=($(compgen -f -- \"$current\")); return ;;\n"
+         "    -o) COMPREPLY=($(compgen -W \"table json jsonl\" -- \"$current\")); return ;;\n  esac\n";
+  out += "  case \"$path\" in\n";
+  BashCases(app, "", &out);
+  out += "    *) words=\"\" ;;\n  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
+         "  [ ${#COMPREPLY[@]} -eq 0 ] && COMPREPLY=($(compgen -f -- \"$current\"))\n}\ncomplete -F _orgtrail orgtrail\n";
+  return out;
+}
+
+std::string ZshCompletion(const CLI::App& app) {
+  return "#compdef orgtrail\n# zsh completion for orgtrail: source <(orgtrail completion zsh)\nautoload -U +X bashcompinit && bashcompinit\n" +
+         BashCompletion(app);
+}
+
+std::string ManPage(const CLI::App& app, std::string_view program, std::string_view summary) {
+  std::string out = ".TH " + std::string(program) + " 1 \"\" \"orgtrail " ORGTRAIL_VERSION "\"\n.SH NAME\n" + std::string(program) + " \\- ";
+  out += Roff(std::string(summary)) + "\n.SH SYNOPSIS\n.B " + std::string(program) + "\n[options] command …\n.SH DESCRIPTION\n" + Roff(app.get_description());
+  out += "\n.SH OPTIONS\n";
+  ManOptions(app, &out);
+  out += ".SH COMMANDS\n";
+  ManCommands(app, std::string(program), &out);
+  out += ".SH EXIT STATUS\n0 fine, 1 failed, 2 bad usage or configuration. verify and fsck: 0 proven, 2 tampered, 3 incomplete, 4 stale, 5 trust not "
+         "configured, 64 bad usage.\n.SH ENVIRONMENT\n.TP\n.B ORGTRAIL_PROFILE\nThe profile to use: a file, or a name under ~/.config/orgtrail.\n"
+         ".TP\n.B NO_COLOR\nNo colours.\n";
+  return out;
+}
+
+}  // namespace orgtrail::client

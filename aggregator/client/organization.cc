@@ -1,0 +1,216 @@
+#include "aggregator/client/organization.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_join.h"
+#include "aggregator/config.h"
+#include "common/base/ids.h"
+#include "common/base/status.h"
+#include "common/base/text.h"
+#include "common/crypto/sign.h"
+#include "common/crypto/x509.h"
+#include "common/format/note.h"
+
+namespace orgtrail::client {
+namespace {
+
+constexpr absl::Duration kCaLife = absl::Hours(24 * 3650);
+constexpr absl::Duration kServerLife = absl::Hours(24 * 825);
+constexpr absl::Duration kPersonLife = absl::Hours(24 * 365);
+constexpr absl::Duration kBackdate = absl::Minutes(5);  // clocks of clients may be a little behind
+
+struct GovernanceKey {
+  std::string name;
+  NoteKey note_key;
+};
+
+absl::Status Check(const OrganizationOptions& o) {
+  if (!IsName(o.org)) return absl::InvalidArgumentError("--org-id: a name of a-z, 0-9, '.', '_' and '-', such as o-demo");
+  if (!IsName(o.domain)) return absl::InvalidArgumentError("--domain: a domain name in lower case, such as example.org");
+  for (const std::string& a : o.accounts) {
+    if (!IsAccountId(a)) return absl::InvalidArgumentError(absl::StrCat("--account ", a, ": an account id is 12 digits, such as 222222222222"));
+  }
+  if (!IsAccountId(o.management_account)) {
+    return absl::InvalidArgumentError("--management-account: an account id is 12 digits, such as 111111111111");
+  }
+  if (o.regions.empty()) return absl::InvalidArgumentError("--region: at least one, such as us-east-1; the first is the home region");
+  for (const std::string& r : o.regions) {
+    if (!IsName(r)) return absl::InvalidArgumentError(absl::StrCat("--region ", r, ": a name such as eu-west-1"));
+  }
+  const int n = std::max<int>(1, static_cast<int>(o.governance_keys.size()));
+  if (o.threshold < 1 || o.threshold > n) return absl::InvalidArgumentError("--threshold: between 1 and the number of governance keys");
+  if (o.weaken_threshold < o.threshold || o.weaken_threshold > n) {
+    return absl::InvalidArgumentError("--weaken-threshold: between --threshold and the number of governance keys");
+  }
+  return absl::OkStatus();
+}
+
+std::string PolicyBody(const OrganizationOptions& o, const std::string& origin, const std::string& log_vkey) {
+  const auto list = [](const std::vector<std::string>& items) {
+    std::string json = "[";
+    for (const std::string& i : items) json += (json.size() > 1 ? "," : "") + JsonString(i);
+    return json + "]";
+  };
+  std::string json = "{\n  \"org\": " + JsonString(o.org) + ",\n  \"managementAccount\": " + JsonString(o.management_account);
+  json += ",\n  \"accounts\": " + list(o.accounts) + ",\n  \"regions\": " + list(o.regions);
+  json += ",\n  \"logs\": [{\"origin\": " + JsonString(origin) + ", \"vkey\": " + JsonString(log_vkey) + ", \"home\": true}]";
+  json += ",\n  \"trails\": [{\"name\": \"organization\", \"kind\": \"OrganizationTrail\", \"management\": true, \"data\": true}]";
+  json += ",\n  \"retentionDays\": 400\n}\n";
+  return json;
+}
+
+std::string PolicyText(const OrganizationOptions& o, const std::vector<GovernanceKey>& keys, const std::string& body, absl::Time now) {
+  std::string text = "orgtrail/policy/v1\norg " + o.org + "\nversion 1\nprev " + Base64(Hash{}.view()) + "\n";
+  text += "effective " + std::to_string(absl::ToUnixSeconds(now)) + "\n";
+  text += "admins " + std::to_string(o.threshold);
+  for (const GovernanceKey& k : keys) text += " " + k.note_key.Encode();
+  text += "\nweaken-threshold " + std::to_string(o.weaken_threshold) + "\nweaken-delay 86400\n";
+  text += "expires " + std::to_string(absl::ToUnixSeconds(now + absl::Hours(24 * 365))) + "\n";
+  text += "body-sha256 " + Hex(Sha256(body).view()) + " " + std::to_string(body.size()) + "\n";
+  return text;
+}
+
+class Writer {  // remembers the first failure, so that the list of files reads as a list
+ public:
+  Writer(Fs& fs, std::string dir) : fs_(fs), dir_(std::move(dir)) {}
+  std::string Path(std::string_view name) const { return JoinPath(dir_, name); }
+  void Dir(std::string_view name, int permissions) { Note(fs_.MakeDirs(Path(name), permissions)); }
+  std::string Put(std::string_view name, std::string_view text, int permissions) {
+    Note(WriteFileAtomically(fs_, Path(name), text, permissions));
+    return Path(name);
+  }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  void Note(const absl::Status& s) {
+    if (status_.ok()) status_ = s;
+  }
+  Fs& fs_;
+  const std::string dir_;
+  absl::Status status_;
+};
+
+}  // namespace
+
+absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& options, Fs& fs, const Clock& clock, Rng& rng) {
+  OrganizationOptions o = options;
+  if (std::find(o.accounts.begin(), o.accounts.end(), o.management_account) == o.accounts.end()) {
+    o.accounts.insert(o.accounts.begin(), o.management_account);
+  }
+  RETURN_IF_ERROR(Check(o));
+  Writer w(fs, o.dir);
+  if (fs.Facts(w.Path("aggregator/aggregator.yaml")).ok()) {
+    return absl::AlreadyExistsError(absl::StrCat(o.dir, " already holds an organization; choose another --dir, or keep using it"));
+  }
+  const absl::Time now = clock.Wall();
+  w.Dir("ca", 0700);
+  w.Dir("aggregator/state", 0700);
+  w.Dir("governance", 0700);
+  w.Dir("policy", 0755);
+  w.Dir("people", 0700);
+  w.Dir("profiles", 0755);
+  RETURN_IF_ERROR(w.status());
+
+  ASSIGN_OR_RETURN(CaCertificate ca, NewCa(o.org, now - kBackdate, kCaLife));
+  const std::string ca_path = w.Put("ca/ca.crt", ca.cert_pem, 0644);
+  const std::string ca_key_path = w.Put("ca/ca.key", ca.key_pem, 0600);
+
+  const auto issue = [&](const Identity& identity, const std::vector<std::string>& dns, absl::Duration life,
+                         std::string* key_pem) -> absl::StatusOr<std::string> {
+    ASSIGN_OR_RETURN(*key_pem, NewTlsKeyPem());
+    ASSIGN_OR_RETURN(std::string csr, NewCsrPem(*key_pem));
+    return IssueLeafPem(ca, LeafRequest{csr, identity.ToUri(), dns, now - kBackdate, now + life});
+  };
+
+  AggregatorConfig config;
+  config.org = o.org;
+  config.domain = o.domain;
+  config.region = o.regions.front();
+  config.management_account = o.management_account;
+  config.accounts = o.accounts;
+  config.regions = o.regions;
+  config.state_dir = w.Path("aggregator/state");
+  config.listen = o.listen_address + ":" + std::to_string(o.port);
+  config.enrol_listen = o.listen_address + ":" + std::to_string(o.enrol_port);
+  config.metrics_listen = "127.0.0.1:" + std::to_string(o.metrics_port);
+  config.ca_certificate = ca_path;
+  config.ca_key = ca_key_path;
+
+  std::vector<std::string> hosts = o.hosts;
+  for (const char* local : {"localhost", "127.0.0.1", "::1"}) {
+    if (std::find(hosts.begin(), hosts.end(), local) == hosts.end()) hosts.push_back(local);
+  }
+  char hostname[256] = {};
+  if (gethostname(hostname, sizeof hostname - 1) == 0 && hostname[0] != '\0') {
+    if (std::find(hosts.begin(), hosts.end(), hostname) == hosts.end()) hosts.emplace_back(hostname);
+  }
+  Identity server;
+  server.kind = Identity::Kind::kAggregator;
+  server.org = o.org;
+  server.region = config.region;
+  std::string server_key;
+  ASSIGN_OR_RETURN(std::string server_cert, issue(server, hosts, kServerLife, &server_key));
+  config.tls_certificate = w.Put("aggregator/tls.crt", server_cert + ca.cert_pem, 0644);
+  config.tls_key = w.Put("aggregator/tls.key", server_key, 0600);
+
+  OrganizationMade made;
+  const SigningKey log_key = SigningKey::Generate(rng);
+  config.log_key = w.Put("aggregator/log.key", log_key.ToPem(), 0600);
+  config.secrets = w.Put("aggregator/secrets.key", rng.Bytes(32), 0600);
+  made.origin = config.Origin();
+  made.log_vkey = NoteKey{made.origin, 1, log_key.public_key()}.Encode();
+
+  std::vector<GovernanceKey> governance;
+  SigningKey demo_key;
+  if (o.governance_keys.empty()) {
+    made.demo = true;
+    demo_key = SigningKey::Generate(rng);
+    w.Put("governance/demo.key", demo_key.ToPem(), 0600);
+    w.Put("governance/demo.pub", PublicKeyToPem(demo_key.public_key()), 0644);
+    governance.push_back({"demo", NoteKey{o.org + "/governance/demo", 1, demo_key.public_key()}});
+  }
+  for (const std::string& spec : o.governance_keys) {
+    const size_t eq = spec.find('=');
+    if (eq == std::string::npos || !IsName(std::string_view(spec).substr(0, eq))) {
+      return absl::InvalidArgumentError(absl::StrCat("--governance-key ", spec, ": NAME=FILE.pub, a PEM public key (openssl pkey -pubout)"));
+    }
+    ASSIGN_OR_RETURN(std::string pem, ReadFile(fs, spec.substr(eq + 1)));
+    absl::StatusOr<PublicKey> key = PublicKeyFromPem(pem);
+    if (!key.ok()) return Annotate(key.status(), "--governance-key " + spec);
+    const std::string name = spec.substr(0, eq);
+    w.Put("governance/" + name + ".pub", pem, 0644);
+    governance.push_back({name, NoteKey{o.org + "/governance/" + name, 1, *key}});
+  }
+  const std::string body = PolicyBody(o, made.origin, made.log_vkey);
+  std::string note = PolicyText(o, governance, body, now);
+  if (made.demo) note = SignNote(note, governance.front().note_key.name, demo_key);
+  config.policy_note = w.Put(made.demo ? "policy/policy-1.note" : "policy/policy-1.unsigned", note, 0644);
+  config.policy_body = w.Put("policy/policy-1.json", body, 0644);
+
+  made.trust = w.Put("trust.policy", TrustPolicy{{NoteKey{made.origin, 1, log_key.public_key()}}}.Encode(), 0644);
+  made.config = w.Put("aggregator/aggregator.yaml", RenderAggregatorConfig(config), 0644);
+
+  const auto person = [&](Identity::Kind kind, const std::string& name, std::string* profile) -> absl::Status {
+    Identity identity;
+    identity.kind = kind;
+    identity.org = o.org;
+    identity.name = name;
+    std::string key_pem;
+    ASSIGN_OR_RETURN(std::string cert, issue(identity, {}, kPersonLife, &key_pem));
+    const std::string cert_path = w.Put("people/" + name + ".crt", cert, 0644);
+    const std::string key_path = w.Put("people/" + name + ".key", key_pem, 0600);
+    *profile = w.Put("profiles/" + name + ".yaml",
+                     "server: " + (o.hosts.empty() ? std::string("127.0.0.1") : o.hosts.front()) + ":" + std::to_string(o.port) +
+                         "\nca: " + ca_path + "\ncertificate: " + cert_path + "\nkey: " + key_path + "\ntrust: " + made.trust + "\n",
+                     0644);
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(person(Identity::Kind::kGovernance, "admin", &made.admin_profile));
+  RETURN_IF_ERROR(person(Identity::Kind::kAuditor, "auditor", &made.auditor_profile));
+  RETURN_IF_ERROR(w.status());
+  return made;
+}
+
+}  // namespace orgtrail::client

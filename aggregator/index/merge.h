@@ -1,0 +1,50 @@
+// Merge: several runs with adjacent leaf ranges into one. docs/formats/history.md
+// Threads: any; the inputs are immutable. Memory: 4 bytes a record of the inputs, and one posting list.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "aggregator/index/run.h"
+#include "common/base/guarded.h"
+#include "common/base/stage.h"
+
+namespace orgtrail {
+
+inline constexpr size_t kMergeWays = 8;
+inline constexpr uint64_t kMergeRecords = 1 << 25;  // a run never grows beyond this: 4 bytes a record is 128 MiB while merging
+
+// Writes the merged run under `path`; its level is one above the highest. DataLoss when an input's checksums differ.
+absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr<const Run>> runs);
+
+// Merges what it is given, one request at a time, on a thread of its own.
+class Merger final : public Stage {
+ public:
+  explicit Merger(Fs& fs) : fs_(fs) {}
+  Tick Step(Tick now) override;
+
+  struct Request {
+    std::string path;
+    std::vector<std::shared_ptr<const Run>> runs;   // ascending by leaf
+  };
+  struct Result {
+    std::vector<std::shared_ptr<const Run>> inputs;
+    absl::StatusOr<std::shared_ptr<const Run>> merged;
+  };
+  bool TryGive(Request request);                    // false while one is being worked on or its result was not taken
+  std::optional<Result> TakeResult();
+  bool idle() const;
+
+ private:
+  struct State {
+    bool busy = false;
+    std::optional<Request> request;
+    std::optional<Result> result;
+  };
+  Fs& fs_;
+  Guarded<State> state_;
+};
+
+}  // namespace orgtrail

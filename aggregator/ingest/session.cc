@@ -1,0 +1,540 @@
+#include "aggregator/ingest/session.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "aggregator/ingest/pace.h"
+#include "common/base/limits.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/merkle/tree.h"
+#include "orgtrail/v1/ingest.pb.h"
+
+namespace orgtrail {
+namespace {
+
+constexpr size_t kRequestOverhead = 64;            // protobuf's tag and length around a frame
+constexpr size_t kHelloBytes = 4096;
+constexpr size_t kReceiptLeaves = 2048;            // paths of 27 hashes: 1.8 MB at most
+constexpr size_t kUnsentLeaves = 65536;            // an agent that far behind with its receipts is cut off
+constexpr size_t kUnsentRefusals = 64;
+constexpr absl::Duration kIdle = absl::Seconds(30);
+
+std::string Bytes(const Hash& hash) { return std::string(hash.view()); }
+
+// A PushRequest whose only field is `frame` is cut in place: its megabyte is not copied through a parser. Anything else is left.
+bool CutFrame(std::string& message) {
+  if (message.empty() || message[0] != 0x12) return false;   // field 2, length-delimited
+  uint64_t length = 0;
+  size_t at = 1;
+  for (int shift = 0; shift < 35; shift += 7) {
+    if (at >= message.size()) return false;
+    const uint8_t byte = static_cast<uint8_t>(message[at++]);
+    length |= static_cast<uint64_t>(byte & 0x7f) << shift;
+    if ((byte & 0x80) == 0) {
+      if (length != message.size() - at) return false;
+      message.erase(0, at);
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+Sessions::Sessions(const SessionOptions& options, const LedgerReader& ledger, const Registry& registry, Streams& streams,
+                   Findings findings, const Clock& clock, Metrics& metrics)
+    : options_(options),
+      ledger_(ledger),
+      registry_(registry),
+      streams_(streams),
+      findings_(std::move(findings)),
+      clock_(clock),
+      metrics_(metrics),
+      head_(ledger.head()),
+      interval_ms_(options.least_interval_ms),
+      receipts_(metrics.GetCounter("orgtrail_ingest_receipts_total", "Receipts sent; each proves the batches of one flush to one agent.")),
+      receipt_leaves_(metrics.GetCounter("orgtrail_ingest_receipt_batches_total", "Batches proven to their agents.")),
+      receipt_seconds_(metrics.GetHistogram("orgtrail_ingest_receipt_seconds", "Time to build one receipt.", Metrics::Latency())),
+      open_gauge_(metrics.GetGauge("orgtrail_ingest_streams", "Agents' streams open now.")),
+      interval_gauge_(metrics.GetGauge("orgtrail_ingest_batch_interval_seconds",
+                                       "How often agents are told to close batches; over the configured value verification is busy.")) {
+}
+
+Sessions::~Sessions() = default;
+
+// --- the door's side ----------------------------------------------------------------------------------------------------------
+
+absl::StatusOr<StreamId> Sessions::Open(Caller caller) {
+  if (caller.identity.kind != Identity::Kind::kAgent) {
+    return absl::PermissionDeniedError("IDENTITY_MISMATCH only an agent's certificate brings batches");
+  }
+  RETURN_IF_ERROR(registry_.Admit(caller.identity, caller.serial));
+  const std::string uri = caller.identity.ToUri();
+  const Tick now = clock_.Now();
+  StreamId replaced = 0;
+  absl::StatusOr<StreamId> opened = state_.With([&](State& s) -> absl::StatusOr<StreamId> {
+    if (s.shut) return absl::UnavailableError("the aggregator is shutting down");
+    int& mine = s.per_identity[uri];
+    if (mine >= options_.streams_per_identity) {
+      // A stream that died without a word holds its place until keepalive notices: the one silent for longest gives way.
+      Tick oldest = Tick::Never();
+      for (auto& [id, session] : s.sessions) {
+        if (session.doomed || session.caller->identity.ToUri() != uri || now - session.heard < kIdle || session.heard >= oldest) continue;
+        oldest = session.heard;
+        replaced = id;
+      }
+      if (replaced == 0) return absl::ResourceExhaustedError("RATE_LIMIT this identity has its streams open already");
+      s.sessions[replaced].doomed = true;
+      --mine;
+    }
+    ++mine;
+    const StreamId id = s.next++;
+    Session session;
+    session.caller = std::make_shared<const Caller>(std::move(caller));
+    session.opened = session.heard = now;
+    s.sessions.emplace(id, std::move(session));
+    open_gauge_.Set(static_cast<double>(s.sessions.size()));
+    return id;
+  });
+  if (replaced != 0) streams_.Close(replaced, absl::UnavailableError("a newer stream of this identity replaced this silent one"));
+  return opened;
+}
+
+bool Sessions::Take(StreamId stream, std::string& message) {
+  struct Facts {
+    bool known = false, greeted = false;
+    std::shared_ptr<const Caller> caller;
+    Uuid uuid;
+  };
+  const Tick now = clock_.Now();
+  const Facts facts = state_.With([&](State& s) {
+    Facts f;
+    auto it = s.sessions.find(stream);
+    if (it == s.sessions.end() || it->second.doomed) return f;
+    it->second.heard = now;
+    f.known = true;
+    f.greeted = it->second.greeted;
+    f.caller = it->second.caller;
+    f.uuid = it->second.uuid;
+    return f;
+  });
+  if (!facts.known) return true;   // ended: what still comes is read and forgotten
+  const auto refuse = [&](std::string_view code, std::string detail) {
+    Refused r;
+    r.from = stream;
+    r.code = std::string(code);
+    r.detail = std::move(detail);
+    r.closes = true;
+    Refuse(std::move(r));
+    return true;
+  };
+  if (message.size() > limits::kFrameBytes + kRequestOverhead) {
+    return refuse("SIZE_LIMIT", absl::StrCat("a message of ", message.size(), " bytes; at most ", limits::kFrameBytes));
+  }
+  const bool is_frame = CutFrame(message);
+  if (!facts.greeted) {
+    v1::PushRequest request;
+    if (is_frame || message.size() > kHelloBytes || !request.ParseFromString(message) || !request.has_hello() ||
+        request.hello().agent_uuid().size() != 16) {
+      return refuse("FRAME_MALFORMED", "the first message of a stream is hello with the agent's uuid");
+    }
+    const v1::Hello& h = request.hello();
+    Hello hello{Uuid::FromBytes(h.agent_uuid()), h.seen_size(), h.seen_root(), h.seen_origin(), h.version().substr(0, 64)};
+    const std::optional<AgentIdentityRecord> record = registry_.Agent(hello.uuid);
+    if (!record || record->uri != facts.caller->identity.ToUri()) {
+      if (findings_) {
+        findings_("IDENTITY_MISMATCH", Severity::kPage, facts.caller->identity.ToUri(),
+                  "a stream said to be agent " + hello.uuid.ToString() + ", which is not enrolled under this certificate's name");
+      }
+      return refuse("IDENTITY_MISMATCH", "uuid " + hello.uuid.ToString() + " is not enrolled as " + facts.caller->identity.ToUri());
+    }
+    fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
+      AgentPresence& l = fleet[hello.uuid];
+      l.uuid = hello.uuid;
+      l.connected_ns = clock_.WallNanos();
+      l.address = facts.caller->address;
+      l.version = hello.version;
+    });
+    state_.With([&](State& s) {
+      auto it = s.sessions.find(stream);
+      if (it == s.sessions.end()) return;
+      it->second.greeted = true;
+      it->second.uuid = hello.uuid;
+      it->second.order = stream;
+      s.hellos.emplace_back(stream, std::move(hello));
+    });
+    Poke();
+    return true;
+  }
+  if (!is_frame) return refuse("FRAME_MALFORMED", "after hello a stream carries frames");
+  Submission submission{stream, facts.caller, facts.uuid, std::move(message)};
+  if (verifier_->TryEnter(submission)) return true;
+  // Back into the shape in which it came: it is delivered again.
+  std::string prefix(1, 0x12);
+  uint64_t length = submission.frame.size();
+  while (length >= 0x80) {
+    prefix += static_cast<char>(length | 0x80);
+    length >>= 7;
+  }
+  prefix += static_cast<char>(length);
+  message = std::move(prefix) + submission.frame;
+  return false;
+}
+
+void Sessions::Written(StreamId stream) {
+  state_.With([&](State& s) {
+    if (auto it = s.sessions.find(stream); it != s.sessions.end()) it->second.writing = false;
+  });
+  Poke();
+}
+
+void Sessions::Closed(StreamId stream) {
+  Uuid uuid;
+  bool last = false;
+  state_.With([&](State& s) {
+    auto it = s.sessions.find(stream);
+    if (it == s.sessions.end()) return;
+    const Session& gone = it->second;
+    if (!gone.doomed) {
+      auto count = s.per_identity.find(gone.caller->identity.ToUri());
+      if (count != s.per_identity.end() && --count->second <= 0) s.per_identity.erase(count);
+    }
+    if (gone.greeted) {
+      uuid = gone.uuid;
+      last = std::none_of(s.sessions.begin(), s.sessions.end(), [&](const auto& other) {
+        return other.first != stream && other.second.greeted && other.second.uuid == uuid;
+      });
+    }
+    s.sessions.erase(it);
+    s.closed.push_back(stream);
+    open_gauge_.Set(static_cast<double>(s.sessions.size()));
+  });
+  if (last) {
+    fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
+      AgentPresence& l = fleet[uuid];
+      l.connected_ns = 0;
+      l.lost_ns = clock_.WallNanos();
+    });
+  }
+  Poke();
+}
+
+// --- the inner side -----------------------------------------------------------------------------------------------------------
+
+void Sessions::Committed(const Flush& flush) {
+  if (verifier_ != nullptr) verifier_->Committed(flush);
+  state_.With([&](State& s) {
+    s.head = flush.head;
+    s.leaves.insert(s.leaves.end(), flush.batches.begin(), flush.batches.end());
+  });
+  Poke();
+}
+
+void Sessions::Refuse(Refused refused) {
+  if (refused.from == 0) {   // no stream: the aggregator's own agent
+    LogError("A batch of the aggregator's own agent was refused.", {{"code", refused.code}, {"detail", refused.detail}});
+    return;
+  }
+  state_.With([&](State& s) {
+    if (s.sessions.contains(refused.from)) s.refusals.push_back(std::move(refused));
+  });
+  Poke();
+}
+
+void Sessions::Room(StreamId stream) { streams_.Resume(stream); }
+
+void Sessions::Accepted(const Heard& heard) {
+  fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
+    AgentPresence& l = fleet[heard.uuid];
+    l.uuid = heard.uuid;
+    if (heard.late) return;
+    l.last_seen_ns = clock_.WallNanos();
+    l.last_wall_close_ns = static_cast<int64_t>(heard.wall_close_ns);
+  });
+}
+
+void Sessions::Disconnect(const Identity& identity, std::string_view code) {
+  const std::string uri = identity.ToUri();
+  state_.With([&](State& s) {
+    for (auto& [id, session] : s.sessions) {
+      if (session.doomed || session.caller->identity.ToUri() != uri) continue;
+      Refused r;
+      r.from = id;
+      r.code = std::string(code);
+      r.detail = "this identity may no longer connect";
+      r.closes = true;
+      s.refusals.push_back(std::move(r));
+    }
+  });
+  Poke();
+}
+
+void Sessions::Shutdown() {
+  std::vector<StreamId> open;
+  state_.With([&](State& s) {
+    s.shut = true;
+    for (auto& [id, session] : s.sessions) open.push_back(id);
+  });
+  for (StreamId id : open) End(id, absl::UnavailableError("the aggregator is shutting down: reconnect"));
+}
+
+std::vector<AgentPresence> Sessions::Fleet() const {
+  return fleet_.Peek([](const std::unordered_map<Uuid, AgentPresence>& fleet) {
+    std::vector<AgentPresence> all;
+    all.reserve(fleet.size());
+    for (const auto& [uuid, l] : fleet) all.push_back(l);
+    return all;
+  });
+}
+
+std::optional<AgentPresence> Sessions::Of(const Uuid& uuid) const {
+  return fleet_.Peek([&](const std::unordered_map<Uuid, AgentPresence>& fleet) -> std::optional<AgentPresence> {
+    auto it = fleet.find(uuid);
+    if (it == fleet.end()) return std::nullopt;
+    return it->second;
+  });
+}
+
+size_t Sessions::open() const {
+  return state_.Peek([](const State& s) { return s.sessions.size(); });
+}
+
+// --- answers: Step's thread ---------------------------------------------------------------------------------------------------
+
+Tick Sessions::Step(Tick now) {
+  Answer(now);
+  if (now - watched_ >= absl::Seconds(1)) {
+    watched_ = now;
+    Watch(now);
+    Pace(now);
+  }
+  return watched_ + absl::Seconds(1);
+}
+
+bool Sessions::StartWrite(StreamId stream, Tick now) {
+  return state_.With([&](State& s) {
+    auto it = s.sessions.find(stream);
+    if (it == s.sessions.end() || it->second.doomed || it->second.writing) return false;
+    it->second.writing = true;
+    it->second.writing_since = now;
+    return true;
+  });
+}
+
+void Sessions::End(StreamId stream, const absl::Status& status) {
+  const bool first = state_.With([&](State& s) {
+    auto it = s.sessions.find(stream);
+    if (it == s.sessions.end() || it->second.doomed) return false;
+    it->second.doomed = true;
+    auto count = s.per_identity.find(it->second.caller->identity.ToUri());
+    if (count != s.per_identity.end() && --count->second <= 0) s.per_identity.erase(count);
+    return true;
+  });
+  if (first) streams_.Close(stream, status);
+}
+
+void Sessions::Answer(Tick now) {
+  std::vector<std::pair<StreamId, Hello>> hellos;
+  std::vector<Refused> refusals;
+  std::vector<CommittedLeaf> leaves;
+  std::vector<StreamId> closed;
+  std::unordered_map<StreamId, std::shared_ptr<const Caller>> callers;
+  state_.With([&](State& s) {
+    hellos.swap(s.hellos);
+    refusals.swap(s.refusals);
+    leaves.swap(s.leaves);
+    closed.swap(s.closed);
+    if (s.head) head_ = *std::exchange(s.head, std::nullopt);
+    for (auto& [id, hello] : hellos) {
+      if (auto it = s.sessions.find(id); it != s.sessions.end()) callers[id] = it->second.caller;
+    }
+  });
+  // Hellos before commits: what was in flight when a stream said hello is answered on that stream.
+  for (auto& [id, hello] : hellos) {
+    auto caller = callers.find(id);
+    if (caller == callers.end()) continue;
+    Answering& a = answering_[id];
+    a.uuid = hello.uuid;
+    a.caller = caller->second;
+    newest_[hello.uuid] = id;
+    if (StartWrite(id, now)) Welcome(id, hello);
+  }
+  for (CommittedLeaf& leaf : leaves) {
+    auto stream = newest_.find(leaf.batch.uuid);
+    if (stream == newest_.end()) continue;   // gone: it asks again when it is back
+    Answering& a = answering_[stream->second];
+    if (a.leaves.size() >= kUnsentLeaves) {
+      End(stream->second, absl::ResourceExhaustedError("RATE_LIMIT receipts are not read"));
+      continue;
+    }
+    a.leaves.push_back(leaf);
+  }
+  for (Refused& r : refusals) {
+    Answering& a = answering_[r.from];
+    if (a.refusals.size() < kUnsentRefusals) a.refusals.push_back(std::move(r));
+  }
+  for (StreamId id : closed) {
+    auto it = answering_.find(id);
+    if (it == answering_.end()) continue;
+    if (auto n = newest_.find(it->second.uuid); n != newest_.end() && n->second == id) newest_.erase(n);
+    answering_.erase(it);
+  }
+  for (auto& [id, a] : answering_) {
+    if (!a.refusals.empty()) {
+      if (!StartWrite(id, now)) continue;
+      const Refused r = std::move(a.refusals.front());
+      a.refusals.erase(a.refusals.begin());
+      SendRefusal(id, r);
+    } else if (a.welcomed && !a.leaves.empty()) {
+      if (!StartWrite(id, now)) continue;
+      if (!SendReceipt(id, a)) End(id, absl::UnavailableError("the ledger could not be read for a receipt: reconnect"));
+    }
+  }
+}
+
+void Sessions::Welcome(StreamId stream, const Hello& hello) {
+  Answering& a = answering_[stream];
+  head_ = ledger_.head().size > head_.size ? ledger_.head() : head_;
+  v1::PushResponse response;
+  v1::Welcome& w = *response.mutable_welcome();
+  w.set_origin(ledger_.origin());
+  w.set_log_vkey(options_.log_vkey);
+  if (const std::optional<AgentHead> head = ledger_.HeadOf(hello.uuid)) {
+    w.set_head_epoch(head->epoch);
+    w.set_head_batch_seq(head->batch_seq);
+    w.set_head_leaf(Bytes(head->leaf));
+  }
+  w.set_checkpoint(head_.note);
+  a.sent_size = head_.size;
+  // The agent's view of this log, checked against ours as ours will be against its.
+  if (hello.seen_size > 0 && hello.seen_origin == ledger_.origin()) {
+    const auto suspect = [&](std::string detail) {
+      if (findings_) {
+        const Identity& id = a.caller->identity;
+        findings_("SPLIT_VIEW_SUSPECT", Severity::kPage, id.account + "/" + id.region + "/" + id.name, detail);
+      }
+    };
+    if (hello.seen_size > head_.size) {
+      suspect(absl::StrCat("the agent saw this log at ", hello.seen_size, " leaves; it has ", head_.size,
+                           ": it was rolled back, or somebody shows another log in its name"));
+    } else if (const absl::StatusOr<Hash> root = ledger_.Root(hello.seen_size); !root.ok() || root->view() != hello.seen_root) {
+      suspect(absl::StrCat("the agent saw another root than ours at ", hello.seen_size, " leaves"));
+    } else if (hello.seen_size < head_.size) {
+      const absl::StatusOr<std::vector<Hash>> proof = ledger_.Consistency(hello.seen_size, head_.size);
+      if (proof.ok()) {
+        for (const Hash& h : *proof) w.add_consistency(Bytes(h));
+      }
+    }
+  }
+  w.set_batch_interval_ms(interval_ms_);
+  a.sent_interval_ms = interval_ms_;
+  w.set_heartbeat_interval_s(options_.heartbeat_s);
+  if (options_.policy) {
+    auto [note, body] = options_.policy();
+    w.set_policy(std::move(note));
+    w.set_policy_body(std::move(body));
+  }
+  a.welcomed = true;
+  streams_.Send(stream, response.SerializeAsString());
+}
+
+bool Sessions::SendReceipt(StreamId stream, Answering& a) {
+  const Tick begun = clock_.Now();
+  v1::PushResponse response;
+  v1::Receipt& receipt = *response.mutable_receipt();
+  receipt.set_checkpoint(head_.note);
+  receipt.set_consistency_from(a.sent_size);
+  if (a.sent_size > 0 && a.sent_size < head_.size) {
+    const absl::StatusOr<std::vector<Hash>> proof = ledger_.Consistency(a.sent_size, head_.size);
+    if (!proof.ok()) return false;
+    for (const Hash& h : *proof) receipt.add_consistency(Bytes(h));
+  }
+  const size_t n = std::min(a.leaves.size(), kReceiptLeaves);
+  for (size_t i = 0; i < n; ++i) {
+    const CommittedLeaf& leaf = a.leaves[i];
+    const absl::StatusOr<std::vector<Hash>> path = ledger_.Inclusion(leaf.leaf_index, head_.size);
+    if (!path.ok()) {
+      LogError("A receipt cannot be built: run orgtrail fsck", {{"leaf", std::to_string(leaf.leaf_index)}, {"error", Describe(path.status())}});
+      return false;
+    }
+    v1::LeafReceipt& l = *receipt.add_leaves();
+    l.set_epoch(leaf.batch.epoch);
+    l.set_batch_seq(leaf.batch.batch_seq);
+    l.set_leaf_index(leaf.leaf_index);
+    l.set_duplicate(leaf.duplicate);
+    for (const Hash& h : *path) l.add_path(Bytes(h));
+  }
+  a.leaves.erase(a.leaves.begin(), a.leaves.begin() + static_cast<ptrdiff_t>(n));
+  a.sent_size = head_.size;
+  if (a.sent_interval_ms != interval_ms_) receipt.set_batch_interval_ms(a.sent_interval_ms = interval_ms_);
+  receipts_.Add();
+  receipt_leaves_.Add(static_cast<double>(n));
+  receipt_seconds_.Observe(absl::ToDoubleSeconds(clock_.Now() - begun));
+  streams_.Send(stream, response.SerializeAsString());
+  return true;
+}
+
+void Sessions::SendRefusal(StreamId stream, const Refused& r) {
+  metrics_.GetCounter("orgtrail_ingest_refusals_total", "Refusals sent to agents, by code.", {{"code", r.code}}).Add();
+  v1::PushResponse response;
+  v1::Refusal& refusal = *response.mutable_refusal();
+  refusal.set_code(r.code);
+  refusal.set_detail(r.detail);
+  refusal.set_retry_ms(r.retry_ms);
+  refusal.set_epoch(r.epoch);
+  refusal.set_batch_seq(r.batch_seq);
+  refusal.set_closes(r.closes);
+  streams_.Send(stream, response.SerializeAsString());
+  if (!r.closes) return;
+  const std::string message = r.code + " " + r.detail;
+  absl::Status status = absl::InvalidArgumentError(message);
+  if (r.code.starts_with("AUTH_")) status = absl::UnauthenticatedError(message);
+  if (r.code == "IDENTITY_MISMATCH") status = absl::PermissionDeniedError(message);
+  if (r.code == "SIZE_LIMIT" || r.code == "DECOMP_LIMIT" || r.code == "RATE_LIMIT") status = absl::ResourceExhaustedError(message);
+  if (r.code == "EPOCH_STALE" || r.code == "EPOCH_CONFLICT" || r.code == "ORIGIN_MISMATCH") status = absl::FailedPreconditionError(message);
+  if (r.code == "EQUIVOCATION" || r.code == "MONO_ROLLBACK") status = absl::AbortedError(message);
+  End(stream, status);
+}
+
+// Once a second: who never said hello, who does not read, who may no longer be here.
+void Sessions::Watch(Tick now) {
+  struct Seen {
+    StreamId id;
+    std::shared_ptr<const Caller> caller;
+    bool mute, stalled;
+  };
+  std::vector<Seen> all;
+  state_.Peek([&](const State& s) {
+    all.reserve(s.sessions.size());
+    for (const auto& [id, session] : s.sessions) {
+      if (session.doomed) continue;
+      all.push_back({id, session.caller, !session.greeted && now - session.opened > options_.first_message,
+                     session.writing && now - session.writing_since > options_.ack_stall});
+    }
+  });
+  for (const Seen& seen : all) {
+    if (seen.mute) {
+      End(seen.id, absl::DeadlineExceededError("no hello within 10 s"));
+    } else if (seen.stalled) {
+      End(seen.id, absl::DeadlineExceededError("receipts were not read for 30 s"));
+    } else if (absl::Status s = registry_.Admit(seen.caller->identity, seen.caller->serial); !s.ok()) {
+      Refused r;
+      r.from = seen.id;
+      const std::string_view text = ToStd(s.message());
+      r.code = std::string(text.substr(0, text.find(' ')));
+      if (!r.code.starts_with("AUTH_")) r.code = "AUTH_REVOKED";
+      r.detail = std::string(text);
+      r.closes = true;
+      Refuse(std::move(r));
+    }
+  }
+}
+
+void Sessions::Pace(Tick now) {
+  if (verifier_ == nullptr) return;
+  interval_ms_ = NextBatchInterval(interval_ms_, options_.least_interval_ms, verifier_->BusyShare(now));
+  interval_gauge_.Set(interval_ms_ / 1000.0);
+}
+
+}  // namespace orgtrail

@@ -1,0 +1,288 @@
+#include "aggregator/ledger/fsck.h"
+
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "aggregator/ledger/shard.h"
+#include "common/base/bytes.h"
+#include "common/base/status.h"
+#include "common/compress/zstd.h"
+#include "common/crypto/cipher.h"
+#include "common/format/frame.h"
+#include "common/fs/file.h"
+
+namespace orgtrail {
+namespace {
+
+constexpr size_t kLeavesPerTxn = 256;
+constexpr size_t kEntriesPerTxn = 1024;
+constexpr std::string_view kRestore =
+    "restore the ledger from a backup; agents send again what the backup lacks (orgtrail-agent run --resend-from)";
+constexpr std::string_view kRestoreIndex =
+    "restore the ledger from a backup; the leaves themselves are not affected, lookups through this table are";
+
+class Checker {
+ public:
+  Checker(const FsckOptions& options, Shard shard, std::vector<Finding>* findings, FsckTotals* totals)
+      : options_(options), shard_(std::move(shard)), findings_(*findings), totals_(*totals), file_(shard_.env->dir() + "/data.mdb") {}
+
+  absl::Status Run(const std::function<void(uint64_t, uint64_t)>& progress);
+
+ private:
+  bool Full() const { return findings_.size() >= options_.max_findings; }
+  void Find(uint64_t leaf, std::string what, std::string_view remedy = kRestore) {
+    if (!Full()) findings_.push_back(Finding{leaf, file_, std::move(what), std::string(remedy)});
+  }
+  void Expect(const lmdb::ReadTxn& txn, lmdb::Table table, std::string_view key, std::string_view want, uint64_t leaf,
+              std::string_view what);
+  void CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index);
+  void CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const Hash& hash);
+  void CheckRecords(uint64_t index, const StoredLeaf& stored, const BatchHeader& header);
+  void CheckState();
+  void CheckHeads();
+  void CheckTable(lmdb::Table table, std::string_view name, uint64_t want, bool keyed_by_leaf);
+  void CheckNodeCount();
+
+  const FsckOptions& options_;
+  Shard shard_;
+  std::vector<Finding>& findings_;
+  FsckTotals& totals_;
+  const std::string file_;
+  std::string origin_;
+  TreeState state_;
+  std::vector<std::pair<std::string, std::string>> heads_;  // as they were when `state_` was read
+  Frontier frontier_;
+  std::map<Uuid, AgentHead> newest_;    // leaf, leaf_index, epoch, batch_seq, logged_ns of each agent's newest batch
+  uint64_t batch_ids_ = 0, controls_ = 0, hashes_ = 0, times_ = 0, nodes_ = 0;
+  int64_t last_logged_ns_ = INT64_MIN;
+  ZstdDecompressor zstd_;
+};
+
+void Checker::Expect(const lmdb::ReadTxn& txn, lmdb::Table table, std::string_view key, std::string_view want, uint64_t leaf,
+                     std::string_view what) {
+  const std::optional<std::string_view> got = txn.Get(table, key);
+  if (got.has_value() && *got == want) return;
+  std::string text(what);
+  text += got.has_value() ? " is " + Hex(*got) + ", not " : " is missing; expected ";
+  text += Hex(want);
+  Find(leaf, std::move(text));
+}
+
+void Checker::CheckRecords(uint64_t index, const StoredLeaf& stored, const BatchHeader& header) {
+  std::string key;
+  absl::StatusOr<FrameView> frame = FrameView::Decode(stored.bytes);
+  if (!frame.ok()) return Find(index, "its frame does not decode: " + Describe(frame.status()));
+  if (stored.form == LeafForm::kSealedKey) {
+    if (options_.kek.empty()) {
+      ++totals_.records_unchecked;
+      return;
+    }
+    absl::StatusOr<std::string> opened = GcmOpen(options_.kek, LeafKeyContext(origin_, index), stored.sealed_key);
+    if (!opened.ok()) return Find(index, "its batch key does not open with the key-encryption key given");
+    key = *std::move(opened);
+  } else {
+    key = std::string(frame->batch_key);
+  }
+  absl::StatusOr<Events> events = InflateFrame(*frame, zstd_);
+  if (!events.ok()) return Find(index, "its records do not inflate: " + Describe(events.status()));
+  const RowHashes hashes = HashRows(key, events->rows);
+  if (hashes.root != header.events_root) {
+    Find(index, "its records lead to " + Hex(hashes.root.view()) + ", its signed header says " + Hex(header.events_root.view()));
+  }
+}
+
+void Checker::CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const Hash& hash) {
+  ++totals_.batches;
+  const absl::StatusOr<BatchEntry> entry = BatchEntry::Decode(EntryOf(stored.bytes));
+  if (!entry.ok()) return Find(index, "its entry does not decode: " + Describe(entry.status()));
+  const BatchHeader& header = entry->header;
+  totals_.events += header.n_events;
+  const BatchId id{header.agent_uuid, header.epoch, header.batch_seq};
+  const bool quarantined = (stored.flags & kLeafQuarantined) != 0;
+  const auto named = txn.Get(shard_.batches, BatchKey(id));
+  // A batch in quarantine may contradict an earlier one, which then keeps the identity.
+  const bool earlier = quarantined && named.has_value() && named->size() == 8 && GetU64(named->data()) < index;
+  if (!earlier) {
+    ++batch_ids_;
+    Expect(txn, shard_.batches, BatchKey(id), IndexKey(index), index, "the identity map's entry for this batch");
+  }
+  if (!quarantined) {
+    AgentHead& head = newest_[header.agent_uuid];
+    head.leaf = hash;
+    head.leaf_index = index;
+    head.epoch = header.epoch;
+    head.batch_seq = header.batch_seq;
+    head.logged_ns = stored.logged_ns;
+  }
+  if (options_.records) CheckRecords(index, stored, header);
+}
+
+void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
+  ++totals_.leaves;
+  Hash hash;
+  const std::optional<std::string_view> node = txn.Get(shard_.nodes, NodeKey(0, index));
+  const std::optional<std::string_view> value = txn.Get(shard_.leaves, IndexKey(index));
+  const absl::StatusOr<StoredLeaf> stored =
+      value.has_value() ? ReadLeaf(index, *value, Crc::kCheck) : absl::DataLossError("it is missing");
+  if (!stored.ok()) {
+    Find(index, std::string(stored.status().message()));
+    // Go on with the hash the tree holds, so that what follows is checked against something.
+    if (node.has_value() && node->size() == 32) hash = Hash::From(*node);
+  } else {
+    totals_.bytes += value->size();
+    const std::string_view entry = EntryOf(stored->bytes);
+    hash = LeafHash(entry);
+    Expect(txn, shard_.hashes, hash.view(),
+           [&] {  // the same control entry may be logged twice: the table names the first
+             const auto first = txn.Get(shard_.hashes, hash.view());
+             const bool repeat = first.has_value() && first->size() == 8 && GetU64(first->data()) < index &&
+                                 txn.Get(shard_.nodes, NodeKey(0, GetU64(first->data()))) == std::optional(hash.view());
+             if (!repeat) ++hashes_;
+             return repeat ? std::string(*first) : IndexKey(index);
+           }(),
+           index, "the hash index's entry for this leaf");
+    if (stored->logged_ns < last_logged_ns_) Find(index, "it was logged before the leaf in front of it");
+    if (stored->logged_ns > last_logged_ns_) {
+      ++times_;
+      Expect(txn, shard_.times, IndexKey(static_cast<uint64_t>(stored->logged_ns)), IndexKey(index), index, "the time index's entry");
+    }
+    last_logged_ns_ = std::max(last_logged_ns_, stored->logged_ns);
+    if (IsBatch(stored->bytes)) {
+      CheckBatch(txn, index, *stored, hash);
+    } else {
+      ++controls_;
+      if (!txn.Get(shard_.control, IndexKey(index)).has_value()) Find(index, "it is missing in the control index", kRestoreIndex);
+    }
+  }
+  frontier_.Append(hash, [&](int level, uint64_t at, const Hash& complete) {
+    ++nodes_;
+    Expect(txn, shard_.nodes, NodeKey(level, at), complete.view(), index,
+           "tree node " + std::to_string(level) + "/" + std::to_string(at));
+  });
+}
+
+void Checker::CheckState() {
+  if (frontier_.Root() != state_.root) {
+    Find(UINT64_MAX, "the leaves lead to root " + Hex(frontier_.Root().view()) + ", the ledger says " + Hex(state_.root.view()));
+  }
+  if (frontier_.Encode() != state_.frontier.Encode()) Find(UINT64_MAX, "the frontier is not the one the leaves lead to");
+  if (totals_.events != state_.events) {
+    Find(UINT64_MAX, "the batches have " + std::to_string(totals_.events) + " records, the ledger says " + std::to_string(state_.events));
+  }
+}
+
+void Checker::CheckHeads() {
+  size_t known = 0;
+  for (const auto& [key, value] : heads_) {
+    const absl::StatusOr<AgentHead> head = AgentHead::Decode(value);
+    if (!head.ok() || key != head->uuid.view()) {
+      Find(UINT64_MAX, "the head of agent " + Hex(key) + " does not decode", kRestore);
+      continue;
+    }
+    const auto newest = newest_.find(head->uuid);
+    if (newest != newest_.end()) ++known;
+    if (head->quarantined) continue;  // it follows the branch in quarantine
+    if (newest == newest_.end()) {
+      Find(head->leaf_index, "the head of agent " + head->uuid.ToString() + " names a batch that is not here");
+      continue;
+    }
+    const AgentHead& want = newest->second;
+    if (head->leaf != want.leaf || head->leaf_index != want.leaf_index || head->epoch != want.epoch ||
+        head->batch_seq != want.batch_seq || head->logged_ns != want.logged_ns) {
+      Find(want.leaf_index, "agent " + head->uuid.ToString() + "'s newest batch is epoch " + std::to_string(want.epoch) + ", batch " +
+                                std::to_string(want.batch_seq) + " in this leaf; its head says epoch " + std::to_string(head->epoch) +
+                                ", batch " + std::to_string(head->batch_seq) + " in leaf " + std::to_string(head->leaf_index));
+    }
+  }
+  if (known < newest_.size()) {
+    Find(UINT64_MAX, std::to_string(newest_.size() - known) + " agents that have batches have no head");
+  }
+}
+
+// Entries nobody expects: every expected one was looked up, so a larger count means others.
+void Checker::CheckTable(lmdb::Table table, std::string_view name, uint64_t want, bool keyed_by_leaf) {
+  uint64_t count = 0;
+  std::string from;
+  for (bool more = true; more;) {
+    const lmdb::ReadTxn txn(*shard_.env);
+    lmdb::Cursor cursor(txn, table);
+    more = from.empty() ? cursor.First() : cursor.Seek(from);
+    for (size_t n = 0; more && n < kEntriesPerTxn; ++n, more = cursor.Next()) {
+      const std::string_view number = keyed_by_leaf ? cursor.key() : cursor.value();
+      const bool appended_since = number.size() == 8 && GetU64(number.data()) >= state_.size;
+      count += appended_since ? 0 : 1;
+    }
+    if (more) from = std::string(cursor.key());
+  }
+  if (count == want) return;
+  Find(UINT64_MAX, "table " + std::string(name) + " has " + std::to_string(count) + " entries; the leaves account for " + std::to_string(want),
+       kRestoreIndex);
+}
+
+void Checker::CheckNodeCount() {
+  uint64_t count = 0;
+  std::string from;
+  for (bool more = true; more;) {
+    const lmdb::ReadTxn txn(*shard_.env);
+    lmdb::Cursor cursor(txn, shard_.nodes);
+    more = from.empty() ? cursor.First() : cursor.Seek(from);
+    for (size_t n = 0; more && n < kEntriesPerTxn; ++n, more = cursor.Next()) {
+      ByteReader key(cursor.key());
+      const int level = key.U8();
+      const uint64_t index = key.U64();
+      const bool appended_since = key.Done() && level < 64 && index >= (state_.size >> level);
+      count += appended_since ? 0 : 1;
+    }
+    if (more) from = std::string(cursor.key());
+  }
+  if (count != nodes_) {
+    Find(UINT64_MAX, "there are " + std::to_string(count) + " tree nodes; the leaves account for " + std::to_string(nodes_));
+  }
+}
+
+absl::Status Checker::Run(const std::function<void(uint64_t, uint64_t)>& progress) {
+  {
+    const lmdb::ReadTxn txn(*shard_.env);
+    const std::optional<std::string_view> state = txn.Get(shard_.meta, kStateKey), origin = txn.Get(shard_.meta, kOriginKey);
+    if (!state.has_value()) return absl::NotFoundError("there is no ledger in " + file_);
+    absl::StatusOr<TreeState> decoded = TreeState::Decode(*state);
+    if (!decoded.ok()) {
+      Find(UINT64_MAX, Describe(decoded.status()));
+      return absl::OkStatus();  // without a size there is nothing to compare with
+    }
+    state_ = *std::move(decoded);
+    origin_ = std::string(origin.value_or(""));
+    if (origin_.empty() || (!options_.origin.empty() && origin_ != options_.origin)) {
+      Find(UINT64_MAX, "the stored origin is \"" + Printable(origin_) + "\", not \"" + options_.origin + "\"");
+    }
+    lmdb::Cursor cursor(txn, shard_.heads);
+    for (bool more = cursor.First(); more; more = cursor.Next()) heads_.emplace_back(cursor.key(), cursor.value());
+  }
+  for (uint64_t index = state_.first; index < state_.size && !Full();) {
+    const lmdb::ReadTxn txn(*shard_.env);
+    for (size_t n = 0; n < kLeavesPerTxn && index < state_.size && !Full(); ++n, ++index) CheckLeaf(txn, index);
+    if (progress) progress(index, state_.size);
+  }
+  if (Full()) return absl::OkStatus();  // counts would only repeat it
+  CheckState();
+  CheckHeads();
+  CheckNodeCount();
+  CheckTable(shard_.leaves, "leaves", totals_.leaves, /*keyed_by_leaf=*/true);
+  CheckTable(shard_.control, "control", controls_, /*keyed_by_leaf=*/true);
+  CheckTable(shard_.batches, "batches", batch_ids_, /*keyed_by_leaf=*/false);
+  CheckTable(shard_.hashes, "hashes", hashes_, /*keyed_by_leaf=*/false);
+  CheckTable(shard_.times, "times", times_, /*keyed_by_leaf=*/false);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t, uint64_t)>& progress,
+                  std::vector<Finding>* findings, FsckTotals* totals) {
+  ASSIGN_OR_RETURN(Shard shard, Shard::Open(ShardDir(options.dir, 1), options.map_bytes, /*read_only=*/true));
+  *totals = FsckTotals{};
+  return Checker(options, std::move(shard), findings, totals).Run(progress);
+}
+
+}  // namespace orgtrail

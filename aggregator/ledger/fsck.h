@@ -1,0 +1,43 @@
+// Fsck: is the ledger on disk what it says it is? Reads everything and trusts nothing: CRCs, every leaf's hash from its bytes, each
+// batch's events_root from its records, every tree node, the frontier, agent heads and each index. Changes nothing.
+//
+// Run it in a child process: LMDB maps the file, so a page the disk cannot deliver is a SIGBUS, and a damaged page may end the process.
+// A ledger in use may be checked; what is appended meanwhile is not looked at.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace orgtrail {
+
+struct Finding {
+  uint64_t leaf = UINT64_MAX;   // the leaf concerned; all ones: none
+  std::string file;
+  std::string what;             // what differs from what
+  std::string remedy;
+};
+
+struct FsckOptions {
+  std::string dir;              // …/ledger
+  std::string origin;           // empty: whatever is stored
+  std::string kek;              // to check records whose batch keys are encrypted; empty: their records are not checked
+  bool records = true;          // inflate batches and compare events_root; else CRC only
+  size_t max_findings = 1000;   // stops there
+  uint64_t map_bytes = 1ull << 40;  // reserved, sparse: room for what is appended to a ledger in use meanwhile
+};
+
+struct FsckTotals {
+  uint64_t leaves = 0, batches = 0, events = 0, bytes = 0;
+  uint64_t records_unchecked = 0;  // batches whose key is encrypted and was not given
+};
+
+// `progress(done, total)` in leaves, now and then. Ok: everything could be looked at, and `findings` says what is wrong. Not ok: there
+// is no ledger, or it cannot be opened at all.
+absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t done, uint64_t total)>& progress,
+                  std::vector<Finding>* findings, FsckTotals* totals);
+
+}  // namespace orgtrail

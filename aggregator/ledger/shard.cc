@@ -1,0 +1,175 @@
+#include "aggregator/ledger/shard.h"
+
+#include <cstdio>
+
+#include "common/base/bytes.h"
+#include "common/base/status.h"
+#include "common/fs/file.h"
+
+namespace orgtrail {
+namespace {
+
+constexpr uint8_t kVersion = 1;
+
+uint32_t LeafCrc(uint64_t index, const char* header, std::string_view rest) {
+  char head[8 + kLeafHeaderBytes - 4];
+  const uint64_t be = __builtin_bswap64(index);
+  std::memcpy(head, &be, 8);
+  std::memcpy(head + 8, header, kLeafHeaderBytes - 4);
+  return Crc32c(rest, Crc32c(std::string_view(head, sizeof head)));
+}
+
+}  // namespace
+
+std::string ShardDir(const std::string& ledger_dir, uint32_t number) {
+  char name[24];
+  std::snprintf(name, sizeof name, "shard-%06u", number);
+  return JoinPath(ledger_dir, name);
+}
+
+absl::StatusOr<Shard> Shard::Open(const std::string& dir, uint64_t map_bytes, bool read_only) {
+  lmdb::EnvOptions options;
+  options.map_bytes = map_bytes;
+  options.read_only = read_only;
+  options.tables = {"leaves", "nodes", "meta", "heads", "batches", "hashes", "control", "times"};
+  Shard shard;
+  ASSIGN_OR_RETURN(shard.env, lmdb::Env::Open(dir, options));
+  shard.leaves = shard.env->table("leaves");
+  shard.nodes = shard.env->table("nodes");
+  shard.meta = shard.env->table("meta");
+  shard.heads = shard.env->table("heads");
+  shard.batches = shard.env->table("batches");
+  shard.hashes = shard.env->table("hashes");
+  shard.control = shard.env->table("control");
+  shard.times = shard.env->table("times");
+  return shard;
+}
+
+std::string IndexKey(uint64_t index) {
+  std::string key;
+  PutU64(key, index);
+  return key;
+}
+
+std::string NodeKey(int level, uint64_t index) {
+  std::string key(1, static_cast<char>(level));
+  PutU64(key, index);
+  return key;
+}
+
+std::string BatchKey(const BatchId& id) {
+  std::string key(id.uuid.view());
+  PutU64(key, id.epoch);
+  PutU64(key, id.batch_seq);
+  return key;
+}
+
+std::string TreeState::Encode() const {
+  std::string out(1, static_cast<char>(kVersion));
+  PutU64(out, first);
+  PutU64(out, size);
+  PutU64(out, events);
+  PutU64(out, static_cast<uint64_t>(last_logged_ns));
+  out += root.view();
+  out += frontier.Encode();
+  PutU32(out, Crc32c(out));
+  return out;
+}
+
+absl::StatusOr<TreeState> TreeState::Decode(std::string_view bytes) {
+  constexpr size_t kFixed = 1 + 4 * 8 + 32, kCrc = 4;
+  if (bytes.empty() || bytes[0] != static_cast<char>(kVersion)) {
+    return absl::DataLossError("the ledger's state has an unknown version: a newer orgtrail wrote it, or it is damaged");
+  }
+  if (bytes.size() < kFixed + kCrc ||
+      GetU32(bytes.data() + bytes.size() - kCrc) != Crc32c(bytes.substr(0, bytes.size() - kCrc))) {
+    return absl::DataLossError("the ledger's state is damaged (CRC differs)");
+  }
+  ByteReader in(bytes.substr(1));
+  TreeState s;
+  s.first = in.U64();
+  s.size = in.U64();
+  s.events = in.U64();
+  s.last_logged_ns = static_cast<int64_t>(in.U64());
+  s.root = Hash::From(in.Bytes(32));
+  ASSIGN_OR_RETURN(s.frontier, Frontier::Decode(bytes.substr(kFixed, bytes.size() - kFixed - kCrc)));
+  if (s.frontier.size() != s.size || s.first > s.size) return absl::DataLossError("the ledger's state contradicts itself");
+  return s;
+}
+
+size_t StoredSize(const StoredLeaf& leaf) { return kLeafHeaderBytes + leaf.sealed_key.size() + leaf.bytes.size(); }
+
+void WriteLeaf(uint64_t index, const StoredLeaf& leaf, char* out) {
+  std::string header;
+  header += static_cast<char>(kVersion);
+  header += static_cast<char>(leaf.form);
+  PutU16(header, leaf.flags);
+  PutU64(header, static_cast<uint64_t>(leaf.logged_ns));
+  char* const rest = out + kLeafHeaderBytes;
+  if (!leaf.sealed_key.empty()) std::memcpy(rest, leaf.sealed_key.data(), leaf.sealed_key.size());
+  std::memcpy(rest + leaf.sealed_key.size(), leaf.bytes.data(), leaf.bytes.size());
+  PutU32(header, LeafCrc(index, header.data(), {rest, leaf.sealed_key.size() + leaf.bytes.size()}));
+  std::memcpy(out, header.data(), kLeafHeaderBytes);
+}
+
+absl::StatusOr<StoredLeaf> ReadLeaf(uint64_t index, std::string_view value, Crc crc) {
+  if (value.size() < kLeafHeaderBytes) return absl::DataLossError("shorter than a leaf's header");
+  ByteReader in(value);
+  const uint8_t version = in.U8(), form = in.U8();
+  StoredLeaf leaf;
+  leaf.form = static_cast<LeafForm>(form);
+  leaf.flags = in.U16();
+  leaf.logged_ns = static_cast<int64_t>(in.U64());
+  const uint32_t stored_crc = in.U32();
+  const std::string_view rest = value.substr(kLeafHeaderBytes);
+  if (crc == Crc::kCheck && stored_crc != LeafCrc(index, value.data(), rest)) return absl::DataLossError("its CRC differs");
+  if (version != kVersion || form > static_cast<uint8_t>(LeafForm::kSealedKey)) {
+    return absl::DataLossError(absl::StrCat("its version ", version, ".", form, " is unknown"));
+  }
+  if (leaf.form == LeafForm::kSealedKey) leaf.sealed_key = in.Bytes(kSealedKeyBytes);
+  if (!in.ok() || in.left() == 0) return absl::DataLossError("it ends early");
+  leaf.bytes = in.Bytes(in.left());
+  return leaf;
+}
+
+bool IsBatch(std::string_view leaf_bytes) { return leaf_bytes.starts_with("OTF1"); }
+
+std::string_view EntryOf(std::string_view leaf_bytes) {
+  if (!IsBatch(leaf_bytes)) return leaf_bytes;
+  if (leaf_bytes.size() < 6) return {};
+  const size_t size = GetU16(leaf_bytes.data() + 4);
+  return leaf_bytes.size() < 6 + size ? std::string_view() : leaf_bytes.substr(6, size);
+}
+
+size_t BatchKeyOffset(std::string_view frame) {
+  const std::string_view entry = EntryOf(frame);
+  const size_t extension = 6 + entry.size();
+  if (entry.empty() || frame.size() < extension + 4) return std::string_view::npos;
+  const size_t key = extension + 4 + GetU32(frame.data() + extension);
+  return frame.size() < key + 32 ? std::string_view::npos : key;
+}
+
+std::string LeafKeyContext(std::string_view origin, uint64_t index) {
+  std::string context("orgtrail/leafkey/v1\0", 20);
+  context += origin;
+  context += '\0';
+  PutU64(context, index);
+  return context;
+}
+
+absl::StatusOr<Hash> ShardNodes::Node(int level, uint64_t index) const {
+  const std::optional<std::string_view> hash = txn_.Get(shard_.nodes, NodeKey(level, index));
+  if (!hash.has_value() || hash->size() != 32) {
+    return absl::DataLossError(absl::StrCat("tree node ", level, "/", index, " in ", shard_.env->dir(),
+                                            " is missing or damaged: run orgtrail fsck, then restore from a backup"));
+  }
+  return Hash::From(*hash);
+}
+
+absl::Status DamagedLeaf(uint64_t index, const std::string& shard_dir, std::string_view what) {
+  return absl::DataLossError(absl::StrCat("leaf ", index, " in ", JoinPath(shard_dir, "data.mdb"), ": ", ToAbsl(what),
+                                          ". Run orgtrail fsck for the whole extent, then restore the ledger from a backup; agents "
+                                          "send again what the backup lacks"));
+}
+
+}  // namespace orgtrail

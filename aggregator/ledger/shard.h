@@ -1,0 +1,90 @@
+// Shard: one LMDB environment of the ledger, and the bytes in its tables (docs/formats/ledger.md). What the ledger writes and what
+// fsck checks is described once, here.
+//
+//   leaves   u64 index → leaf header (16), [sealed key (60)], bytes     nodes    u8 level, u64 index → hash (complete subtrees)
+//   heads    uuid → AgentHead                                           batches  uuid, u64 epoch, u64 batch_seq → u64 index
+//   hashes   leaf hash → u64 index of the first such leaf               control  u64 index → nothing (leaves that are no batches)
+//   times    u64 logged_ns → u64 index of the first leaf logged then    meta     "state", "origin", "note"
+//
+// A table holds what the shard's own leaves brought: a node belongs to the shard of the leaf that completed it.
+// Threads: reading any, writing one.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "aggregator/ledger/reader.h"
+#include "common/lmdb/env.h"
+#include "common/merkle/tree.h"
+
+namespace orgtrail {
+
+struct Shard {
+  std::unique_ptr<lmdb::Env> env;
+  lmdb::Table leaves, nodes, meta, heads, batches, hashes, control, times;
+
+  static absl::StatusOr<Shard> Open(const std::string& dir, uint64_t map_bytes, bool read_only);
+};
+std::string ShardDir(const std::string& ledger_dir, uint32_t number);  // …/shard-000001
+
+inline constexpr std::string_view kStateKey = "state", kOriginKey = "origin", kNoteKey = "note";
+
+std::string IndexKey(uint64_t index);
+std::string NodeKey(int level, uint64_t index);
+std::string BatchKey(const BatchId& id);
+
+// The head of the log as one transaction left it.
+struct TreeState {
+  uint64_t first = 0;               // leaf of this shard
+  uint64_t size = 0, events = 0;
+  int64_t last_logged_ns = 0;
+  Hash root = EmptyRoot();
+  Frontier frontier;
+  std::string Encode() const;
+  static absl::StatusOr<TreeState> Decode(std::string_view bytes);
+};
+
+// Leaf header: u8 version, u8 form, u16 flags, u64 logged_ns, u32 CRC32C over key, the header before it and all that follows.
+inline constexpr size_t kLeafHeaderBytes = 16;
+inline constexpr size_t kSealedKeyBytes = 60;  // nonce 12, key 32, tag 16
+enum class LeafForm : uint8_t { kPlain = 0, kSealedKey = 1 };
+
+struct StoredLeaf {
+  LeafForm form = LeafForm::kPlain;
+  uint16_t flags = 0;
+  int64_t logged_ns = 0;
+  std::string_view sealed_key;      // kSealedKey; else empty
+  std::string_view bytes;           // kSealedKey: the batch key within is zero
+};
+size_t StoredSize(const StoredLeaf& leaf);
+void WriteLeaf(uint64_t index, const StoredLeaf& leaf, char* out);  // StoredSize(leaf) bytes
+enum class Crc { kCheck, kSkip };
+absl::StatusOr<StoredLeaf> ReadLeaf(uint64_t index, std::string_view value, Crc crc);
+
+// The part of a leaf's bytes that is hashed: a batch's entry, or a control leaf whole. Empty when a frame is too short to have one.
+std::string_view EntryOf(std::string_view leaf_bytes);
+bool IsBatch(std::string_view leaf_bytes);                          // starts as a frame does
+// Where the 32 key bytes of a frame stand; npos when it is too short.
+size_t BatchKeyOffset(std::string_view frame);
+
+// What the sealing of a batch key is bound to: moved to another leaf or log, it does not open.
+std::string LeafKeyContext(std::string_view origin, uint64_t index);
+
+// Nodes of a shard within one transaction.
+class ShardNodes final : public NodeReader {
+ public:
+  ShardNodes(const Shard& shard, const lmdb::ReadTxn& txn) : shard_(shard), txn_(txn) {}
+  absl::StatusOr<Hash> Node(int level, uint64_t index) const override;
+
+ private:
+  const Shard& shard_;
+  const lmdb::ReadTxn& txn_;
+};
+
+// "leaf 12 in DIR: WHAT" with what a person does about it.
+absl::Status DamagedLeaf(uint64_t index, const std::string& shard_dir, std::string_view what);
+
+}  // namespace orgtrail

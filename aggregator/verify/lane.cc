@@ -1,0 +1,619 @@
+#include "aggregator/verify/lane.h"
+
+#include <algorithm>
+
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/format/control.h"
+#include "common/merkle/tree.h"
+
+namespace orgtrail {
+namespace {
+
+constexpr absl::Duration kHoldStep = absl::Milliseconds(2);     // how often a full committer is tried again
+constexpr absl::Duration kForgetAfter = absl::Minutes(10);      // agents that said nothing for so long are read again from the ledger
+constexpr size_t kAgentsKept = 16384;                           // 32 KiB of keys each: half a gigabyte at most
+constexpr absl::Duration kFindingEvery = absl::Minutes(1);
+constexpr absl::Duration kExpectEvery = absl::Seconds(1);
+constexpr size_t kEvidenceBytes = 4096;
+
+// "CODE text" → CODE; `fallback` when the message does not start with a code.
+std::string CodeOf(const absl::Status& status, std::string_view fallback) {
+  const std::string_view message = ToStd(status.message());
+  const std::string_view word = message.substr(0, message.find(' '));
+  const bool is_code = word.size() >= 4 && std::all_of(word.begin(), word.end(),
+                                                       [](char c) { return (c >= 'A' && c <= 'Z') || c == '_'; });
+  return std::string(is_code ? word : fallback);
+}
+
+ChainState StateOf(const std::optional<AgentHead>& head, const Uuid& uuid) {
+  ChainState s;
+  s.uuid = uuid;
+  if (!head) return s;
+  s.epoch = head->epoch;
+  s.batch_seq = head->batch_seq;
+  s.last_seq = head->last_seq;
+  s.cum_events = head->cum_events;
+  s.cum_lost = head->cum_lost;
+  s.leaf = head->leaf;
+  s.boot_id = head->boot_id;
+  s.boot_close_ns = head->boot_close_ns;
+  s.seen_size = head->seen_size;
+  s.policy_version = head->policy_version;
+  s.keytree_root = head->keytree_root;
+  s.tree_base = head->tree_base;
+  s.closed = head->closed;
+  return s;
+}
+
+std::string SubjectOf(const Identity& id) { return id.account + "/" + id.region + "/" + id.name; }
+
+std::string Where(uint64_t epoch, uint64_t batch_seq) { return absl::StrCat("epoch ", epoch, " batch ", batch_seq); }
+
+}  // namespace
+
+Verifier::Lane::Lane(std::string name, Shared shared)
+    : shared_(shared),
+      batches_(shared.metrics.GetCounter("orgtrail_verify_batches_total", "Batches that passed every check.")),
+      records_(shared.metrics.GetCounter("orgtrail_verify_events_total", "Records in batches that passed every check.")),
+      repeats_(shared.metrics.GetCounter("orgtrail_verify_repeats_total",
+                                         "Batches that were logged before; many mean unstable connections.")),
+      seconds_(shared.metrics.GetHistogram("orgtrail_verify_seconds", "Time to check one batch.", Metrics::Latency())),
+      worker_(std::move(name), *this, shared.clock) {}
+
+bool Verifier::Lane::TryPush(Submission& s) {
+  const bool pushed = inbox_.With([&](std::deque<Submission>& inbox) {
+    if (inbox.size() >= kInbox) return false;
+    inbox.push_back(std::move(s));
+    return true;
+  });
+  if (pushed) worker_.Poke();
+  return pushed;
+}
+
+Tick Verifier::Lane::Step(Tick now) {
+  if (!Flush()) return now + kHoldStep;
+  if (work_.empty()) {
+    inbox_.With([&](std::deque<Submission>& inbox) { work_.swap(inbox); });
+    Forget(now);
+  }
+  // Some at a time, so that a stop does not wait for a long queue.
+  for (int i = 0; i < 64 && !work_.empty(); ++i) {
+    if (!Flush() || shared_.load.Full()) return now + kHoldStep;
+    Job job;
+    job.in = std::move(work_.front());
+    work_.pop_front();
+    job.now = shared_.clock.Now();
+    const Uuid uuid = job.in.uuid;
+    const size_t bytes = job.in.frame.size();
+    Check(job);
+    const absl::Duration took = shared_.clock.Now() - job.now;
+    busy_ns_ += absl::ToInt64Nanoseconds(took);
+    seconds_.Observe(absl::ToDoubleSeconds(took));
+    for (const StreamId stream : shared_.load.Leave(uuid, bytes)) shared_.verdicts.Room(stream);
+  }
+  if (!Flush()) return now + kHoldStep;
+  return work_.empty() && inbox_.Peek([](const std::deque<Submission>& inbox) { return inbox.empty(); }) ? Tick::Never() : now;
+}
+
+void Verifier::Lane::Check(Job& job) {
+  if (!Parse(job) || !Identify(job) || !Position(job) || !Authenticate(job)) return;
+  auto leaf = std::make_shared<Leaf>();
+  if (!Recount(job, *leaf) || !Continues(job)) return;
+  Observe(job, leaf->events.rows);
+  Accept(job, std::move(leaf));
+}
+
+bool Verifier::Lane::Parse(Job& job) {
+  absl::StatusOr<FrameView> view = FrameView::Decode(job.in.frame);
+  if (!view.ok()) return RefuseStatus(job, view.status(), "FRAME_MALFORMED");
+  job.view = *view;
+  absl::StatusOr<BatchEntry> entry = BatchEntry::Decode(job.view.entry);
+  if (!entry.ok()) return RefuseStatus(job, entry.status(), "FRAME_MALFORMED");
+  job.entry = *std::move(entry);
+  job.leaf = LeafHash(job.view.entry);
+  return true;
+}
+
+bool Verifier::Lane::Identify(Job& job) {
+  const Identity& caller = job.in.caller->identity;
+  const BatchHeader& h = job.header();
+  const std::optional<AgentIdentityRecord> record = shared_.registry.Agent(h.agent_uuid);
+  std::string why;
+  if (caller.kind != Identity::Kind::kAgent) {
+    why = "only an agent's certificate brings batches";
+  } else if (h.agent_uuid != job.in.uuid) {
+    why = "the batch is of uuid " + h.agent_uuid.ToString() + ", the stream said " + job.in.uuid.ToString();
+  } else if (h.org != caller.org || h.account != caller.account || h.region != caller.region || h.agent != caller.name) {
+    why = "the batch says " + h.org + " " + h.account + "/" + h.region + "/" + h.agent + ", the certificate " + caller.ToUri();
+  } else if (!record || record->uri != caller.ToUri()) {
+    why = "uuid " + h.agent_uuid.ToString() + " is not enrolled as " + caller.ToUri();
+  }
+  if (!why.empty()) {
+    Find(job, "IDENTITY_MISMATCH", Severity::kPage, why);
+    return Refuse(job, "IDENTITY_MISMATCH", std::move(why), true);
+  }
+  if (record->revoked || record->retired) {
+    return Refuse(job, "AUTH_REVOKED", record->revoked ? "this agent was revoked: enrol it again" : "this agent was retired: enrol it again",
+                  true);
+  }
+  job.identity = *record;
+  job.agent = &AgentOf(job.in.uuid, job.now);
+  return true;
+}
+
+// Where the batch stands in its agent's chain: known already, next, or ahead.
+bool Verifier::Lane::Position(Job& job) {
+  Agent& agent = *job.agent;
+  const BatchHeader& h = job.header();
+  while (!agent.in_flight.empty() &&
+         shared_.ledger.Find({job.in.uuid, agent.in_flight.front().epoch, agent.in_flight.front().batch_seq})) {
+    agent.in_flight.pop_front();
+  }
+  const bool opens = h.kind == BatchKind::kEpochOpen;
+  if (opens != (h.batch_seq == 0)) return Refuse(job, "BOUNDS", "batch 0 opens an epoch, and only batch 0");
+  if (!agent.head) return opens || Expect(job);
+
+  const AgentHead& head = *agent.head;
+  if (h.epoch < head.epoch || (h.epoch == head.epoch && h.batch_seq <= head.batch_seq)) {
+    if (agent.rewinding == job.in.from) agent.rewinding = 0;
+    for (const InFlight& f : agent.in_flight) {
+      if (f.epoch != h.epoch || f.batch_seq != h.batch_seq) continue;
+      if (f.leaf != job.leaf) return Clash(job, UINT64_MAX);
+      Repeat(job, std::nullopt);
+      return false;
+    }
+    const std::optional<uint64_t> index = shared_.ledger.Find({job.in.uuid, h.epoch, h.batch_seq});
+    if (!index) return Clash(job, UINT64_MAX);
+    const absl::StatusOr<Hash> logged = shared_.ledger.LeafHashAt(*index);
+    if (!logged.ok()) return Refuse(job, "LEDGER_READ", Describe(logged.status()));
+    if (*logged != job.leaf) return Clash(job, *index);
+    Repeat(job, *index);
+    return false;
+  }
+  if (h.epoch > head.epoch ? !opens : h.batch_seq != head.batch_seq + 1) return Expect(job);
+  if (agent.rewinding == job.in.from) agent.rewinding = 0;
+  return true;
+}
+
+// A batch at a place the chain has passed, with another content than was logged there, or with nothing logged there. Only its
+// signature decides whether that is the agent's doing.
+bool Verifier::Lane::Clash(Job& job, uint64_t related) {
+  const BatchHeader& h = job.header();
+  const AgentHead& head = *job.agent->head;
+  if (!Spend(job)) return false;
+  if (absl::Status s = CheckSignatures(job); !s.ok()) return RefuseStatus(job, s, "SIG_INVALID");
+  const bool same_place = related != UINT64_MAX ||
+                          std::any_of(job.agent->in_flight.begin(), job.agent->in_flight.end(), [&](const InFlight& f) {
+                            return f.epoch == h.epoch && f.batch_seq == h.batch_seq;
+                          });
+  if (same_place) {
+    return Conflict(job, "EQUIVOCATION",
+                    Where(h.epoch, h.batch_seq) + " was signed twice with different content. A restored snapshot of the machine does "
+                    "that; so does a stolen key",
+                    related);
+  }
+  // Closed just now in an epoch that is over: two processes write as one agent.
+  const bool live = static_cast<int64_t>(h.wall_close_ns) > shared_.clock.WallNanos() - absl::ToInt64Nanoseconds(absl::Minutes(5));
+  return Conflict(job, live ? "EPOCH_CONFLICT" : "EPOCH_STALE",
+                  Where(h.epoch, h.batch_seq) + " comes after the chain went on to " + Where(head.epoch, head.batch_seq) +
+                      (live ? ": two hosts run this agent's identity" : ": an older copy of the spool was started"),
+                  head.leaf_index);
+}
+
+absl::Status Verifier::Lane::CheckSignatures(Job& job) {
+  const BatchHeader& h = job.header();
+  const BatchEntry& entry = job.entry;
+  if (h.TwoSignatures()) {
+    RETURN_IF_ERROR(VerifySignature(job.identity.identity_key, kEpochLabel, entry.header_bytes, entry.identity_signature));
+  }
+  std::shared_ptr<const SlotKeys> tree;
+  if (h.kind == BatchKind::kEpochOpen) {
+    job.opening.emplace();
+    RETURN_IF_ERROR(CheckExtension(h, job.view.extension, &*job.opening, nullptr));
+    ASSIGN_OR_RETURN(tree, SlotKeys::FromExtension(h, job.view.extension));
+    job.next_tree = tree;
+    if (h.key_slot != 0) return absl::InvalidArgumentError("SLOT_UNKNOWN an epoch opens with slot 0");
+  } else {
+    if (h.key_slot > h.batch_seq) return absl::InvalidArgumentError("SLOT_UNKNOWN the slot lies before the epoch");
+    tree = TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
+    if (tree == nullptr || tree->root != h.keytree_root || h.key_slot >= tree->keys.size()) {
+      return absl::InvalidArgumentError("SLOT_UNKNOWN no key tree of this epoch has this slot");
+    }
+  }
+  return VerifySignature(tree->keys[h.key_slot], kBatchLabel, entry.header_bytes, entry.slot_signature);
+}
+
+bool Verifier::Lane::Authenticate(Job& job) {
+  if (!Spend(job)) return false;
+  if (absl::Status s = CheckSignatures(job); !s.ok()) return RefuseStatus(job, s, "SIG_INVALID");
+  if (job.opening && job.opening->origin != shared_.ledger.origin()) {
+    return Refuse(job, "ORIGIN_MISMATCH",
+                  "this epoch belongs to the log " + job.opening->origin + ", this is " + shared_.ledger.origin() +
+                      ": the agent opens a new epoch (handover) to move here",
+                  true);
+  }
+  return true;
+}
+
+bool Verifier::Lane::Recount(Job& job, Leaf& leaf) {
+  const BatchHeader& h = job.header();
+  if (h.kind == BatchKind::kKeytreeRoll) {
+    absl::StatusOr<std::shared_ptr<const SlotKeys>> next = SlotKeys::FromExtension(h, job.view.extension);
+    if (!next.ok()) return RefuseStatus(job, next.status(), "FRAME_MALFORMED");
+    job.next_tree = *std::move(next);
+  }
+  if (h.kind != BatchKind::kEpochOpen) {
+    if (absl::Status s = CheckExtension(h, job.view.extension, nullptr, nullptr); !s.ok()) return RefuseStatus(job, s, "ROOT_MISMATCH");
+  }
+  absl::StatusOr<Events> events = InflateFrame(job.view, zstd_);
+  if (!events.ok()) return RefuseStatus(job, events.status(), "FRAME_MALFORMED");
+  const RowHashes hashes = HashRows(job.view.batch_key, events->rows);
+  if (absl::Status s = CheckRows(h, events->rows, hashes); !s.ok()) return RefuseStatus(job, s, "ROOT_MISMATCH");
+  leaf.events = *std::move(events);
+  return true;
+}
+
+bool Verifier::Lane::Continues(Job& job) {
+  Agent& agent = *job.agent;
+  const absl::Status link = CheckLink(StateOf(agent.head, job.in.uuid), job.header(), job.opening ? &*job.opening : nullptr);
+  if (agent.quarantined) {
+    // A branch in quarantine need not fit: it is kept, signed as it is, and apart.
+    job.flags |= kLeafQuarantined;
+    return true;
+  }
+  if (link.ok()) return true;
+  const std::string code = CodeOf(link, "CHAIN_EXPECT");
+  if (code == "CHAIN_EXPECT") return Expect(job);
+  if (code == "EPOCH_CONFLICT" || code == "EPOCH_STALE" || code == "MONO_ROLLBACK") {
+    return Conflict(job, code, std::string(ToStd(link.message())).substr(std::min(code.size() + 1, link.message().size())),
+                    agent.head ? agent.head->leaf_index : UINT64_MAX);
+  }
+  return RefuseStatus(job, link, "BOUNDS");
+}
+
+AgentHead Verifier::Lane::HeadAfter(const Job& job) const {
+  const BatchHeader& h = job.header();
+  AgentHead next = job.agent->head.value_or(AgentHead{});
+  next.uuid = h.agent_uuid;
+  next.epoch = h.epoch;
+  next.batch_seq = h.batch_seq;
+  next.last_seq = h.last_seq;
+  next.leaf = job.leaf;
+  next.cum_events = h.cum_events;
+  next.cum_lost = h.cum_lost;
+  next.boot_id = h.boot_id;
+  next.boot_close_ns = h.boot_close_ns;
+  next.wall_close_ns = h.wall_close_ns;
+  next.seen_size = h.seen_size;
+  next.policy_version = h.policy_version;
+  if (job.next_tree) {
+    next.keytree_root = job.next_tree->root;
+    next.tree_base = job.next_tree->tree_base;
+  }
+  if (job.opening && job.opening->reason == EpochReason::kUnclean) ++next.unclean_epochs;
+  next.closed = h.kind == BatchKind::kEpochClose;
+  next.retired = next.closed && (h.flags & kBatchRetired) != 0;
+  next.quarantined = job.agent->quarantined;
+  next.logged_ns = shared_.clock.WallNanos();
+  return next;
+}
+
+void Verifier::Lane::Accept(Job& job, std::shared_ptr<Leaf> leaf) {
+  Agent& agent = *job.agent;
+  const BatchHeader& h = job.header();
+  Admitted item;
+  item.batch = {job.in.uuid, h.epoch, h.batch_seq};
+  item.head = HeadAfter(job);
+  agent.head = item.head;
+  if (job.next_tree) agent.tree = job.next_tree;
+  agent.in_flight.push_back({h.epoch, h.batch_seq, job.leaf});
+
+  leaf->hash = job.leaf;
+  leaf->flags = job.flags;
+  leaf->is_batch = true;
+  leaf->header = h;
+  leaf->bytes = std::move(job.in.frame);   // the views of job end here
+  admitter_.Admit(job.identity.carries, *leaf);
+  batches_.Add();
+  records_.Add(h.n_events);
+  shared_.verdicts.Accepted({item.batch.uuid, (job.flags & kLeafLate) != 0, h.wall_close_ns});
+  const size_t bytes = leaf->bytes.size() + leaf->events.storage->size();
+  item.leaf = std::move(leaf);
+  Send(std::move(item), bytes);
+}
+
+void Verifier::Lane::Repeat(Job& job, std::optional<uint64_t> index) {
+  repeats_.Add();
+  Admitted item;
+  item.duplicate_of = index;
+  item.batch = {job.in.uuid, job.header().epoch, job.header().batch_seq};
+  Send(std::move(item), 0);
+}
+
+void Verifier::Lane::Send(Admitted item, size_t bytes) {
+  if (item.head || item.leaf == nullptr) shared_.load.Submitted(item.batch.uuid, bytes);
+  out_.push_back(std::move(item));
+}
+
+bool Verifier::Lane::Flush() {
+  while (!out_.empty()) {
+    const absl::Status sent = shared_.committer.Submit(out_.front());
+    if (absl::IsResourceExhausted(sent)) return false;
+    CHECK_OK(sent);   // sizes were checked: a frame by FrameView, evidence where it is made
+    out_.pop_front();
+  }
+  return true;
+}
+
+// --- what is odd about an authentic batch -------------------------------------------------------------------------------------
+
+void Verifier::Lane::Observe(Job& job, const std::vector<Row>& rows) {
+  Agent& agent = *job.agent;
+  const BatchHeader& h = job.header();
+  if (job.opening) ObserveOpening(job);
+
+  // A loss record may come one batch after the loss it explains: the open batch can be full when the loss happens.
+  const bool explains = std::any_of(rows.begin(), rows.end(), [](const Row& r) {
+    return r.event_class == static_cast<uint16_t>(EventClass::kLoss);
+  });
+  if (explains) {
+    agent.unexplained = 0;
+  } else if (agent.unexplained > 0 && (h.kind == BatchKind::kData || h.kind == BatchKind::kEpochClose || h.kind == BatchKind::kHeartbeat)) {
+    Find(job, "UNEXPLAINED_GAP", Severity::kPage,
+         absl::StrCat(agent.unexplained, " records are missing before ", Where(h.epoch, h.batch_seq), " and no loss record says why"));
+    agent.unexplained = 0;
+  }
+  if (!explains) agent.unexplained += h.n_lost;
+  if (agent.head && h.epoch == agent.head->epoch && h.first_seq > agent.head->last_seq + 1) {
+    Find(job, "UNEXPLAINED_GAP", Severity::kPage,
+         absl::StrCat("sequence jumps from ", agent.head->last_seq, " to ", h.first_seq, " at ", Where(h.epoch, h.batch_seq)));
+  }
+  ObserveSeen(job);
+  ObserveClock(job);
+}
+
+void Verifier::Lane::ObserveOpening(Job& job) {
+  Agent& agent = *job.agent;
+  const EpochOpening& o = *job.opening;
+  agent.unexplained = 0;
+  if (o.reason == EpochReason::kUnclean || (agent.head && !agent.head->closed && o.reason == EpochReason::kClean)) {
+    while (!agent.unclean.empty() && job.now - agent.unclean.front() > absl::Hours(1)) agent.unclean.pop_front();
+    agent.unclean.push_back(job.now);
+    if (agent.unclean.size() > 16) agent.unclean.pop_front();
+    Find(job, "UNCLEAN_EPOCH", agent.unclean.size() >= 3 ? Severity::kPage : Severity::kWarn,
+         absl::StrCat("epoch ", job.header().epoch, " opened after an end without last words; ", agent.unclean.size(),
+                      " in the last hour"));
+  }
+  // The programme and its configuration, against the epoch before.
+  if (agent.executable.IsZero() && agent.head) {
+    if (const std::optional<uint64_t> index = shared_.ledger.Find({job.in.uuid, agent.head->epoch, 0})) {
+      const absl::StatusOr<RawLeaf> raw = shared_.ledger.ReadRaw(*index);
+      const absl::StatusOr<FrameView> view = raw.ok() ? FrameView::Decode(raw->bytes) : raw.status();
+      const absl::StatusOr<EpochOpening> before = view.ok() ? EpochOpening::Decode(view->extension) : view.status();
+      if (before.ok()) {
+        agent.executable = before->executable;
+        agent.config = before->config;
+      }
+    }
+  }
+  if (!agent.executable.IsZero() && agent.executable != o.executable) {
+    Find(job, "AGENT_CHANGED", Severity::kWarn,
+         "the agent's executable changed from sha256 " + Hex(agent.executable.view()).substr(0, 16) + "… to " +
+             Hex(o.executable.view()).substr(0, 16) + "…");
+  }
+  if (!agent.config.IsZero() && agent.config != o.config) {
+    Find(job, "CONFIG_CHANGED", Severity::kInfo, "the agent's configuration changed since the epoch before");
+  }
+  agent.executable = o.executable;
+  agent.config = o.config;
+}
+
+void Verifier::Lane::ObserveSeen(Job& job) {
+  const BatchHeader& h = job.header();
+  const Agent& agent = *job.agent;
+  const uint64_t before = agent.head ? agent.head->seen_size : 0;
+  if (h.seen_size != 0 && h.seen_size != before) {
+    std::optional<RecentHeads::Head> recent = shared_.heads.Of(h.seen_size);
+    const SignedHead now = shared_.ledger.head();
+    absl::StatusOr<Hash> ours = recent ? absl::StatusOr<Hash>(recent->root)
+                                : h.seen_size <= now.size ? shared_.ledger.Root(h.seen_size)
+                                                          : absl::StatusOr<Hash>(absl::OutOfRangeError("beyond our head"));
+    if (h.seen_size > now.size) {
+      Find(job, "SPLIT_VIEW_SUSPECT", Severity::kPage,
+           absl::StrCat("the agent saw this log at ", h.seen_size, " leaves; it has ", now.size,
+                        ": it was rolled back, or somebody shows another log in its name"));
+    } else if (ours.ok() && *ours != h.seen_root) {
+      Find(job, "SPLIT_VIEW_SUSPECT", Severity::kPage,
+           absl::StrCat("the agent saw root ", Hex(h.seen_root.view()), " at ", h.seen_size, " leaves; ours is ", Hex(ours->view())));
+    }
+  }
+}
+
+void Verifier::Lane::ObserveClock(Job& job) {
+  const BatchHeader& h = job.header();
+  const int64_t now = shared_.clock.WallNanos();
+  const int64_t close = static_cast<int64_t>(std::min<uint64_t>(h.wall_close_ns, INT64_MAX));
+  const int64_t stale = absl::ToInt64Nanoseconds(shared_.options.stale_after);
+
+  // Old by its own clock, or by the head it quotes: it does not say that the agent is alive now.
+  const std::optional<uint64_t> then = shared_.heads.SizeAt(now - stale);
+  const bool quotes_old = then && *then > 0 && h.seen_size < *then;
+  const bool closed_long_ago = close < now - stale;
+  if (closed_long_ago || (h.kind == BatchKind::kHeartbeat && quotes_old)) job.flags |= kLeafLate;
+  if (h.kind == BatchKind::kHeartbeat && (quotes_old || closed_long_ago)) {
+    Find(job, "STALE_HEARTBEAT", closed_long_ago ? Severity::kInfo : Severity::kWarn,
+         absl::StrCat("a heartbeat closed at ", Rfc3339(absl::FromUnixNanos(close)), " quotes the log at ", h.seen_size,
+                      " leaves; it does not count as a sign of life"));
+  }
+  // Two bounds hold whatever is delayed: a batch cannot close after it arrived, nor before the head it quotes was signed.
+  int64_t skew = 0;
+  if (close > now) {
+    skew = close - now;
+  } else if (const std::optional<RecentHeads::Head> quoted = shared_.heads.Of(h.seen_size); quoted && close < quoted->signed_ns) {
+    skew = close - quoted->signed_ns;
+  }
+  const int64_t size = skew < 0 ? -skew : skew;
+  if (size > absl::ToInt64Nanoseconds(absl::Seconds(5))) {
+    Find(job, "CLOCK_SKEW", size > absl::ToInt64Nanoseconds(absl::Seconds(300)) ? Severity::kPage : Severity::kWarn,
+         absl::StrCat("the agent's clock is at least ", absl::FormatDuration(absl::Nanoseconds(size)), skew > 0 ? " ahead" : " behind"));
+  }
+}
+
+// --- answers ------------------------------------------------------------------------------------------------------------------
+
+bool Verifier::Lane::Refuse(Job& job, std::string_view code, std::string detail, bool closes) {
+  shared_.metrics
+      .GetCounter("orgtrail_verify_refused_total", "Frames refused, by code: docs/formats/wire.md says what each means.",
+                  {{"code", std::string(code)}})
+      .Add();
+  Refused r;
+  r.from = job.in.from;
+  r.code = std::string(code);
+  r.detail = std::move(detail);
+  r.closes = closes;
+  shared_.verdicts.Refuse(std::move(r));
+  return false;
+}
+
+// By its code: what is not authentic leaves evidence, what cannot be read a finding; the stream ends either way, because what
+// follows on it continues a batch that is not there.
+bool Verifier::Lane::RefuseStatus(Job& job, const absl::Status& status, std::string_view fallback) {
+  const std::string code = CodeOf(status, fallback);
+  std::string detail(ToStd(status.message()));
+  if (detail.starts_with(code)) detail.erase(0, std::min(code.size() + 1, detail.size()));
+  if (code == "VERSION_UNKNOWN") {
+    Find(job, "VERSION_SKEW", Severity::kWarn, "the agent speaks a version this aggregator does not know: upgrade the aggregator. " + detail);
+  } else if (code == "SIG_INVALID" || code == "SLOT_UNKNOWN" || code == "ROOT_MISMATCH" || code == "COUNT_MISMATCH") {
+    KeepEvidence(job, code, detail, UINT64_MAX);
+    Find(job, code, Severity::kWarn, detail);
+  } else if (code != "LEDGER_READ") {
+    Find(job, code, Severity::kWarn, detail);
+  }
+  return Refuse(job, code, std::move(detail), true);
+}
+
+bool Verifier::Lane::Expect(Job& job) {
+  Agent& agent = *job.agent;
+  if (agent.rewinding == job.in.from && job.now - agent.rewinding_since < kExpectEvery) return false;   // told already
+  agent.rewinding = job.in.from;
+  agent.rewinding_since = job.now;
+  shared_.metrics
+      .GetCounter("orgtrail_verify_refused_total", "Frames refused, by code: docs/formats/wire.md says what each means.",
+                  {{"code", "CHAIN_EXPECT"}})
+      .Add();
+  Refused r;
+  r.from = job.in.from;
+  r.code = "CHAIN_EXPECT";
+  if (agent.head) {
+    r.epoch = agent.head->epoch;
+    r.batch_seq = agent.head->batch_seq + 1;
+    r.detail = "got " + Where(job.header().epoch, job.header().batch_seq) + ", expected what follows " +
+               Where(agent.head->epoch, agent.head->batch_seq);
+  } else {
+    r.detail = "got " + Where(job.header().epoch, job.header().batch_seq) + "; this log knows nothing of this agent yet";
+  }
+  shared_.verdicts.Refuse(std::move(r));
+  return false;
+}
+
+// The chain contradicts itself: evidence, and from here on the agent's batches are kept apart.
+bool Verifier::Lane::Conflict(Job& job, std::string_view code, std::string detail, uint64_t related) {
+  Agent& agent = *job.agent;
+  agent.quarantined = true;
+  if (agent.head) agent.head->quarantined = true;
+  KeepEvidence(job, code, detail, related);
+  Find(job, code, Severity::kPage, detail);
+  return Refuse(job, code, std::move(detail), true);
+}
+
+void Verifier::Lane::KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related) {
+  if (job.agent == nullptr) return;
+  Agent& agent = *job.agent;
+  if (agent.evidence == 0 || job.now - agent.evidence_since > absl::Hours(1)) {
+    agent.evidence_since = job.now;
+    agent.evidence = 0;
+  }
+  if (++agent.evidence > shared_.options.evidence_per_hour) return;
+  EvidenceLeaf evidence;
+  evidence.code = std::string(code);
+  evidence.wall_ns = static_cast<uint64_t>(shared_.clock.WallNanos());
+  evidence.uri = job.in.caller->identity.ToUri();
+  evidence.related_leaf = related;
+  evidence.detail = std::string(detail.substr(0, 512));
+  evidence.object = std::string(job.view.entry.substr(0, kEvidenceBytes));
+  Admitted item;
+  item.leaf = std::make_shared<Leaf>();
+  item.leaf->bytes = evidence.Encode();
+  item.leaf->hash = LeafHash(item.leaf->bytes);
+  Send(std::move(item), 0);
+}
+
+void Verifier::Lane::Find(Job& job, std::string_view code, Severity severity, std::string detail) {
+  if (job.agent != nullptr) {
+    auto [it, fresh] = job.agent->found.try_emplace(std::string(code), job.now);
+    if (!fresh && job.now - it->second < kFindingEvery) return;
+    it->second = job.now;
+  }
+  if (shared_.findings) shared_.findings(code, severity, SubjectOf(job.in.caller->identity), detail);
+}
+
+// One signature check of the agent's allowance: full after a second of rest.
+bool Verifier::Lane::Spend(Job& job) {
+  Agent& agent = *job.agent;
+  const double rate = shared_.options.checks_per_second;
+  agent.tokens = std::min(rate, agent.tokens + rate * absl::ToDoubleSeconds(job.now - agent.tokens_at));
+  agent.tokens_at = job.now;
+  if (agent.tokens >= 1) {
+    agent.tokens -= 1;
+    return true;
+  }
+  if (agent.rewinding == job.in.from && job.now - agent.rewinding_since < kExpectEvery) return false;
+  agent.rewinding = job.in.from;
+  agent.rewinding_since = job.now;
+  Refused r;
+  r.from = job.in.from;
+  r.code = "RATE_LIMIT";
+  r.detail = absl::StrCat("more than ", rate, " batches a second: let batches grow (batch_interval_ms)");
+  r.retry_ms = 100 + static_cast<uint32_t>(1000.0 / rate);
+  r.epoch = job.header().epoch;
+  r.batch_seq = job.header().batch_seq;
+  shared_.metrics
+      .GetCounter("orgtrail_verify_refused_total", "Frames refused, by code: docs/formats/wire.md says what each means.",
+                  {{"code", "RATE_LIMIT"}})
+      .Add();
+  shared_.verdicts.Refuse(std::move(r));
+  return false;
+}
+
+Verifier::Lane::Agent& Verifier::Lane::AgentOf(const Uuid& uuid, Tick now) {
+  auto [it, fresh] = agents_.try_emplace(uuid);
+  Agent& agent = it->second;
+  agent.used = now;
+  if (fresh) {
+    agent.head = shared_.ledger.HeadOf(uuid);
+    agent.quarantined = agent.head && agent.head->quarantined;
+    agent.tokens = shared_.options.checks_per_second;
+    agent.tokens_at = now;
+  }
+  return agent;
+}
+
+std::shared_ptr<const SlotKeys> Verifier::Lane::TreeOf(Agent& agent, const Uuid& uuid, uint64_t epoch, uint64_t tree_base) {
+  if (agent.tree && agent.tree->epoch == epoch && agent.tree->tree_base == tree_base) return agent.tree;
+  absl::StatusOr<std::shared_ptr<const SlotKeys>> loaded = SlotKeys::Load(shared_.ledger, uuid, epoch, tree_base);
+  if (!loaded.ok()) return nullptr;
+  if (agent.head && agent.head->epoch == epoch && agent.head->tree_base == tree_base) agent.tree = *loaded;
+  return *loaded;
+}
+
+void Verifier::Lane::Forget(Tick now) {
+  if (agents_.size() <= kAgentsKept) return;
+  std::erase_if(agents_, [&](auto& item) {
+    const Agent& a = item.second;
+    return now - a.used > kForgetAfter &&
+           (a.in_flight.empty() || shared_.ledger.Find({item.first, a.in_flight.back().epoch, a.in_flight.back().batch_seq}));
+  });
+}
+
+}  // namespace orgtrail

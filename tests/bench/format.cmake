@@ -1,0 +1,7 @@
+add_executable(seal_bench tests/bench/common/format/seal_bench.cc)
+target_include_directories(seal_bench PRIVATE ${PROJECT_SOURCE_DIR})
+target_link_libraries(seal_bench PRIVATE common_seal orgtrail_warnings benchmark::benchmark benchmark::benchmark_main)
+set_target_properties(seal_bench PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+if(ORGTRAIL_TESTS)
+  add_test(NAME seal_bench_runs COMMAND seal_bench --benchmark_min_time=0.001)
+endif()

@@ -1,0 +1,6 @@
+include(tests/support/ledger_builder.cmake)
+orgtrail_test(ledger_test
+  SOURCES tests/unit/aggregator/ledger/ledger_test.cc tests/unit/aggregator/ledger/recovery_test.cc
+          tests/unit/aggregator/ledger/committer_test.cc tests/unit/aggregator/ledger/registry_test.cc
+          tests/unit/aggregator/ledger/head_test.cc
+  DEPS test_ledger_builder)
