@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -29,6 +30,8 @@ struct RawChunk {
   std::vector<FilePosition> positions;     // to commit with them; empty for http
   std::string idempotency_key;             // http: remembered with the batch's transaction; empty: none
   std::string idempotent_reply;            // what to answer again for that key
+  // More of the same kind, committed likewise: one for each event of a PutAuditEvents call.
+  std::vector<std::pair<std::string, std::string>> replies;
   bool sync = false;                       // a caller waits: close the batch at once
 };
 

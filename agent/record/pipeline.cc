@@ -177,6 +177,7 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
         out.taken.accepted = chunk.texts.size();
         for (const FilePosition& p : chunk.positions) s.open.positions.push_back(p);
         if (!chunk.idempotency_key.empty()) s.open.replies.emplace_back(chunk.idempotency_key, chunk.idempotent_reply);
+        for (const auto& reply : chunk.replies) s.open.replies.push_back(reply);
         if (s.sealer->full()) CloseBatch(s, BatchFlags());
         s.sync_waits |= chunk.sync;
         out.turn = s.sealer->empty() && s.open.positions.empty() && s.open.replies.empty() ? s.sealed_turn : s.sealed_turn + 1;

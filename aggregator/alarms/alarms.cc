@@ -23,15 +23,6 @@ Severity ParseSeverity(std::string_view name) {
 
 }  // namespace
 
-std::string_view SeverityName(Severity severity) {
-  switch (severity) {
-    case Severity::kInfo: return "info";
-    case Severity::kWarn: return "warn";
-    case Severity::kPage: return "page";
-  }
-  return "?";
-}
-
 std::string AlarmJson(const AlarmState& a) {
   std::string json = "{\"id\":" + JsonString(a.id) + ",\"code\":" + JsonString(a.code);
   json += ",\"severity\":" + JsonString(SeverityName(a.severity)) + ",\"subject\":" + JsonString(a.subject);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "aggregator/verify/finding.h"
 #include "common/base/clock.h"
 #include "common/base/guarded.h"
 #include "common/base/random.h"
@@ -24,9 +25,6 @@
 #include "common/metrics/metrics.h"
 
 namespace orgtrail {
-
-enum class Severity { kInfo, kWarn, kPage };
-std::string_view SeverityName(Severity severity);
 
 struct AlarmState {
   std::string id;                  // uuid, as in the record's details

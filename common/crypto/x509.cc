@@ -197,6 +197,13 @@ absl::Status ReadNames(const X509* cert, CertificateFacts* facts) {
   return absl::OkStatus();
 }
 
+// The hash of what an i2d function allocated, which is freed.
+Hash TakeHash(int size, unsigned char* der) {
+  const Hash hash = Sha256(std::string_view(reinterpret_cast<const char*>(der), static_cast<size_t>(size)));
+  OPENSSL_free(der);
+  return hash;
+}
+
 }  // namespace
 
 absl::StatusOr<X509Ptr> CertificateFromPem(std::string_view pem) {
@@ -211,6 +218,14 @@ absl::StatusOr<std::string> NewTlsKeyPem() {
   const PkeyPtr key(EVP_EC_gen("P-256"));
   if (key == nullptr) return OpensslError("generate P-256 key");
   return PrivateKeyToPem(key.get());
+}
+
+absl::StatusOr<Hash> SpkiHashOfKey(std::string_view key_pem) {
+  ASSIGN_OR_RETURN(const PkeyPtr key, PrivateKeyFromPem(key_pem));
+  unsigned char* der = nullptr;
+  const int size = i2d_PUBKEY(key.get(), &der);
+  if (size <= 0) return OpensslError("encode public key");
+  return TakeHash(size, der);
 }
 
 absl::StatusOr<CaCertificate> NewCa(std::string_view org, absl::Time now, absl::Duration life) {
@@ -307,19 +322,14 @@ absl::StatusOr<CertificateFacts> ReadCertificate(std::string_view pem) {
   ASSIGN_OR_RETURN(facts.not_before, TimeOf(X509_get0_notBefore(cert.get())));
   ASSIGN_OR_RETURN(facts.not_after, TimeOf(X509_get0_notAfter(cert.get())));
 
-  const auto hash_of = [](int size, unsigned char* der) {
-    const Hash hash = Sha256(std::string_view(reinterpret_cast<const char*>(der), static_cast<size_t>(std::max(size, 0))));
-    OPENSSL_free(der);
-    return hash;
-  };
   unsigned char* der = nullptr;
   int size = i2d_X509(cert.get(), &der);
   if (size <= 0) return OpensslError("encode certificate");
-  facts.der_hash = hash_of(size, der);
+  facts.der_hash = TakeHash(size, der);
   der = nullptr;
   size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert.get()), &der);
   if (size <= 0) return OpensslError("encode certificate's key");
-  facts.spki_hash = hash_of(size, der);
+  facts.spki_hash = TakeHash(size, der);
   return facts;
 }
 

@@ -14,6 +14,8 @@ namespace orgtrail {
 
 // A P-256 private key in PKCS#8 PEM.
 absl::StatusOr<std::string> NewTlsKeyPem();
+// SHA-256 of the SubjectPublicKeyInfo of a private key in PEM: equals CertificateFacts::spki_hash of its certificates.
+absl::StatusOr<Hash> SpkiHashOfKey(std::string_view key_pem);
 
 struct CaCertificate {
   std::string cert_pem;

@@ -8,25 +8,17 @@
 #include <cerrno>
 #include <string>
 
-#include "common/base/status.h"
+#include "common/fs/errno.h"
 
 namespace orgtrail {
-namespace {
-
-absl::Status FromErrno(int error, std::string_view what, std::string_view path) {
-  return absl::ErrnoToStatus(error, ToAbsl(std::string(what) + " " + std::string(path)));
-}
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(std::string_view path) {
   const int fd = ::open(std::string(path).c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return FromErrno(errno, "open", path);
+  if (fd < 0) return ErrnoStatus("open", path, errno);
   struct stat facts {};
   if (::fstat(fd, &facts) != 0) {
     const int error = errno;
     ::close(fd);
-    return FromErrno(error, "stat", path);
+    return ErrnoStatus("stat", path, error);
   }
   const size_t size = static_cast<size_t>(facts.st_size);
   if (size == 0) {
@@ -36,7 +28,7 @@ absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(std::string_view pa
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
   const int error = errno;
   ::close(fd);
-  if (data == MAP_FAILED) return FromErrno(error, "map", path);
+  if (data == MAP_FAILED) return ErrnoStatus("map", path, error);
   return std::unique_ptr<MappedFile>(new MappedFile(static_cast<const char*>(data), size));
 }
 

@@ -16,7 +16,7 @@ constexpr size_t kReplyBytes = 1 << 20;
 constexpr size_t kReplyHeaders = 256;
 
 struct Receiver {
-  HttpReply reply;
+  HttpResponse reply;
   bool too_long = false;
 };
 
@@ -46,7 +46,7 @@ size_t TakeHeader(char* data, size_t size, size_t n, void* user) {
   return size * n;
 }
 
-absl::StatusOr<HttpReply> Call(std::string_view url, std::optional<std::string_view> body, const HttpHeaders& headers,
+absl::StatusOr<HttpResponse> Call(std::string_view url, std::optional<std::string_view> body, const HttpHeaders& headers,
                                absl::Duration timeout) {
   static std::once_flag once;
   std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
@@ -122,24 +122,18 @@ absl::StatusOr<HttpReply> Call(std::string_view url, std::optional<std::string_v
   long status = 0;
   if (curl_easy_getinfo(curl.get(), CURLINFO_RESPONSE_CODE, &status) != CURLE_OK) return absl::InternalError("libcurl has no status");
   receiver.reply.status = static_cast<int>(status);
+  receiver.reply.content_type = receiver.reply.Header("content-type");
   return std::move(receiver.reply);
 }
 
 }  // namespace
 
-std::string_view HttpReply::Header(std::string_view lower_name) const {
-  for (const auto& [name, value] : headers) {
-    if (name == lower_name) return value;
-  }
-  return {};
-}
-
-absl::StatusOr<HttpReply> HttpPost(std::string_view url, std::string_view body, const HttpHeaders& headers,
+absl::StatusOr<HttpResponse> HttpPost(std::string_view url, std::string_view body, const HttpHeaders& headers,
                                    absl::Duration timeout) {
   return Call(url, body, headers, timeout);
 }
 
-absl::StatusOr<HttpReply> HttpGet(std::string_view url, const HttpHeaders& headers, absl::Duration timeout) {
+absl::StatusOr<HttpResponse> HttpGet(std::string_view url, const HttpHeaders& headers, absl::Duration timeout) {
   return Call(url, std::nullopt, headers, timeout);
 }
 

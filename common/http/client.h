@@ -13,22 +13,16 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/http/server.h"
 
 namespace orgtrail {
-
-struct HttpReply {
-  int status = 0;
-  std::vector<std::pair<std::string, std::string>> headers;  // names lower case
-  std::string body;
-  std::string_view Header(std::string_view lower_name) const;  // "" when absent
-};
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 // `url`: http://…, https://… or unix:/run/x.sock:/path (the socket's path has no ':'; without ":/path" it is "/").
-absl::StatusOr<HttpReply> HttpPost(std::string_view url, std::string_view body, const HttpHeaders& headers = {},
+absl::StatusOr<HttpResponse> HttpPost(std::string_view url, std::string_view body, const HttpHeaders& headers = {},
                                    absl::Duration timeout = absl::Seconds(10));
-absl::StatusOr<HttpReply> HttpGet(std::string_view url, const HttpHeaders& headers = {},
+absl::StatusOr<HttpResponse> HttpGet(std::string_view url, const HttpHeaders& headers = {},
                                   absl::Duration timeout = absl::Seconds(10));
 
 }  // namespace orgtrail

@@ -35,7 +35,13 @@ struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";
   std::string body;
-  std::vector<std::pair<std::string, std::string>> headers;
+  std::vector<std::pair<std::string, std::string>> headers;  // names lower case in an answer a client got
+  std::string_view Header(std::string_view name) const {     // "" when absent
+    for (const auto& [n, value] : headers) {
+      if (n == name) return value;
+    }
+    return {};
+  }
 };
 
 struct HttpServerOptions {

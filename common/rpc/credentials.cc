@@ -85,7 +85,8 @@ class SpiffeVerifier final : public tls::ExternalCertificateVerifier {
   const std::function<bool(const Identity&)> admit_;
 };
 
-// "ipv4:127.0.0.1:4242", "ipv6:%5B::1%5D:4242" → "127.0.0.1:4242", "[::1]:4242".
+}  // namespace
+
 std::string AddressOf(std::string peer) {
   for (std::string_view prefix : {"ipv4:", "ipv6:"}) {
     if (peer.starts_with(prefix)) peer.erase(0, prefix.size());
@@ -101,8 +102,6 @@ std::string AddressOf(std::string peer) {
   }
   return address;
 }
-
-}  // namespace
 
 void InitRpc() {
   setenv("GRPC_SSL_CIPHER_SUITES", "ECDHE-RSA-AES256-GCM-SHA384", /*overwrite=*/1);

@@ -44,6 +44,9 @@ extern template absl::StatusOr<Peer> PeerOf(const grpc::ServerContext&);
 extern template absl::StatusOr<Peer> PeerOf(const grpc::CallbackServerContext&);
 extern template absl::StatusOr<Peer> PeerOf(const grpc::GenericCallbackServerContext&);
 
+// gRPC's "ipv4:127.0.0.1:4242" and "ipv6:%5B::1%5D:4242" as people write them: "127.0.0.1:4242", "[::1]:4242".
+std::string AddressOf(std::string peer);
+
 // absl and gRPC number their codes alike; messages are cut at 2 KiB, because they travel as an HTTP/2 header.
 grpc::Status ToGrpc(const absl::Status& status);
 absl::Status FromGrpc(const grpc::Status& status);

@@ -1,0 +1,26 @@
+// AdminService: the office's gRPC face. Threads: gRPC's; acts wait for the log, so the synchronous API.
+#pragma once
+
+#include <memory>
+
+#include "aggregator/admin/office.h"
+
+namespace grpc {
+class Service;
+}
+
+namespace orgtrail {
+
+// A person revoked while connected is refused at the next call.
+class AdminService {
+ public:
+  AdminService(Office& office, const Registry& registry);
+  ~AdminService();
+  grpc::Service* service();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace orgtrail

@@ -1,0 +1,90 @@
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "aggregator/client/context.h"
+#include "aggregator/client/inspect.h"
+#include "aggregator/client/progress.h"
+#include "aggregator/client/table.h"
+#include "aggregator/ledger/fsck.h"
+#include "common/base/status.h"
+#include "common/base/text.h"
+
+namespace orgtrail::client {
+namespace {
+
+int FsckHere(Context& context, const std::string& dir, bool quick) {
+  Progress progress("fsck", 0, context.clock);
+  std::vector<Finding> findings;
+  FsckTotals totals;
+  FsckOptions options;
+  options.dir = dir;
+  options.records = !quick;
+  absl::Status checked = Fsck(options, [&](uint64_t done, uint64_t) { progress.At(done); }, &findings, &totals);
+  if (!checked.ok()) {
+    return context.Fail(checked, absl::IsDataLoss(checked) ? kTampered : absl::IsNotFound(checked) ? kVerifyUsage : kFailed);
+  }
+  for (const Finding& f : findings) {
+    if (f.leaf != UINT64_MAX) std::printf("leaf %llu: ", static_cast<unsigned long long>(f.leaf));
+    std::printf("%s: %s\n  remedy: %s\n", Printable(f.file).c_str(), Printable(f.what).c_str(), Printable(f.remedy).c_str());
+  }
+  std::printf("%s: %s leaves, %s batches, %s records, %s\n", findings.empty() ? "clean" : "DAMAGED", HumanCount(static_cast<double>(totals.leaves)).c_str(),
+              HumanCount(static_cast<double>(totals.batches)).c_str(), HumanCount(static_cast<double>(totals.events)).c_str(), HumanBytes(totals.bytes).c_str());
+  return findings.empty() ? kOk : kTampered;
+}
+
+// A damaged map can raise SIGBUS anywhere it is touched, so a child looks and this process reports how that went.
+int FsckInChild(Context& context, const std::string& dir, bool quick) {
+  const pid_t child = fork();
+  if (child < 0) return context.Fail(absl::ResourceExhaustedError("cannot start a process to look in"), kFailed);
+  if (child == 0) {
+    const int code = FsckHere(context, dir, quick);
+    std::fflush(stdout);
+    _exit(code);
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return context.Fail(absl::InternalError("cannot wait for the checking process"), kFailed);
+  }
+  if (WIFSIGNALED(status)) {
+    std::printf("%s: the files end before their own pages do, or the disk cannot read them (signal %d): restore the directory from a backup or a mirror\n",
+                dir.c_str(), WTERMSIG(status));
+    return kTampered;
+  }
+  return WEXITSTATUS(status);
+}
+
+}  // namespace
+
+void AddStore(CLI::App& app, Context& context) {
+  auto dir = std::make_shared<std::string>();
+  auto quick = std::make_shared<bool>(false);
+  CLI::App* fsck = app.add_subcommand("fsck", "Check a ledger's files: checksums, hashes, tree nodes, heads, indexes. 0 clean, 2 damaged");
+  fsck->add_option("dir", *dir, "The ledger's directory (…/state/ledger); the aggregator may run meanwhile")->required();
+  fsck->add_flag("--quick", *quick, "Checksums and indexes only; records are not inflated and hashed again");
+  fsck->callback([dir, quick, &context] { context.exit_code = FsckInChild(context, *dir, *quick); });
+
+  auto file = std::make_shared<std::string>();
+  CLI::App* inspect = app.add_subcommand("inspect", "Explain any file orgtrail wrote: frame, proof, checkpoint, token, certificate, …");
+  inspect->add_option("file", *file, "The file; - for standard input")->required();
+  inspect->callback([file, &context] {
+    context.Run([&]() -> absl::Status {
+      std::string bytes;
+      if (*file == "-") {
+        char buffer[65536];
+        for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) bytes.append(buffer, n);
+      } else {
+        ASSIGN_OR_RETURN(bytes, ReadFile(context.fs, *file, 64 << 20));
+      }
+      absl::StatusOr<std::string> text = Explain(bytes);
+      if (!text.ok()) return Annotate(absl::FailedPreconditionError(std::string(text.status().message())), *file);
+      std::fputs(text->c_str(), stdout);
+      return absl::OkStatus();
+    });
+  });
+}
+
+}  // namespace orgtrail::client

@@ -1,0 +1,118 @@
+#include "aggregator/query/filter.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+
+#include "common/base/limits.h"
+#include "common/base/status.h"
+
+namespace orgtrail {
+namespace {
+
+std::string AddressBytes(std::string_view text) {
+  const std::string zero_ended(text);
+  char bytes[16];
+  if (::inet_pton(AF_INET, zero_ended.c_str(), bytes) == 1) return std::string(bytes, 4);
+  if (::inet_pton(AF_INET6, zero_ended.c_str(), bytes) == 1) return std::string(bytes, 16);
+  return "";
+}
+
+// Clears everything after the first `bits` bits.
+void Mask(std::string* address, int bits) {
+  for (size_t i = 0; i < address->size(); ++i) {
+    const int kept = std::clamp(bits - static_cast<int>(i) * 8, 0, 8);
+    (*address)[i] = static_cast<char>(static_cast<uint8_t>((*address)[i]) & (0xff00u >> kept));
+  }
+}
+
+std::string_view Indexed(std::string_view value) { return value.substr(0, limits::kIndexValueBytes); }
+
+}  // namespace
+
+std::optional<Cidr> Cidr::Parse(std::string_view text) {
+  const size_t slash = text.find('/');
+  if (slash == std::string_view::npos) return std::nullopt;
+  Cidr cidr;
+  cidr.network = AddressBytes(text.substr(0, slash));
+  const std::optional<uint64_t> bits = ParseUint(text.substr(slash + 1));
+  if (cidr.network.empty() || !bits.has_value() || *bits > cidr.network.size() * 8) return std::nullopt;
+  cidr.bits = static_cast<int>(*bits);
+  Mask(&cidr.network, cidr.bits);
+  return cidr;
+}
+
+bool Cidr::Contains(std::string_view address) const {
+  std::string bytes = AddressBytes(address);
+  if (bytes.size() != network.size()) return false;
+  Mask(&bytes, bits);
+  return bytes == network;
+}
+
+absl::StatusOr<Filter> Filter::Make(const std::vector<std::pair<std::string, std::string>>& attributes) {
+  if (attributes.size() > kMaxConditions) {
+    return absl::InvalidArgumentError(absl::StrCat("at most ", kMaxConditions, " attributes, got ", attributes.size()));
+  }
+  Filter filter;
+  for (const auto& [key, value] : attributes) {
+    const std::optional<Attribute> attribute = ParseAttribute(key);
+    if (!attribute.has_value() || *attribute == Attribute::kOwn) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "unknown attribute \"", key, "\": use EventId, EventName, ReadOnly, Username, ResourceType, ResourceName, EventSource, "
+          "AccessKeyId, Account, Region, ErrorCode, SourceIp, Principal or HasError"));
+    }
+    if (value.empty()) return absl::InvalidArgumentError(absl::StrCat("attribute ", key, " has no value"));
+    if ((*attribute == Attribute::kReadOnly || *attribute == Attribute::kHasError) && value != "true" && value != "false") {
+      return absl::InvalidArgumentError(absl::StrCat(key, " is true or false, not \"", value, "\""));
+    }
+    Condition condition = {*attribute, std::string(Indexed(value)), std::nullopt, false};
+    if (*attribute == Attribute::kSourceIp && value.find('/') != std::string::npos) {
+      condition.range = Cidr::Parse(value);
+      if (!condition.range.has_value()) {
+        return absl::InvalidArgumentError(absl::StrCat("SourceIp \"", value, "\" is no address range like 10.0.0.0/8"));
+      }
+    } else if (*attribute == Attribute::kHasError && value == "false") {
+      condition.absent = true;   // records without an error have no such term: only the record can tell
+    } else {
+      filter.terms_.push_back(TermHash(*attribute, condition.value));
+    }
+    filter.conditions_.push_back(std::move(condition));
+  }
+  return filter;
+}
+
+bool Filter::MayMatch(const Leaf& leaf, size_t i) const {
+  const RowFacts& facts = leaf.facts[i];
+  const auto begin = leaf.terms.begin() + facts.terms_begin, end = leaf.terms.begin() + facts.terms_end;
+  return std::all_of(terms_.begin(), terms_.end(), [&](uint64_t t) { return std::find(begin, end, t) != end; });
+}
+
+bool Filter::Matches(const Leaf& leaf, size_t i) {
+  const RowFacts& facts = leaf.facts[i];
+  bool parsed = false;
+  std::vector<Term> terms;
+  for (const Condition& c : conditions_) {
+    if (c.attribute == Attribute::kAccount) {
+      if (facts.account != c.value) return false;
+      continue;
+    }
+    if (c.attribute == Attribute::kRegion) {
+      if (facts.region != c.value) return false;
+      continue;
+    }
+    if (!parsed) {
+      parsed = true;
+      if (leaf.events.rows[i].tombstone || scanner_->Scan(leaf.events.rows[i].body, &fields_) != json::Flaw::kNone) return false;
+      terms = TermsOf(fields_);
+    }
+    const bool found = std::any_of(terms.begin(), terms.end(), [&](const Term& t) {
+      if (t.attribute != c.attribute) return false;
+      if (c.absent) return true;
+      return c.range.has_value() ? c.range->Contains(t.value) : Indexed(t.value) == c.value;
+    });
+    if (found == c.absent) return false;
+  }
+  return true;
+}
+
+}  // namespace orgtrail

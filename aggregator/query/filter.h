@@ -1,0 +1,55 @@
+// Filter: which records a request asks for. Hashes find candidates, the record itself decides.
+// Threads: one object, one thread (it reuses a scanner's memory).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "aggregator/admit/terms.h"
+#include "aggregator/ledger/leaf.h"
+#include "common/json/scanner.h"
+
+namespace orgtrail {
+
+// An address range: "10.0.0.0/8", "2001:db8::/32".
+struct Cidr {
+  std::string network;      // 4 or 16 bytes, host bits zero
+  int bits = 0;
+  static std::optional<Cidr> Parse(std::string_view text);
+  bool Contains(std::string_view address) const;   // as text; false for what is no address
+};
+
+class Filter {
+ public:
+  static constexpr size_t kMaxConditions = 16;
+  // `attributes` are (key, value) pairs as people write them, all ANDed. InvalidArgument names the key and what is allowed.
+  static absl::StatusOr<Filter> Make(const std::vector<std::pair<std::string, std::string>>& attributes);
+
+  // Terms every match has; empty when only ranges (or nothing) are asked for.
+  const std::vector<uint64_t>& terms() const { return terms_; }
+  // Without the record: whether row i of the leaf may match.
+  bool MayMatch(const Leaf& leaf, size_t i) const;
+  // Exact.
+  bool Matches(const Leaf& leaf, size_t i);
+  bool empty() const { return conditions_.empty(); }
+
+ private:
+  struct Condition {
+    Attribute attribute;
+    std::string value;
+    std::optional<Cidr> range;
+    bool absent = false;    // matches records without the attribute
+  };
+  std::vector<Condition> conditions_;
+  std::vector<uint64_t> terms_;
+  std::unique_ptr<json::Scanner> scanner_ = std::make_unique<json::Scanner>();
+  json::Fields fields_;
+};
+
+}  // namespace orgtrail

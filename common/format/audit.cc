@@ -1,0 +1,244 @@
+#include "common/format/audit.h"
+
+#include <atomic>
+#include <thread>
+
+#include "common/base/limits.h"
+#include "common/base/status.h"
+#include "common/base/text.h"
+#include "common/compress/zstd.h"
+#include "common/format/batch.h"
+#include "common/format/epoch.h"
+#include "common/format/frame.h"
+
+namespace orgtrail {
+namespace {
+
+constexpr size_t kGroup = 256;
+constexpr size_t kFindings = 1000;
+
+}  // namespace
+
+struct Audit::Keys {
+  uint64_t tree_base = 0;
+  Hash root;
+  std::vector<PublicKey> keys;
+};
+
+struct Audit::Agent {
+  ChainState chain;
+  std::map<uint64_t, std::shared_ptr<const Keys>> trees;   // by tree_base, of the epoch under way
+  uint64_t epoch = 0;
+};
+
+struct Audit::Item {
+  uint64_t index = 0;
+  std::string bytes;
+  bool quarantined = false;
+  bool is_batch = false;
+  FrameView view;
+  BatchEntry entry;
+  EpochOpening opening;                      // epoch_open
+  Hash new_root;                             // keytree_roll
+  std::shared_ptr<const Keys> keys;          // whose slot signed it
+  std::string identity_key;                  // of its agent; empty: no enrolment seen
+  std::string identity_error;
+  Hash leaf;
+  uint64_t tombstones = 0;
+  std::vector<std::string> broken;           // what Check found
+  std::string undecodable;
+};
+
+Audit::Audit(int threads, const Checkpoint& checkpoint) : threads_(threads < 1 ? 1 : threads), checkpoint_(checkpoint) {}
+Audit::~Audit() = default;
+
+void Audit::Find(AuditFinding::Kind kind, uint64_t leaf, std::string what) {
+  if (report_.findings.size() < kFindings) {
+    report_.findings.push_back({kind, leaf, std::move(what)});
+  } else {
+    ++report_.more;
+  }
+}
+
+void Audit::Add(std::string bytes, bool quarantined) {
+  auto item = std::make_unique<Item>();
+  item->index = next_++;
+  item->bytes = std::move(bytes);
+  item->quarantined = quarantined;
+  group_.push_back(std::move(item));
+  if (group_.size() == kGroup) Drain();
+}
+
+void Audit::Prepare(Item& item) {
+  item.is_batch = item.bytes.starts_with("OTF1");
+  if (!item.is_batch) {
+    if (LeafMagic(item.bytes).empty()) {
+      item.undecodable = "bytes of no kind this release knows";
+      return;
+    }
+    if (LeafMagic(item.bytes) == "OTN1") {
+      absl::StatusOr<IdentityLeaf> act = IdentityLeaf::Decode(item.bytes);
+      if (!act.ok()) {
+        item.undecodable = std::string(act.status().message());
+        return;
+      }
+      if (act->act == IdentityLeaf::Act::kEnrolled && act->identity_key.size() == 32) identities_[act->uuid] = *std::move(act);
+    }
+    return;
+  }
+  absl::StatusOr<FrameView> view = FrameView::Decode(item.bytes);
+  if (!view.ok()) {
+    item.undecodable = std::string(view.status().message());
+    return;
+  }
+  item.view = *view;
+  absl::StatusOr<BatchEntry> entry = BatchEntry::Decode(view->entry);
+  if (!entry.ok()) {
+    item.undecodable = std::string(entry.status().message());
+    return;
+  }
+  item.entry = *std::move(entry);
+  const BatchHeader& h = item.entry.header;
+  Agent& agent = agents_[h.agent_uuid];
+  if (auto it = identities_.find(h.agent_uuid); it != identities_.end()) {
+    item.identity_key = it->second.identity_key;
+    Identity said;
+    said.org = h.org;
+    said.account = h.account;
+    said.region = h.region;
+    said.name = h.agent;
+    if (it->second.uri != said.ToUri()) item.identity_error = "enrolled as " + it->second.uri + ", signs as " + said.ToUri();
+  }
+  absl::Status extension = CheckExtension(h, item.view.extension, &item.opening, &item.new_root);
+  if (!extension.ok()) item.broken.emplace_back(extension.message());
+  if (h.kind == BatchKind::kEpochOpen && extension.ok()) {
+    auto keys = std::make_shared<Keys>();
+    keys->root = h.keytree_root;
+    keys->keys = item.opening.keys;
+    if (agent.epoch != h.epoch && !item.quarantined) {
+      agent.trees.clear();
+      agent.epoch = h.epoch;
+    }
+    if (!item.quarantined) agent.trees[0] = keys;
+    item.keys = keys;
+  } else if (h.batch_seq >= h.key_slot) {
+    if (auto it = agent.trees.find(h.batch_seq - h.key_slot); it != agent.trees.end() && agent.epoch == h.epoch) item.keys = it->second;
+  }
+  if (h.kind == BatchKind::kKeytreeRoll && extension.ok() && !item.quarantined) {
+    absl::StatusOr<std::vector<PublicKey>> list = DecodeKeyList(item.view.extension);
+    if (list.ok()) {
+      auto keys = std::make_shared<Keys>();
+      keys->tree_base = h.batch_seq + 1;
+      keys->root = item.new_root;
+      keys->keys = *std::move(list);
+      while (agent.trees.size() > 1) agent.trees.erase(agent.trees.begin());
+      agent.trees[keys->tree_base] = std::move(keys);
+    }
+  }
+}
+
+void Audit::Check(Item& item) {
+  thread_local ZstdDecompressor zstd;
+  if (!item.undecodable.empty()) {
+    item.leaf = LeafHash(item.bytes);
+    return;
+  }
+  if (!item.is_batch) {
+    item.leaf = LeafHash(item.bytes);
+    return;
+  }
+  item.leaf = LeafHash(item.view.entry);
+  const BatchHeader& h = item.entry.header;
+  const auto broken = [&](const absl::Status& s, std::string_view what) {
+    if (!s.ok()) item.broken.push_back(std::string(what) + ": " + std::string(s.message()));
+  };
+  if (item.keys == nullptr || h.key_slot >= item.keys->keys.size()) {
+    if (!item.quarantined) item.broken.emplace_back("SLOT_UNKNOWN: no key tree of this epoch holds its slot");
+  } else {
+    if (h.keytree_root != item.keys->root) item.broken.emplace_back("SLOT_UNKNOWN: its keytree_root is not that of the tree in use");
+    broken(VerifySignature(item.keys->keys[h.key_slot], kBatchLabel, item.entry.header_bytes, item.entry.slot_signature), "SIG_INVALID, one-time key");
+  }
+  if (h.TwoSignatures()) {
+    absl::StatusOr<PublicKey> key = ParsePublicKey(item.identity_key);
+    if (!key.ok()) {
+      item.broken.emplace_back("no enrolment of this agent's uuid is in the log before it");
+    } else {
+      broken(VerifySignature(*key, kEpochLabel, item.entry.header_bytes, item.entry.identity_signature), "SIG_INVALID, identity key");
+    }
+  }
+  absl::StatusOr<Events> events = InflateFrame(item.view, zstd);
+  if (!events.ok()) {
+    item.broken.push_back("bodies: " + std::string(events.status().message()));
+    return;
+  }
+  const RowHashes hashes = HashRows(item.view.batch_key, events->rows);
+  broken(CheckRows(h, events->rows, hashes), "bodies");
+  for (const Row& row : events->rows) item.tombstones += row.tombstone;
+}
+
+void Audit::Link(Item& item) {
+  frontier_.Append(item.leaf);
+  ++report_.leaves;
+  if (frontier_.size() == checkpoint_.size) root_at_checkpoint_ = frontier_.Root();
+  if (!item.undecodable.empty()) {
+    Find(AuditFinding::Kind::kTampered, item.index, item.undecodable);
+    return;
+  }
+  for (std::string& what : item.broken) Find(AuditFinding::Kind::kTampered, item.index, std::move(what));
+  if (!item.is_batch) return;
+  const BatchHeader& h = item.entry.header;
+  ++report_.batches;
+  report_.events += h.n_events;
+  report_.lost += h.n_lost;
+  report_.tombstones += item.tombstones;
+  const std::string who = h.account + "/" + h.region + "/" + h.agent;
+  if (!item.identity_error.empty()) Find(AuditFinding::Kind::kTampered, item.index, who + ": " + item.identity_error);
+  if (item.quarantined) {
+    Find(AuditFinding::Kind::kNote, item.index, who + ": of a branch in quarantine (the agent's key was used twice; see the evidence leaf)");
+    return;
+  }
+  Agent& agent = agents_[h.agent_uuid];
+  const bool opens = h.kind == BatchKind::kEpochOpen;
+  if (opens) ++report_.epochs;
+  if (opens && item.opening.reason == EpochReason::kUnclean) {
+    ++report_.unclean_epochs;
+    Find(AuditFinding::Kind::kNote, item.index, who + ": epoch " + std::to_string(h.epoch) + " follows an unclean end");
+  }
+  if (h.n_lost != 0) {
+    Find(AuditFinding::Kind::kNote, item.index, who + ": " + std::to_string(h.n_lost) + " events lost at the source, signed as lost");
+  }
+  if (agent.chain.epoch == 0) agent.chain.uuid = h.agent_uuid;
+  if (absl::Status linked = CheckLink(agent.chain, h, opens ? &item.opening : nullptr); !linked.ok()) {
+    Find(AuditFinding::Kind::kTampered, item.index, who + ": chain: " + std::string(linked.message()));
+  }
+  agent.chain = Advance(agent.chain, h, item.leaf, item.new_root);
+}
+
+void Audit::Drain() {
+  for (auto& item : group_) Prepare(*item);
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t i; (i = next.fetch_add(1)) < group_.size();) Check(*group_[i]);
+  };
+  std::vector<std::thread> helpers;
+  for (int t = 1; t < threads_; ++t) helpers.emplace_back(work);
+  work();
+  for (std::thread& t : helpers) t.join();
+  for (auto& item : group_) Link(*item);
+  group_.clear();
+}
+
+AuditReport Audit::Finish() {
+  Drain();
+  report_.agents = agents_.size();
+  report_.root = frontier_.Root();
+  if (frontier_.size() < checkpoint_.size) {
+    Find(AuditFinding::Kind::kIncomplete, frontier_.size(),
+         "the checkpoint covers " + std::to_string(checkpoint_.size) + " leaves, only " + std::to_string(frontier_.size()) + " are here");
+  } else if (checkpoint_.size == 0 ? checkpoint_.root != EmptyRoot() : root_at_checkpoint_ != checkpoint_.root) {
+    Find(AuditFinding::Kind::kTampered, checkpoint_.size, "the leaves do not hash to the checkpoint's root " + Base64(checkpoint_.root.view()));
+  }
+  return std::move(report_);
+}
+
+}  // namespace orgtrail

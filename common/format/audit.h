@@ -1,0 +1,68 @@
+// Audit: whether a log, leaf by leaf, is what its agents signed: every hash, signature, chain link and root, with nothing but the
+// leaves and a checkpoint. The core of `orgtrail verify ledger`.
+//
+// Threads  Add and Finish: one. The heavy part (inflate, re-hash, signatures) runs on `threads` of its own.
+// Bounds   256 leaves at a time in memory, plus 32 KiB of keys per live tree.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/format/chain.h"
+#include "common/format/control.h"
+#include "common/format/note.h"
+#include "common/merkle/tree.h"
+
+namespace orgtrail {
+
+struct AuditFinding {
+  enum class Kind { kTampered, kIncomplete, kNote };  // kNote: strict mode calls some of these incomplete
+  Kind kind = Kind::kTampered;
+  uint64_t leaf = 0;
+  std::string what;
+};
+
+struct AuditReport {
+  uint64_t leaves = 0, batches = 0, events = 0, lost = 0, tombstones = 0, agents = 0, epochs = 0, unclean_epochs = 0;
+  Hash root;
+  std::vector<AuditFinding> findings;   // at most 1,000; `more` counts the rest
+  uint64_t more = 0;
+};
+
+class Audit {
+ public:
+  // `checkpoint` is what the log claims; its signature is the caller's to check.
+  Audit(int threads, const Checkpoint& checkpoint);
+  ~Audit();
+  // The next leaf's bytes: a whole OTF1 for a batch, else the control entry; `quarantined` as the ledger marked it.
+  void Add(std::string bytes, bool quarantined);
+  // Compares the tree with the checkpoint. Leaves beyond it are audited too.
+  AuditReport Finish();
+
+ private:
+  struct Item;
+  struct Agent;
+  struct Keys;
+  void Drain();
+  void Prepare(Item& item);            // in order: which keys, which identity
+  static void Check(Item& item);       // any thread: hashes and signatures
+  void Link(Item& item);               // in order: chain and tree
+  void Find(AuditFinding::Kind kind, uint64_t leaf, std::string what);
+
+  const int threads_;
+  const Checkpoint checkpoint_;
+  Hash root_at_checkpoint_;
+  std::vector<std::unique_ptr<Item>> group_;
+  std::map<Uuid, Agent> agents_;
+  std::map<Uuid, IdentityLeaf> identities_;
+  Frontier frontier_;
+  uint64_t next_ = 0;
+  AuditReport report_;
+};
+
+}  // namespace orgtrail
