@@ -42,3 +42,6 @@ orgtrail_library(aggregator_enrol
   DEPS aggregator_ledger common_rpc)
 orgtrail_library(aggregator_admin SOURCES aggregator/admin/office.cc aggregator/admin/service.cc
   DEPS aggregator_alarms aggregator_enrol aggregator_ingest)
+orgtrail_program(orgtrail-aggregator SOURCES aggregator/main.cc aggregator/aggregator.cc
+  DEPS aggregator_config aggregator_own aggregator_alarms aggregator_admin aggregator_enrol aggregator_ingest aggregator_query
+       aggregator_feed aggregator_transparency common_observability CLI11::CLI11)

@@ -79,7 +79,7 @@ Tick Verifier::Lane::Step(Tick now) {
   }
   // Some at a time, so that a stop does not wait for a long queue.
   for (int i = 0; i < 64 && !work_.empty(); ++i) {
-    if (!out_.empty() || shared_.load.Full()) return now + kHoldStep;
+    if (!Flush() || shared_.load.Full()) return now + kHoldStep;
     Job job;
     job.in = std::move(work_.front());
     work_.pop_front();
