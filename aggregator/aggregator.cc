@@ -114,6 +114,7 @@ struct Aggregator::Impl {
   std::unique_ptr<Lookup> lookup;
   std::unique_ptr<QueryService> query;
   std::unique_ptr<FeedService> feed;
+  std::unique_ptr<Transparency> proofs;
   std::unique_ptr<TransparencyService> transparency;
   std::unique_ptr<Office> office;
   std::unique_ptr<AdminService> admin;
@@ -298,10 +299,11 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
     return agent && watch->LifeOf(*agent, head) == AgentLife::kLive;
   };
   journal = std::make_unique<OwnReadJournal>(*own, clock);
-  lookup = std::make_unique<Lookup>(*ledger, *history, registry, live, mac_key);
+  lookup = std::make_unique<Lookup>(*history, *ledger, registry, live, mac_key);
   query = std::make_unique<QueryService>(*lookup, *journal, metrics);
   feed = std::make_unique<FeedService>(FeedOptions{}, *ledger, *history, registry, live, *journal, mac_key, clock, metrics);
-  transparency = std::make_unique<TransparencyService>(*ledger, *history, registry, *journal, metrics);
+  proofs = std::make_unique<Transparency>(*ledger, registry, *lookup, NoteKey{config.Origin(), 1, log_key.public_key()}.Encode());
+  transparency = std::make_unique<TransparencyService>(*proofs, *journal, metrics);
 
   OfficeParts parts{*authority, *ledger, registry, LogThrough(*committer, registry, kLogLimit), *sessions, *alarms, *watch,
                     [this] { return Followers(); },

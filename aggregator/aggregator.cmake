@@ -6,7 +6,8 @@ orgtrail_library(aggregator_ledger
           aggregator/ledger/tail.cc aggregator/ledger/anchor.cc aggregator/ledger/shard.cc aggregator/ledger/inflater.cc
           aggregator/ledger/fsck.cc
   DEPS aggregator_admit common_format common_lmdb common_fs)
-orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/slot_keys.cc
+orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/observe.cc
+          aggregator/verify/slot_keys.cc
   DEPS aggregator_ledger common_seal common_metrics)
 orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/service.cc aggregator/ingest/session.cc
   DEPS aggregator_verify common_rpc common_metrics orgtrail_proto)
@@ -37,7 +38,7 @@ orgtrail_library(aggregator_client
   DEPS aggregator_config aggregator_admit aggregator_ledger common_rpc common_fs common_format common_http_client CLI11::CLI11)
 orgtrail_program(orgtrail SOURCES aggregator/client/main.cc DEPS aggregator_client)
 orgtrail_library(aggregator_enrol
-  SOURCES aggregator/enrol/authority.cc aggregator/enrol/cidr.cc aggregator/enrol/limiter.cc aggregator/enrol/desk.cc
+  SOURCES aggregator/enrol/authority.cc aggregator/enrol/limiter.cc aggregator/enrol/desk.cc
           aggregator/enrol/service.cc
   DEPS aggregator_ledger common_rpc)
 orgtrail_library(aggregator_admin SOURCES aggregator/admin/office.cc aggregator/admin/service.cc

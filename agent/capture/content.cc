@@ -68,7 +68,8 @@ class Gzip final : public Content {
     return absl::OkStatus();
   }
 
-  // One step: some more bytes into the window, the end, or failed_. An error of the file itself is returned and may pass.
+  // One step: some more bytes into the window, the end, or failed_. An error of the file itself is returned and may
+  // pass.
   absl::Status Inflate() {
     if (z_.avail_in == 0) {
       ASSIGN_OR_RETURN(const size_t got, file_.ReadAt(read_, input_.data(), input_.size()));
@@ -110,7 +111,7 @@ class Gzip final : public Content {
   z_stream z_{};
   bool open_ = false, finished_ = false, in_member_ = false;
   absl::Status failed_;
-  std::string input_, window_;          // window_ ends at offset end_ of the inflated content
+  std::string input_, window_;  // window_ ends at offset end_ of the inflated content
   uint64_t end_ = 0, read_ = 0, members_ = 0;
 };
 

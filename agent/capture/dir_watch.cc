@@ -27,8 +27,8 @@ bool DirWatch::Watch(std::string_view dir) {
   if (inotify_ < 0) return false;
   std::string name(dir);
   if (dirs_.contains(name)) return true;
-  constexpr uint32_t kEvents = IN_MODIFY | IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF |
-                               IN_MOVE_SELF | IN_ONLYDIR;
+  constexpr uint32_t kEvents = IN_MODIFY | IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE |
+                               IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
   if (::inotify_add_watch(inotify_, name.c_str(), kEvents) < 0) return false;
   dirs_.insert(std::move(name));
   return true;

@@ -6,7 +6,9 @@
 
 namespace orgtrail {
 
-std::string FileIdentity::Key() const { return absl::StrCat(device, "-", inode, "-", head_bytes, "-", Hex(head.view())); }
+std::string FileIdentity::Key() const {
+  return absl::StrCat(device, "-", inode, "-", head_bytes, "-", Hex(head.view()));
+}
 
 std::optional<FileIdentity> FileIdentity::Parse(std::string_view key) {
   FileIdentity id;

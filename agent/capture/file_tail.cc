@@ -16,15 +16,15 @@ namespace {
 
 constexpr size_t kReadBytes = 1 << 20;
 constexpr size_t kChunkLines = 1000;
-constexpr int kReadsPerRound = 16;                        // of one file before others get their turn
+constexpr int kReadsPerRound = 16;  // of one file before others get their turn
 constexpr size_t kOpenFiles = 256;
 constexpr size_t kComplaints = 1000;
-constexpr absl::Duration kQuiet = absl::Seconds(5);       // after a rotation, before its last line counts as complete
+constexpr absl::Duration kQuiet = absl::Seconds(5);  // after a rotation, before its last line counts as complete
 constexpr absl::Duration kPoll = absl::Milliseconds(200);
 constexpr absl::Duration kPollWatched = absl::Seconds(1);
 constexpr absl::Duration kGather = absl::Milliseconds(5);  // between rounds: a writer's next lines come along
 constexpr absl::Duration kForgetEvery = absl::Hours(1);
-constexpr int kForgetAfter = 24;                          // looks in a row that found no such file
+constexpr int kForgetAfter = 24;  // looks in a row that found no such file
 constexpr size_t kForgetStep = 1000;
 
 bool LooksLikeRecords(std::string_view head) {
@@ -67,13 +67,15 @@ void FileTail::Run() {
   absl::Duration backoff = absl::Milliseconds(10);
   const auto stopping = [this] { return stopping_.Peek([](bool s) { return s; }); };
   const auto pause = [this](absl::Duration d) {
-    stopping_.WhenFor(d, [](bool s) { return s; }, [](bool, bool) {});
+    stopping_.WhenFor(
+        d, [](bool s) { return s; }, [](bool, bool) {});
   };
   const bool one_dir = DirName(options_.path).find_first_of("*?[") == std::string::npos;
   while (!stopping()) {
     absl::StatusOr<bool> more = Step();
     if (!more.ok()) {
-      if (!absl::IsResourceExhausted(more.status())) LogWarn("files wait", {{"path", options_.path}, {"why", Describe(more.status())}});
+      if (!absl::IsResourceExhausted(more.status()))
+        LogWarn("files wait", {{"path", options_.path}, {"why", Describe(more.status())}});
       pause(backoff);
       backoff = std::min(backoff * 2, absl::Seconds(1));
       continue;
@@ -101,13 +103,16 @@ absl::Status FileTail::LoadPositions() {
   return absl::OkStatus();
 }
 
-bool FileTail::Ours(const std::string& path) const { return ::fnmatch(options_.path.c_str(), path.c_str(), FNM_PATHNAME) == 0; }
+bool FileTail::Ours(const std::string& path) const {
+  return ::fnmatch(options_.path.c_str(), path.c_str(), FNM_PATHNAME) == 0;
+}
 
 bool FileTail::Quiet(const Tracked& t) const { return clock_.Now() - t.quiet_since >= kQuiet; }
 
 void FileTail::Complain(const std::string& path, const absl::Status& status) {
   if (complained_.size() >= kComplaints) complained_.clear();
-  if (complained_.insert(path).second) LogWarn("file cannot be read; trying again", {{"path", path}, {"why", Describe(status)}});
+  if (complained_.insert(path).second)
+    LogWarn("file cannot be read; trying again", {{"path", path}, {"why", Describe(status)}});
 }
 
 absl::Status FileTail::Open(Tracked& t) {
@@ -142,7 +147,7 @@ absl::Status FileTail::Scan() {
     absl::StatusOr<FileFacts> facts = fs_.Facts(path);
     if (!facts.ok() || facts->is_directory) continue;  // gone between the two calls: the next round knows
     const FileId id{facts->device, facts->inode};
-    if (!seen.insert(id).second) continue;             // a second name (hard link) of the same file
+    if (!seen.insert(id).second) continue;  // a second name (hard link) of the same file
     if (tracked_.contains(id)) {
       RETURN_IF_ERROR(Refresh(id, path, *facts));
     } else {
@@ -155,7 +160,8 @@ absl::Status FileTail::Scan() {
   }
   for (const FileId& id : missing) RETURN_IF_ERROR(Missing(id));
   // Oldest first, so that records come in about the order they were written.
-  std::stable_sort(fresh.begin(), fresh.end(), [](const auto& a, const auto& b) { return a.second.modified < b.second.modified; });
+  std::stable_sort(fresh.begin(), fresh.end(),
+                   [](const auto& a, const auto& b) { return a.second.modified < b.second.modified; });
   for (const auto& [path, facts] : fresh) RETURN_IF_ERROR(Adopt(path, facts, /*beside=*/false).status());
   if (first_scan_) {
     // What was renamed out of the glob or compressed while the agent was down lies beside its old name.
@@ -165,7 +171,8 @@ absl::Status FileTail::Scan() {
       if (!known.position.finished && Ours(known.position.path)) unfinished.emplace_back(known.position.path, key);
     }
     for (const auto& [path, key] : unfinished) {
-      const bool found = std::any_of(tracked_.begin(), tracked_.end(), [&](const auto& e) { return e.second.committed_key == key; });
+      const bool found =
+          std::any_of(tracked_.begin(), tracked_.end(), [&](const auto& e) { return e.second.committed_key == key; });
       if (!found) RETURN_IF_ERROR(AdoptBeside(path, key).status());
     }
   }
@@ -220,7 +227,8 @@ absl::Status FileTail::Missing(FileId id) {
     tracked_.erase(id);
     ASSIGN_OR_RETURN(const bool found, AdoptBeside(path, key));
     if (!found && unread) {
-      intake_.Lost("file:" + path, "source_overflow", 1, absl::StrCat(path, " was deleted with ", bytes, " bytes unread"));
+      intake_.Lost("file:" + path, "source_overflow", 1,
+                   absl::StrCat(path, " was deleted with ", bytes, " bytes unread"));
     }
     return absl::OkStatus();
   }
@@ -254,8 +262,8 @@ absl::Status FileTail::Truncated(FileId id, const FileFacts& facts) {
   return Adopt(old.path, facts, /*beside=*/false).status();
 }
 
-// Looks at the files whose names begin like this one's (audit.jsonl.1, audit.jsonl-20261121.gz) for what carries on from a known
-// one. True when something did.
+// Looks at the files whose names begin like this one's (audit.jsonl.1, audit.jsonl-20261121.gz) for what carries on
+// from a known one. True when something did.
 absl::StatusOr<bool> FileTail::AdoptBeside(const std::string& path, const std::string& key) {
   const std::string dir = DirName(path), base = BaseName(path);
   absl::StatusOr<std::vector<std::string>> names = fs_.List(dir);
@@ -298,7 +306,8 @@ absl::StatusOr<bool> FileTail::Adopt(const std::string& path, const FileFacts& f
   if (!identity.ok()) {
     if (!t.gzip) Complain(path, identity.status());
     if (!t.gzip || beside || !settled) return false;
-    identity = FileIdentity{facts.device, facts.inode, 1, Sha256(absl::StrCat(facts.device, " ", facts.inode, " ", facts.size))};
+    identity = FileIdentity{facts.device, facts.inode, 1,
+                            Sha256(absl::StrCat(facts.device, " ", facts.inode, " ", facts.size))};
   }
   t.identity = *identity;
   absl::StatusOr<const KnownFiles::Known*> itself = known_.Itself(facts, path, *t.content);
@@ -306,7 +315,8 @@ absl::StatusOr<bool> FileTail::Adopt(const std::string& path, const FileFacts& f
     if (!settled || beside) return false;
     itself = nullptr;
   }
-  if (*itself != nullptr && !t.gzip && facts.size < (*itself)->position.offset) itself = nullptr;  // cut, and grown alike since
+  if (*itself != nullptr && !t.gzip && facts.size < (*itself)->position.offset)
+    itself = nullptr;  // cut, and grown alike since
   const KnownFiles::Known* known = *itself;
   if (known != nullptr) {
     t.offset = known->position.offset;
@@ -392,7 +402,8 @@ absl::Status FileTail::SkipToEnd(Tracked& t) {
 }
 
 void FileTail::LimitOpenFiles() {
-  const auto open = static_cast<size_t>(std::count_if(tracked_.begin(), tracked_.end(), [](const auto& e) { return e.second.file != nullptr; }));
+  const auto open = static_cast<size_t>(
+      std::count_if(tracked_.begin(), tracked_.end(), [](const auto& e) { return e.second.file != nullptr; }));
   if (open <= kOpenFiles) return;
   Tracked* oldest = nullptr;
   for (auto& [id, t] : tracked_) {
@@ -513,7 +524,8 @@ absl::StatusOr<bool> FileTail::EndOfLines(Tracked& t, std::string_view rest) {
   if (!WithoutCr(rest).empty()) texts_.push_back(WithoutCr(rest));
   RETURN_IF_ERROR(Take(t, texts_, t.offset + rest.size(), true));
   if (!damage.ok()) {
-    intake_.Lost("file:" + t.path, "decode", 1, absl::StrCat(t.path, ": ", damage.message(), " after ", t.offset, " inflated bytes"));
+    intake_.Lost("file:" + t.path, "decode", 1,
+                 absl::StrCat(t.path, ": ", damage.message(), " after ", t.offset, " inflated bytes"));
   }
   return false;
 }
@@ -548,8 +560,9 @@ absl::StatusOr<bool> FileTail::ReadLongLine(Tracked& t) {
   texts_.clear();
   t.caught_up = false;
   if (length > line.size()) {
-    intake_.Lost("file:" + t.path, "decode", 1,
-                 absl::StrCat(t.path, ": the line at offset ", start, " has ", length, " bytes; kept the first ", line.size()));
+    intake_.Lost(
+        "file:" + t.path, "decode", 1,
+        absl::StrCat(t.path, ": the line at offset ", start, " has ", length, " bytes; kept the first ", line.size()));
   }
   return true;
 }
@@ -613,7 +626,8 @@ absl::StatusOr<bool> FileTail::Damaged(Tracked& t, const absl::Status& why) {
   }
   if (!Quiet(t)) return false;
   RETURN_IF_ERROR(Take(t, {}, t.offset, true));
-  intake_.Lost("file:" + t.path, "decode", 1, absl::StrCat(t.path, ": ", why.message(), " after ", t.offset, " inflated bytes"));
+  intake_.Lost("file:" + t.path, "decode", 1,
+               absl::StrCat(t.path, ": ", why.message(), " after ", t.offset, " inflated bytes"));
   return false;
 }
 

@@ -43,7 +43,8 @@ void KnownFiles::Remove(const std::string& key) {
   const FileIdentity& identity = it->second.identity;
   EraseOne(by_inode_, identity.inode, key);
   EraseOne(by_head_, identity.head, key);
-  if (auto n = short_heads_.find(identity.head_bytes); n != short_heads_.end() && --n->second == 0) short_heads_.erase(n);
+  if (auto n = short_heads_.find(identity.head_bytes); n != short_heads_.end() && --n->second == 0)
+    short_heads_.erase(n);
   known_.erase(it);
 }
 
@@ -67,7 +68,8 @@ absl::StatusOr<const KnownFiles::Known*> KnownFiles::Itself(const FileFacts& fac
   return best;
 }
 
-absl::StatusOr<const KnownFiles::Known*> KnownFiles::SameBeginning(const FileIdentity& identity, Content& content) const {
+absl::StatusOr<const KnownFiles::Known*> KnownFiles::SameBeginning(const FileIdentity& identity,
+                                                                   Content& content) const {
   std::vector<uint32_t> lengths = {static_cast<uint32_t>(kHeadBytes)};
   for (const auto& [length, count] : short_heads_) lengths.push_back(length);
   char head[kHeadBytes];

@@ -13,17 +13,10 @@
 #include "absl/status/statusor.h"
 #include "aggregator/admit/terms.h"
 #include "aggregator/ledger/leaf.h"
+#include "common/base/cidr.h"
 #include "common/json/scanner.h"
 
 namespace orgtrail {
-
-// An address range: "10.0.0.0/8", "2001:db8::/32".
-struct Cidr {
-  std::string network;      // 4 or 16 bytes, host bits zero
-  int bits = 0;
-  static std::optional<Cidr> Parse(std::string_view text);
-  bool Contains(std::string_view address) const;   // as text; false for what is no address
-};
 
 class Filter {
  public:

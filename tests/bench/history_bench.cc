@@ -115,6 +115,7 @@ void Measure(uint64_t records) {
   for (uint64_t i = 0; i < records / kBatch; ++i) CHECK_OK(ledger.Read(i).status());
   made = CpuSeconds() - made;
   HistoryOptions options;
+  std::printf("made: %.2f us CPU a record\n", made / static_cast<double>(records) * 1e6);
   options.dir = dir / "history";
   options.keep = absl::InfiniteDuration();
   std::unique_ptr<History> history = *History::Open(options, ledger, PosixFs(), SystemClock(), metrics);

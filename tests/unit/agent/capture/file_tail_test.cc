@@ -59,7 +59,9 @@ std::string Lines(int from, int to) {
 
 class FileTailTest : public ::testing::Test {
  protected:
-  void Append(const std::string& name, const std::string& text) { std::ofstream(dir_ / name, std::ios::app | std::ios::binary) << text; }
+  void Append(const std::string& name, const std::string& text) {
+    std::ofstream(dir_ / name, std::ios::app | std::ios::binary) << text;
+  }
   void Gz(const std::string& name, const std::string& text) { Append(name, Gzip(text)); }
   void Restart() { tail_.reset(); }
   void Step() {
@@ -266,7 +268,8 @@ TEST_F(FileTailTest, ItsThreadSeesAppends) {
     absl::StatusOr<std::string> IdempotentReply(std::string_view) override { return absl::NotFoundError(""); }
     void Lost(std::string_view, std::string_view, uint32_t, std::string_view) override {}
     bool Reaches(size_t want) {
-      return count.WhenFor(absl::Seconds(20), [&](size_t n) { return n >= want; }, [](size_t, bool ok) { return ok; });
+      return count.WhenFor(
+          absl::Seconds(20), [&](size_t n) { return n >= want; }, [](size_t, bool ok) { return ok; });
     }
   } intake;
   FileTail tail(options, intake, PosixFs(), SystemClock());
@@ -278,8 +281,8 @@ TEST_F(FileTailTest, ItsThreadSeesAppends) {
   tail.Stop();
 }
 
-// Every way a log is rotated, as a list of deeds. After each deed the tail may look or not, and may be restarted or not: all
-// combinations must take each line exactly once.
+// Every way a log is rotated, as a list of deeds. After each deed the tail may look or not, and may be restarted or
+// not: all combinations must take each line exactly once.
 struct Rotation {
   const char* name;
   const char* glob;
@@ -287,7 +290,9 @@ struct Rotation {
   int lines;
 };
 
-void AppendTo(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::app | std::ios::binary) << text; }
+void AppendTo(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::app | std::ios::binary) << text;
+}
 std::string Slurp(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
@@ -313,39 +318,60 @@ std::function<void(const std::string&)> Compress(const char* from, const char* t
 
 std::vector<Rotation> Rotations() {
   return {
-      {"rename inside the glob", "audit*",
+      {"rename inside the glob",
+       "audit*",
        {Write("audit.jsonl", 0, 50), Write("audit.jsonl", 50, 60), Rename("audit.jsonl", "audit.jsonl.1"),
-        Write("audit.jsonl.1", 60, 65), Write("audit.jsonl", 65, 90)}, 90},
-      {"rename out of the glob", "audit.jsonl",
+        Write("audit.jsonl.1", 60, 65), Write("audit.jsonl", 65, 90)},
+       90},
+      {"rename out of the glob",
+       "audit.jsonl",
        {Write("audit.jsonl", 0, 50), Write("audit.jsonl", 50, 60), Rename("audit.jsonl", "audit.jsonl.1"),
-        Write("audit.jsonl.1", 60, 65), Write("audit.jsonl", 65, 90)}, 90},
-      {"rename, then compress, all in the glob", "audit*",
+        Write("audit.jsonl.1", 60, 65), Write("audit.jsonl", 65, 90)},
+       90},
+      {"rename, then compress, all in the glob",
+       "audit*",
        {Write("audit.jsonl", 0, 50), Rename("audit.jsonl", "audit.jsonl.1"), Write("audit.jsonl", 50, 90),
-        Compress("audit.jsonl.1", "audit.jsonl.1.gz"), Rename("audit.jsonl.1.gz", "audit.jsonl.2.gz"), Write("audit.jsonl", 90, 95)}, 95},
-      {"rename twice", "audit*",
+        Compress("audit.jsonl.1", "audit.jsonl.1.gz"), Rename("audit.jsonl.1.gz", "audit.jsonl.2.gz"),
+        Write("audit.jsonl", 90, 95)},
+       95},
+      {"rename twice",
+       "audit*",
        {Write("audit.jsonl", 0, 50), Rename("audit.jsonl", "audit.jsonl.1"), Write("audit.jsonl", 50, 90),
-        Rename("audit.jsonl.1", "audit.jsonl.2"), Rename("audit.jsonl", "audit.jsonl.1"), Write("audit.jsonl", 90, 95)}, 95},
-      {"copytruncate, copy in the glob", "audit*",
-       {Write("audit.jsonl", 0, 50), Write("audit.jsonl", 50, 70), Copy("audit.jsonl", "audit.jsonl.1"), Cut("audit.jsonl"),
-        Write("audit.jsonl", 70, 80), Write("audit.jsonl", 80, 130)}, 130},
-      {"copytruncate, copy beside", "audit.jsonl",
-       {Write("audit.jsonl", 0, 50), [](const std::string& dir) {
+        Rename("audit.jsonl.1", "audit.jsonl.2"), Rename("audit.jsonl", "audit.jsonl.1"), Write("audit.jsonl", 90, 95)},
+       95},
+      {"copytruncate, copy in the glob",
+       "audit*",
+       {Write("audit.jsonl", 0, 50), Write("audit.jsonl", 50, 70), Copy("audit.jsonl", "audit.jsonl.1"),
+        Cut("audit.jsonl"), Write("audit.jsonl", 70, 80), Write("audit.jsonl", 80, 130)},
+       130},
+      {"copytruncate, copy beside",
+       "audit.jsonl",
+       {Write("audit.jsonl", 0, 50),
+        [](const std::string& dir) {
           AppendTo(dir + "/audit.jsonl", Lines(50, 70));
           stdfs::copy_file(dir + "/audit.jsonl", dir + "/audit.jsonl.1");
           stdfs::resize_file(dir + "/audit.jsonl", 0);
-        }, Write("audit.jsonl", 70, 80)}, 80},
-      {"the old one ends without a line end", "audit*",
-       {Write("audit.jsonl", 0, 50, "{\"eventID\":\"50\","), [](const std::string& dir) {
-          AppendTo(dir + "/audit.jsonl", Line(50).substr(16));
-        }, Rename("audit.jsonl", "audit.jsonl.1"), Write("audit.jsonl", 51, 60)}, 60},
-      {"short files by rename", "audit*",
-       {Write("audit.jsonl", 0, 1), Write("audit.jsonl", 1, 3), Rename("audit.jsonl", "audit.jsonl.1"), Write("audit.jsonl", 3, 4)}, 4},
+        },
+        Write("audit.jsonl", 70, 80)},
+       80},
+      {"the old one ends without a line end",
+       "audit*",
+       {Write("audit.jsonl", 0, 50, "{\"eventID\":\"50\","),
+        [](const std::string& dir) { AppendTo(dir + "/audit.jsonl", Line(50).substr(16)); },
+        Rename("audit.jsonl", "audit.jsonl.1"), Write("audit.jsonl", 51, 60)},
+       60},
+      {"short files by rename",
+       "audit*",
+       {Write("audit.jsonl", 0, 1), Write("audit.jsonl", 1, 3), Rename("audit.jsonl", "audit.jsonl.1"),
+        Write("audit.jsonl", 3, 4)},
+       4},
   };
 }
 
 TEST(FileTailRotations, EveryLineOnceWheneverItLooksOrRestarts) {
   for (const Rotation& rotation : Rotations()) {
-    // Per deed: 0 nobody looks, 1 the tail looks, 2 it looks and is restarted, 3 it looks with a full intake, then restarts.
+    // Per deed: 0 nobody looks, 1 the tail looks, 2 it looks and is restarted, 3 it looks with a full intake, then
+    // restarts.
     const size_t n = rotation.deeds.size();
     size_t combinations = 1;
     for (size_t i = 0; i < n; ++i) combinations *= 4;
@@ -388,7 +414,8 @@ TEST(FileTailRotations, EveryLineOnceWheneverItLooksOrRestarts) {
       for (int line = 0; line < rotation.lines; ++line) want.push_back(Line(line));
       std::sort(want.begin(), want.end());
       std::sort(got.begin(), got.end());
-      ASSERT_TRUE(got == want) << rotation.name << ", plan " << plan << ": " << got.size() << " of " << want.size() << " lines";
+      ASSERT_TRUE(got == want) << rotation.name << ", plan " << plan << ": " << got.size() << " of " << want.size()
+                               << " lines";
       EXPECT_TRUE(intake.lost.empty()) << rotation.name << ", plan " << plan << ": " << intake.lost[0];
     }
   }

@@ -313,12 +313,24 @@ TEST_F(UplinkTest, ARestoredLogIsTakenOnlyWithConsent) {
   EXPECT_TRUE(absl::IsDataLoss(Receive()));
   EXPECT_EQ(Evidence(), 1u);
   Cut();
+  Connect();
+  EXPECT_TRUE(absl::IsDataLoss(Receive()));
+  EXPECT_EQ(Evidence(), 1u);             // the same contradiction again: one file
+  Cut();
   Resume({.uuid = {}, .version = {}, .accept_restored_log = true});
   Connect();
   ASSERT_TRUE(Receive().ok());
   EXPECT_EQ(Send(), 4);                  // all of it again, from the spool
   ASSERT_TRUE(Receive().ok());
   EXPECT_EQ(size(), 5u);
+}
+
+TEST_F(UplinkTest, SkippedBatchesAreNotSent) {
+  Capture(3);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  agent_->SkipBefore({1, 3});
+  EXPECT_EQ(Send(), 1);
 }
 
 TEST_F(UplinkTest, TheWindowIsBounded) {
