@@ -72,6 +72,11 @@ int Failed() {
   return 1;
 }
 
+void Pause() {
+  const timespec pause{0, 10'000'000};
+  nanosleep(&pause, nullptr);
+}
+
 // In real time: eventTime is now, what is due goes out every 10 ms.
 int Paced(const Options& o, RecordMaker& maker, Seeded& rng, const std::vector<Place>& places, Out& out) {
   const Clock& clock = SystemClock();
@@ -83,10 +88,31 @@ int Paced(const Options& o, RecordMaker& maker, Seeded& rng, const std::vector<P
       if (!out.Write(place, maker.Ordinary(place, clock.Wall()))) return Failed();
     }
     if (!out.Flush()) return Failed();
-    const timespec pause{0, 10'000'000};
-    nanosleep(&pause, nullptr);
+    Pause();
   }
   return 0;
+}
+
+// The incident among ordinary records of the last half hour, in order of time; at --pace, so that several files fill side by side.
+int WithIncident(const Options& o, RecordMaker& maker, Seeded& rng, const std::vector<Place>& places, Out& out) {
+  const Clock& clock = SystemClock();
+  const absl::Time now = clock.Wall();
+  std::vector<Line> lines = Incident(maker, o.accounts, o.regions, now);
+  for (uint64_t i = 0; i < o.records; ++i) {
+    const Place& place = places[rng.Below(places.size())];
+    const absl::Time when = now - absl::Seconds(static_cast<int64_t>(rng.Below(1800)));
+    lines.push_back({when, place, maker.Ordinary(place, when)});
+  }
+  std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) { return a.when < b.when; });
+  const Tick start = clock.Now();
+  for (size_t i = 0; i < lines.size(); ++i) {
+    while (o.pace > 0 && static_cast<double>(i) > absl::ToDoubleSeconds(clock.Now() - start) * o.pace) {
+      if (!out.Flush()) return Failed();
+      Pause();
+    }
+    if (!out.Write(lines[i].place, lines[i].record)) return Failed();
+  }
+  return out.Flush() ? 0 : Failed();
 }
 
 }  // namespace
@@ -104,7 +130,7 @@ int main(int argc, char** argv) {
   app.add_option("--size", o.size, "Pad or shorten records to about this many bytes; 0: as they come, 1.5 KB on average")->capture_default_str();
   app.add_flag("--incident", o.incident, "An incident of the last half hour among the ordinary records");
   app.add_option("--split", o.split, "Append to DIR/ACCOUNT-REGION.jsonl instead of standard output");
-  app.add_option("--pace", o.pace, "Write this many a second, in real time, with eventTime now; 0: at once")->capture_default_str();
+  app.add_option("--pace", o.pace, "Write this many a second, in real time; eventTime is now, except of an incident; 0: at once")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   if (o.accounts.empty() || o.regions.empty()) {
     std::fprintf(stderr, "orgtrail-generate: --accounts and --regions need one each at least\n");
@@ -114,22 +140,10 @@ int main(int argc, char** argv) {
   Seeded rng(o.seed ^ 0x6f726774);
   const std::vector<Place> places = PlacesOf(o);
   Out out(o.split);
+  if (o.incident) return WithIncident(o, maker, rng, places, out);
   if (o.pace > 0) return Paced(o, maker, rng, places, out);
 
   const absl::Time now = SystemClock().Wall();
-  if (o.incident) {
-    std::vector<Line> lines = Incident(maker, o.accounts, o.regions, now);
-    for (uint64_t i = 0; i < o.records; ++i) {
-      const Place& place = places[rng.Below(places.size())];
-      const absl::Time when = now - absl::Seconds(static_cast<int64_t>(rng.Below(1800)));
-      lines.push_back({when, place, maker.Ordinary(place, when)});
-    }
-    std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) { return a.when < b.when; });
-    for (const Line& line : lines) {
-      if (!out.Write(line.place, line.record)) return Failed();
-    }
-    return out.Flush() ? 0 : Failed();
-  }
   absl::Time first = now - absl::Seconds(static_cast<double>(o.records) / o.rate);
   if (!o.start.empty() && !ParseWhen(o.start, now, &first)) {
     std::fprintf(stderr, "orgtrail-generate: --start %s: a time such as 2026-11-20T09:00:00Z, or -2h\n", o.start.c_str());
