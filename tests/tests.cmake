@@ -14,3 +14,5 @@ foreach(area base json crypto format store http ledger ingest query client wirin
   include(tests/unit/${area}.cmake OPTIONAL)
 endforeach()
 include(tests/e2e/e2e.cmake OPTIONAL)
+include(tests/e2e/quickstart.cmake)
+include(tests/tidy/tidy.cmake)
