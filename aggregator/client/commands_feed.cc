@@ -177,7 +177,10 @@ void AddRecord(CLI::App& app, Context& context) {
       if (answer->status != 200) {
         return absl::UnavailableError(absl::StrCat("the agent answered ", answer->status, ": ", Printable(answer->body)));
       }
-      std::printf("%s\n", answer->body.c_str());
+      std::printf("%s", answer->body.c_str());
+      if (answer->body.find("\"wrapped\":0") == std::string::npos && answer->body.find("\"wrapped\":") != std::string::npos) {
+        std::fprintf(stderr, "orgtrail: what is no JSON object of its own line was kept whole, wrapped in one: see docs/formats/record.md\n");
+      }
       return absl::OkStatus();
     });
   });

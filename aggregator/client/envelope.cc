@@ -36,12 +36,15 @@ std::string FirstTerm(const json::Fields& fields, Attribute attribute) {
 
 }  // namespace
 
+const std::string& AgentAccount(const orgtrail::v1::Envelope& e) { return e.agent_account().empty() ? e.account() : e.agent_account(); }
+const std::string& AgentRegion(const orgtrail::v1::Envelope& e) { return e.agent_region().empty() ? e.region() : e.agent_region(); }
+
 std::string EnvelopeOnlyJson(const orgtrail::v1::Envelope& e) {
   std::string json = "{\"cursor\":" + JsonString(e.cursor());
   json += ",\"account\":" + JsonString(e.account()) + ",\"region\":" + JsonString(e.region());
   json += ",\"agent\":{\"name\":" + JsonString(e.agent());
   if (e.agent_uuid().size() == 16) json += ",\"uuid\":" + JsonString(Uuid::FromBytes(e.agent_uuid()).ToString());
-  json += ",\"account\":" + JsonString(e.agent_account()) + ",\"region\":" + JsonString(e.agent_region()) + "}";
+  json += ",\"account\":" + JsonString(AgentAccount(e)) + ",\"region\":" + JsonString(AgentRegion(e)) + "}";
   json += ",\"epoch\":" + std::to_string(e.epoch()) + ",\"batch\":" + std::to_string(e.batch_seq());
   json += ",\"sequence\":" + std::to_string(e.seq());
   json += ",\"leaf\":" + std::to_string(e.leaf_index()) + ",\"event\":" + std::to_string(e.event_index());
