@@ -6,7 +6,8 @@ orgtrail_library(aggregator_ledger
           aggregator/ledger/tail.cc aggregator/ledger/anchor.cc aggregator/ledger/shard.cc aggregator/ledger/inflater.cc
           aggregator/ledger/fsck.cc
   DEPS aggregator_admit common_format common_lmdb common_fs)
-orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/slot_keys.cc
+orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/observe.cc
+          aggregator/verify/slot_keys.cc
   DEPS aggregator_ledger common_seal common_metrics)
 orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/service.cc aggregator/ingest/session.cc
   DEPS aggregator_verify common_rpc common_metrics orgtrail_proto)
@@ -20,6 +21,7 @@ orgtrail_library(aggregator_query SOURCES aggregator/query/service.cc aggregator
 orgtrail_library(aggregator_feed SOURCES aggregator/feed/service.cc aggregator/feed/subscription.cc
   DEPS aggregator_query)
 orgtrail_library(aggregator_transparency SOURCES aggregator/transparency/service.cc aggregator/transparency/event_proof.cc
+          aggregator/transparency/statement.cc aggregator/transparency/transparency.cc
   DEPS aggregator_query)
 orgtrail_library(aggregator_own SOURCES aggregator/own/own_agent.cc DEPS aggregator_ledger common_seal)
 orgtrail_library(aggregator_alarms SOURCES aggregator/alarms/alarms.cc aggregator/alarms/watch.cc aggregator/alarms/notifier.cc
@@ -36,8 +38,11 @@ orgtrail_library(aggregator_client
   DEPS aggregator_config aggregator_admit aggregator_ledger common_rpc common_fs common_format common_http_client CLI11::CLI11)
 orgtrail_program(orgtrail SOURCES aggregator/client/main.cc DEPS aggregator_client)
 orgtrail_library(aggregator_enrol
-  SOURCES aggregator/enrol/authority.cc aggregator/enrol/cidr.cc aggregator/enrol/limiter.cc aggregator/enrol/desk.cc
+  SOURCES aggregator/enrol/authority.cc aggregator/enrol/limiter.cc aggregator/enrol/desk.cc
           aggregator/enrol/service.cc
   DEPS aggregator_ledger common_rpc)
 orgtrail_library(aggregator_admin SOURCES aggregator/admin/office.cc aggregator/admin/service.cc
   DEPS aggregator_alarms aggregator_enrol aggregator_ingest)
+orgtrail_program(orgtrail-aggregator SOURCES aggregator/main.cc aggregator/aggregator.cc
+  DEPS aggregator_config aggregator_own aggregator_alarms aggregator_admin aggregator_enrol aggregator_ingest aggregator_query
+       aggregator_feed aggregator_transparency common_observability CLI11::CLI11)

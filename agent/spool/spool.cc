@@ -15,14 +15,14 @@ namespace {
 constexpr uint64_t kDefaultMaxBytes = 8ull << 30;
 constexpr uint64_t kLeastMaxBytes = 16 << 20;
 constexpr absl::Duration kReplyLife = absl::Hours(24);
-constexpr uint64_t kReplies = 100'000;           // more than that in a day: the oldest go earlier
-constexpr size_t kPruneStep = 64;                // expired batches or replies removed in one transaction
+constexpr uint64_t kReplies = 100'000;  // more than that in a day: the oldest go earlier
+constexpr size_t kPruneStep = 64;       // expired batches or replies removed in one transaction
 constexpr size_t kIdempotencyKeyBytes = 1024;
-constexpr size_t kPositionKeyBytes = 500;        // LMDB takes keys up to 511
+constexpr size_t kPositionKeyBytes = 500;  // LMDB takes keys up to 511
 constexpr size_t kEvidenceFiles = 1000;
 
-// LMDB copies pages on write, so even deleting needs free ones, and freed pages come back two commits later: the map is a
-// quarter and 64 MiB larger than what Append may fill.
+// LMDB copies pages on write, so even deleting needs free ones, and freed pages come back two commits later: the map is
+// a quarter and 64 MiB larger than what Append may fill.
 uint64_t MapBytes(uint64_t max_bytes) { return (max_bytes + max_bytes / 4 + (64ull << 20)) & ~uint64_t{4095}; }
 
 std::string Megabytes(uint64_t bytes) { return absl::StrCat((bytes + (1 << 20) - 1) >> 20, " MiB"); }
@@ -30,7 +30,7 @@ std::string Megabytes(uint64_t bytes) { return absl::StrCat((bytes + (1 << 20) -
 }  // namespace
 
 struct Spool::Impl {
-  struct Shared {                                // what other threads see: replaced whole after each commit
+  struct Shared {  // what other threads see: replaced whole after each commit
     SpoolCounters counters;
     absl::Time oldest_unacked = absl::InfiniteFuture();
     bool woken = false;
@@ -58,7 +58,7 @@ struct Spool::Impl {
   SpoolTail opened_tail;
   std::unique_ptr<lmdb::Env> env;
   lmdb::Table batches, meta, positions, replies, reply_times;
-  std::mutex writing;                            // one writer: its transaction, then the counters it committed
+  std::mutex writing;  // one writer: its transaction, then the counters it committed
   Guarded<Shared> shared;
 };
 
@@ -127,10 +127,11 @@ const std::string& Spool::dir() const { return impl_->dir; }
 
 absl::Status Spool::Impl::Full(std::string_view what) const {
   const SpoolCounters counters = shared.Peek([](const Shared& s) { return s.counters; });
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "spool ", dir, " is full: ", ToAbsl(what), "; ", counters.unacked_batches, " batches (",
-      Megabytes(counters.unacked_bytes), ") wait for the aggregator. Nothing is lost: let the agent reach its aggregator, free "
-      "space, or raise spool.max_bytes / lower spool.min_free"));
+  return absl::ResourceExhaustedError(
+      absl::StrCat("spool ", dir, " is full: ", ToAbsl(what), "; ", counters.unacked_batches, " batches (",
+                   Megabytes(counters.unacked_bytes),
+                   ") wait for the aggregator. Nothing is lost: let the agent reach its aggregator, free "
+                   "space, or raise spool.max_bytes / lower spool.min_free"));
 }
 
 absl::Status Spool::Impl::MakeRoom(lmdb::WriteTxn& txn, SpoolCounters& counters, uint64_t need) {
@@ -147,10 +148,11 @@ absl::Status Spool::Impl::MakeRoom(lmdb::WriteTxn& txn, SpoolCounters& counters,
   RETURN_IF_ERROR(Prune(txn, counters, want));
   if (before - counters.stored_bytes >= want) return absl::OkStatus();
   if (counters.stored_bytes + need > max_bytes) {
-    return Full(absl::StrCat(Megabytes(counters.stored_bytes), " of spool.max_bytes ", Megabytes(max_bytes), " are used"));
+    return Full(
+        absl::StrCat(Megabytes(counters.stored_bytes), " of spool.max_bytes ", Megabytes(max_bytes), " are used"));
   }
-  return Full(absl::StrCat("its disk has ", Megabytes(free_bytes), " free of ", Megabytes(total_bytes), ", below spool.min_free (",
-                           Megabytes(least_free), ")"));
+  return Full(absl::StrCat("its disk has ", Megabytes(free_bytes), " free of ", Megabytes(total_bytes),
+                           ", below spool.min_free (", Megabytes(least_free), ")"));
 }
 
 // Removes acknowledged batches, oldest first: as many as `want_bytes` takes, and a step of those past keep_acked.
@@ -192,7 +194,8 @@ absl::Status Spool::Impl::PruneReplies(lmdb::WriteTxn& txn, SpoolCounters& count
   return absl::OkStatus();
 }
 
-absl::Status Spool::Impl::PutReply(lmdb::WriteTxn& txn, SpoolCounters& counters, std::string_view key, std::string_view reply) {
+absl::Status Spool::Impl::PutReply(lmdb::WriteTxn& txn, SpoolCounters& counters, std::string_view key,
+                                   std::string_view reply) {
   const Hash hash = Sha256(key);
   // A repeated key gets the new reply; the old one's place in time goes with it.
   if (std::optional<std::string_view> old = txn.Get(replies, hash.view()); old && old->size() >= kReplyTimeAt + 8) {
@@ -211,7 +214,8 @@ absl::Status Spool::Impl::PutReply(lmdb::WriteTxn& txn, SpoolCounters& counters,
   return txn.Put(reply_times, time_key, "\x01");
 }
 
-absl::Status Spool::Impl::PutBatch(lmdb::WriteTxn& txn, BatchKey key, absl::Time stored, std::string_view frame, bool append) {
+absl::Status Spool::Impl::PutBatch(lmdb::WriteTxn& txn, BatchKey key, absl::Time stored, std::string_view frame,
+                                   bool append) {
   const std::string encoded = EncodeKey(key);
   ASSIGN_OR_RETURN(char* room, txn.Reserve(batches, encoded, kBatchValueHead + frame.size(), append));
   FillBatchValue(room, encoded, stored, frame);
@@ -260,7 +264,8 @@ absl::Status Spool::Impl::AppendOnce(const Commit& commit, uint64_t need) {
   }
   for (const auto& [key, reply] : commit.replies) {
     if (key.size() > kIdempotencyKeyBytes) {
-      return absl::InvalidArgumentError(absl::StrCat("idempotency key of ", key.size(), " bytes; at most ", kIdempotencyKeyBytes));
+      return absl::InvalidArgumentError(
+          absl::StrCat("idempotency key of ", key.size(), " bytes; at most ", kIdempotencyKeyBytes));
     }
     RETURN_IF_ERROR(PutReply(*txn, counters, key, reply));
   }
@@ -306,7 +311,8 @@ absl::StatusOr<std::string> Spool::Read(BatchKey key) const {
   lmdb::ReadTxn txn(*impl_->env);
   const std::string encoded = EncodeKey(key);
   std::optional<std::string_view> value = txn.Get(impl_->batches, encoded);
-  if (!value) return absl::NotFoundError(absl::StrCat("batch (", key.epoch, ", ", key.batch_seq, ") is not in the spool"));
+  if (!value)
+    return absl::NotFoundError(absl::StrCat("batch (", key.epoch, ", ", key.batch_seq, ") is not in the spool"));
   ASSIGN_OR_RETURN(const std::string_view frame, CheckBatchValue(encoded, *value));
   return std::string(frame);
 }
@@ -314,7 +320,8 @@ absl::StatusOr<std::string> Spool::Read(BatchKey key) const {
 absl::StatusOr<std::string> Spool::ReadUnchecked(BatchKey key) const {
   lmdb::ReadTxn txn(*impl_->env);
   std::optional<std::string_view> value = txn.Get(impl_->batches, EncodeKey(key));
-  if (!value) return absl::NotFoundError(absl::StrCat("batch (", key.epoch, ", ", key.batch_seq, ") is not in the spool"));
+  if (!value)
+    return absl::NotFoundError(absl::StrCat("batch (", key.epoch, ", ", key.batch_seq, ") is not in the spool"));
   return std::string(value->substr(std::min(value->size(), kBatchValueHead)));
 }
 
@@ -332,14 +339,14 @@ absl::Status Spool::Acked(BatchKey through, const Pin& pin) {
   std::lock_guard lock(impl_->writing);
   SpoolCounters counters = impl_->shared.Peek([](const Impl::Shared& s) { return s.counters; });
   if (through > counters.last) {
-    return absl::InvalidArgumentError(absl::StrCat("receipt for batch (", through.epoch, ", ", through.batch_seq,
-                                                   "), which this spool never held"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("receipt for batch (", through.epoch, ", ", through.batch_seq, "), which this spool never held"));
   }
   ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*impl_->env));
   {
     lmdb::Cursor cursor(*txn, impl_->batches);
-    for (bool more = cursor.Seek(EncodeKey(Following(counters.acked_through))); more && DecodeKey(cursor.key()) <= through;
-         more = cursor.Next()) {
+    for (bool more = cursor.Seek(EncodeKey(Following(counters.acked_through)));
+         more && DecodeKey(cursor.key()) <= through; more = cursor.Next()) {
       counters.unacked_bytes -= std::min(counters.unacked_bytes, DiskCost(cursor.value().size()));
       if (counters.unacked_batches > 0) --counters.unacked_batches;
     }
@@ -369,10 +376,12 @@ absl::Status Spool::Repair(BatchKey key, std::string_view frame) {
   SpoolCounters counters = impl_->shared.Peek([](const Impl::Shared& s) { return s.counters; });
   ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*impl_->env));
   std::optional<std::string_view> old = txn->Get(impl_->batches, EncodeKey(key));
-  if (!old) return absl::NotFoundError(absl::StrCat("batch (", key.epoch, ", ", key.batch_seq, ") is not in the spool"));
+  if (!old)
+    return absl::NotFoundError(absl::StrCat("batch (", key.epoch, ", ", key.batch_seq, ") is not in the spool"));
   const uint64_t was = DiskCost(old->size()), is = DiskCost(kBatchValueHead + frame.size());
   counters.stored_bytes = counters.stored_bytes - std::min(counters.stored_bytes, was) + is;
-  if (key > counters.acked_through) counters.unacked_bytes = counters.unacked_bytes - std::min(counters.unacked_bytes, was) + is;
+  if (key > counters.acked_through)
+    counters.unacked_bytes = counters.unacked_bytes - std::min(counters.unacked_bytes, was) + is;
   RETURN_IF_ERROR(impl_->PutBatch(*txn, key, StoredTime(*old), frame, false));
   return impl_->Finish(std::move(txn), counters);
 }
@@ -382,11 +391,13 @@ absl::StatusOr<std::string> Spool::KeepEvidence(std::string_view name, std::stri
   RETURN_IF_ERROR(impl_->fs.MakeDirs(folder, 0700));
   ASSIGN_OR_RETURN(const std::vector<std::string> kept, impl_->fs.List(folder));
   if (kept.size() >= kEvidenceFiles) {
-    return absl::ResourceExhaustedError(absl::StrCat(folder, " holds ", kept.size(), " files; move them to a safe place"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(folder, " holds ", kept.size(), " files; move them to a safe place"));
   }
   std::string safe;
   for (const char c : name.substr(0, 100)) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    const bool plain =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
     safe += plain && !(c == '.' && safe.empty()) ? c : '_';
   }
   if (safe.empty()) safe = "evidence";
@@ -416,7 +427,8 @@ absl::StatusOr<std::string> Spool::Reply(std::string_view idempotency_key) const
   ASSIGN_OR_RETURN(const std::string_view payload, Unwrap(hash.view(), *value));
   if (payload.size() < 8) return absl::DataLossError("a kept reply is cut short");
   const absl::Time stored = absl::FromUnixNanos(static_cast<int64_t>(GetU64(payload.data())));
-  if (stored + kReplyLife < impl_->clock.Wall()) return absl::NotFoundError("the reply for this idempotency key has expired");
+  if (stored + kReplyLife < impl_->clock.Wall())
+    return absl::NotFoundError("the reply for this idempotency key has expired");
   return std::string(payload.substr(8));
 }
 
@@ -439,8 +451,9 @@ absl::Status Spool::CheckAlive() const {
     absl::StatusOr<FileFacts> now = impl_->fs.Facts(path);
     if (now.ok() && now->device == opened.device && now->inode == opened.inode) return absl::OkStatus();
     if (!now.ok() && !absl::IsNotFound(now.status())) return now.status();
-    return absl::DataLossError(absl::StrCat("SPOOL_TAMPER ", path, now.ok() ? " was replaced" : " was deleted",
-                                            " while the agent ran; batches not yet acknowledged exist only in this process"));
+    return absl::DataLossError(
+        absl::StrCat("SPOOL_TAMPER ", path, now.ok() ? " was replaced" : " was deleted",
+                     " while the agent ran; batches not yet acknowledged exist only in this process"));
   };
   RETURN_IF_ERROR(same(impl_->dir, impl_->dir_facts));
   return same(JoinPath(impl_->dir, "data.mdb"), impl_->data_facts);

@@ -110,8 +110,8 @@ absl::StatusOr<SpoolCounters> SpoolCounters::Decode(std::string_view value) {
   ASSIGN_OR_RETURN(const std::string_view payload, Unwrap(kCountersKey, value));
   ByteReader in(payload);
   SpoolCounters c;
-  for (uint64_t* n : {&c.last.epoch, &c.last.batch_seq, &c.acked_through.epoch, &c.acked_through.batch_seq, &c.unacked_batches,
-                      &c.unacked_bytes, &c.stored_bytes, &c.replies}) {
+  for (uint64_t* n : {&c.last.epoch, &c.last.batch_seq, &c.acked_through.epoch, &c.acked_through.batch_seq,
+                      &c.unacked_batches, &c.unacked_bytes, &c.stored_bytes, &c.replies}) {
     *n = in.U64();
   }
   if (!in.Done()) return CutShort("counters");
@@ -147,7 +147,8 @@ absl::StatusOr<SpoolTail> DecodeTail(std::string_view value) {
 
 std::string EncodePin(const Pin& pin) {
   std::string out;
-  for (const std::string* text : {&pin.origin, &pin.log_vkey, &pin.note, &pin.policy, &pin.policy_body}) PutText(out, *text);
+  for (const std::string* text : {&pin.origin, &pin.log_vkey, &pin.note, &pin.policy, &pin.policy_body})
+    PutText(out, *text);
   PutU64(out, pin.size);
   out += pin.root.view();
   PutU64(out, pin.policy_version);

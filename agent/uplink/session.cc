@@ -384,6 +384,12 @@ absl::Status UplinkSession::CheckStalls() {
 
 // What the log showed and what we hold against it, in one file; nothing is pruned on its word, and the stream ends.
 absl::Status UplinkSession::Lie(State& s, std::string_view code, std::string detail, std::string_view note) {
+  if (const std::string lie = std::string(code) + detail; lie == s.last_lie) {
+    Report(s, code, detail + " (" + s.last_evidence + ")");
+    return absl::DataLossError(std::string(code) + " " + detail);
+  } else {
+    s.last_lie = lie;
+  }
   ++s.facts.evidence;
   const std::string name =
       absl::StrCat(ToAbsl(code), "-", absl::ToUnixMillis(clock_.Wall()), "-", s.facts.evidence, ".txt");
@@ -392,6 +398,7 @@ absl::Status UplinkSession::Lie(State& s, std::string_view code, std::string det
                         "\nhead shown:\n" + std::string(note) + "\n";
   const absl::StatusOr<std::string> path = spool_.KeepEvidence(name, content);
   const std::string where = path.ok() ? *path : "evidence could not be kept: " + Describe(path.status());
+  s.last_evidence = where;
   LogError("The log contradicts itself. Nothing is pruned; keep the evidence and call governance.",
            {{"code", std::string(code)}, {"detail", detail}, {"evidence", where}});
   Report(s, code, detail + " (" + where + ")");

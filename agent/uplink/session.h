@@ -110,6 +110,7 @@ class UplinkSession {
     BatchKey expected;                   // by the last CHAIN_EXPECT
     int expected_times = 0;
     bool may_restore = false;
+    std::string last_lie, last_evidence; // told again on every reconnection: one file
     UplinkFacts facts;
     std::vector<std::function<void()>> calls;   // reports to make once the lock is free
   };

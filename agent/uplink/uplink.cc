@@ -16,7 +16,7 @@ namespace {
 
 constexpr char kPush[] = "/orgtrail.v1.Ingest/Push";
 constexpr absl::Duration kConnect = absl::Seconds(10);
-constexpr absl::Duration kLook = absl::Milliseconds(500);    // how often stalls and a stop are looked at
+constexpr absl::Duration kLook = absl::Milliseconds(100);    // how often stalls and a stop are looked at
 
 using Stream = grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
 

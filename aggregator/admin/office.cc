@@ -90,7 +90,7 @@ absl::StatusOr<v1::ListAgentsResponse> Office::ListAgents(const Identity& who, c
   v1::ListAgentsResponse response;
   for (const AgentIdentityRecord& r : found) {
     const std::optional<AgentHead> head = p_.ledger.HeadOf(r.uuid);
-    const std::optional<Liveness> live = p_.sessions.Of(r.uuid);
+    const std::optional<AgentPresence> live = p_.sessions.Of(r.uuid);
     v1::Agent* a = response.add_agents();
     a->set_uuid(std::string(r.uuid.view()));
     a->set_account(r.account);

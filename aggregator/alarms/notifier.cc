@@ -65,7 +65,7 @@ void Notifier::Run() {
 }
 
 bool Notifier::Post(const std::string& json) {
-  absl::StatusOr<HttpReply> answer = HttpPost(webhook_, json, {{"content-type", "application/json"}}, absl::Seconds(10));
+  absl::StatusOr<HttpResponse> answer = HttpPost(webhook_, json, {{"content-type", "application/json"}}, absl::Seconds(10));
   if (!answer.ok()) {
     LogWarn("the alarm webhook did not answer", {{"error", std::string(answer.status().message())}});
     return false;

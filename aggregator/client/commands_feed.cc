@@ -172,7 +172,7 @@ void AddRecord(CLI::App& app, Context& context) {
         headers.emplace_back("authorization", "Bearer " + token);
       }
       const std::string url = f->agent.starts_with("unix:") ? f->agent + ":/records" : f->agent + "/records";
-      absl::StatusOr<HttpReply> answer = HttpPost(url, body, headers, absl::Seconds(60));
+      absl::StatusOr<HttpResponse> answer = HttpPost(url, body, headers, absl::Seconds(60));
       if (!answer.ok()) return Annotate(answer.status(), "agent " + f->agent);
       if (answer->status != 200) {
         return absl::UnavailableError(absl::StrCat("the agent answered ", answer->status, ": ", Printable(answer->body)));

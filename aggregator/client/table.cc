@@ -64,9 +64,13 @@ std::string HumanBytes(uint64_t bytes) {
 }
 
 std::string HumanCount(double n) {
-  std::string digits = absl::StrFormat("%.0f", n);
-  for (ptrdiff_t i = static_cast<ptrdiff_t>(digits.size()) - 3; i > 0; i -= 3) digits.insert(static_cast<size_t>(i), ",");
-  return digits;
+  const std::string digits = absl::StrFormat("%.0f", n);
+  std::string out;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i != 0 && (digits.size() - i) % 3 == 0 && digits[i - 1] != '-') out += ',';
+    out += digits[i];
+  }
+  return out;
 }
 
 std::string HumanAge(double s) {

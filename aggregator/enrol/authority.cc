@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "aggregator/enrol/cidr.h"
+#include "common/base/cidr.h"
 #include "aggregator/ledger/registry.h"
 #include "common/base/clock.h"
 #include "common/base/status.h"

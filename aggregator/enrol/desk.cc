@@ -3,7 +3,7 @@
 #include <memory>
 #include <optional>
 
-#include "aggregator/enrol/cidr.h"
+#include "common/base/cidr.h"
 #include "aggregator/ledger/committer.h"
 #include "common/base/bytes.h"
 #include "common/base/log.h"

@@ -140,9 +140,13 @@ Tick Merger::Step(Tick now) {
     return std::exchange(s.request, std::nullopt);
   });
   if (request.has_value()) {
-    const absl::Status written = MergeRuns(fs_, request->path, request->runs);
-    Result result = {std::move(request->runs), written};
-    if (written.ok()) result.merged = Run::Open(request->path);
+    absl::StatusOr<std::shared_ptr<const Run>> merged = nullptr;
+    if (absl::Status written = MergeRuns(fs_, request->path, request->runs); written.ok()) {
+      merged = Run::Open(request->path);
+    } else {
+      merged = std::move(written);
+    }
+    Result result = {std::move(request->runs), std::move(merged)};
     state_.With([&](State& s) {
       s.busy = false;
       s.result = std::move(result);

@@ -32,7 +32,8 @@ grpc::ByteBuffer Wrap(std::string bytes) {
 
 class Reactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  Reactor(StreamId id, Sessions& sessions, Map& map) : id_(id), sessions_(sessions), map_(map) {
+  Reactor(StreamId id, grpc::CallbackServerContext* context, Sessions& sessions, Map& map)
+      : id_(id), context_(context), sessions_(sessions), map_(map) {
     map_.With([&](auto& m) { m.emplace(id_, this); });
     StartRead(&incoming_);
   }
@@ -114,6 +115,8 @@ class Reactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   void Close(const absl::Status& status) {
     state_.With([&](State& s) {
       s.closing = ToGrpc(status);
+      // Nobody reads: what was sent will not go out, and the status would wait behind it for ever.
+      if (absl::IsDeadlineExceeded(status) && s.writing) context_->TryCancel();
       MaybeFinish(s, *s.closing);
     });
   }
@@ -139,6 +142,7 @@ class Reactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   }
 
   const StreamId id_;
+  grpc::CallbackServerContext* const context_;   // gRPC's, until OnDone
   Sessions& sessions_;
   Map& map_;
   grpc::ByteBuffer incoming_, outgoing_;
@@ -160,7 +164,7 @@ struct IngestService::Impl final : public v1::Ingest::WithRawCallbackMethod_Push
     if (!peer.ok()) return new Refusing(ToGrpc(peer.status()));
     const absl::StatusOr<StreamId> id = sessions->Open({peer->identity, peer->serial_hex, peer->address});
     if (!id.ok()) return new Refusing(ToGrpc(id.status()));
-    return new Reactor(*id, *sessions, map);
+    return new Reactor(*id, context, *sessions, map);
   }
   Sessions* sessions = nullptr;
   Map map;

@@ -149,8 +149,8 @@ bool Sessions::Take(StreamId stream, std::string& message) {
       }
       return refuse("IDENTITY_MISMATCH", "uuid " + hello.uuid.ToString() + " is not enrolled as " + facts.caller->identity.ToUri());
     }
-    fleet_.With([&](std::unordered_map<Uuid, Liveness>& fleet) {
-      Liveness& l = fleet[hello.uuid];
+    fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
+      AgentPresence& l = fleet[hello.uuid];
       l.uuid = hello.uuid;
       l.connected_ns = clock_.WallNanos();
       l.address = facts.caller->address;
@@ -211,8 +211,8 @@ void Sessions::Closed(StreamId stream) {
     open_gauge_.Set(static_cast<double>(s.sessions.size()));
   });
   if (last) {
-    fleet_.With([&](std::unordered_map<Uuid, Liveness>& fleet) {
-      Liveness& l = fleet[uuid];
+    fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
+      AgentPresence& l = fleet[uuid];
       l.connected_ns = 0;
       l.lost_ns = clock_.WallNanos();
     });
@@ -245,8 +245,8 @@ void Sessions::Refuse(Refused refused) {
 void Sessions::Room(StreamId stream) { streams_.Resume(stream); }
 
 void Sessions::Accepted(const Heard& heard) {
-  fleet_.With([&](std::unordered_map<Uuid, Liveness>& fleet) {
-    Liveness& l = fleet[heard.uuid];
+  fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
+    AgentPresence& l = fleet[heard.uuid];
     l.uuid = heard.uuid;
     if (heard.late) return;
     l.last_seen_ns = clock_.WallNanos();
@@ -279,17 +279,17 @@ void Sessions::Shutdown() {
   for (StreamId id : open) End(id, absl::UnavailableError("the aggregator is shutting down: reconnect"));
 }
 
-std::vector<Liveness> Sessions::Fleet() const {
-  return fleet_.Peek([](const std::unordered_map<Uuid, Liveness>& fleet) {
-    std::vector<Liveness> all;
+std::vector<AgentPresence> Sessions::Fleet() const {
+  return fleet_.Peek([](const std::unordered_map<Uuid, AgentPresence>& fleet) {
+    std::vector<AgentPresence> all;
     all.reserve(fleet.size());
     for (const auto& [uuid, l] : fleet) all.push_back(l);
     return all;
   });
 }
 
-std::optional<Liveness> Sessions::Of(const Uuid& uuid) const {
-  return fleet_.Peek([&](const std::unordered_map<Uuid, Liveness>& fleet) -> std::optional<Liveness> {
+std::optional<AgentPresence> Sessions::Of(const Uuid& uuid) const {
+  return fleet_.Peek([&](const std::unordered_map<Uuid, AgentPresence>& fleet) -> std::optional<AgentPresence> {
     auto it = fleet.find(uuid);
     if (it == fleet.end()) return std::nullopt;
     return it->second;

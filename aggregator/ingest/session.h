@@ -54,7 +54,7 @@ struct SessionOptions {
 };
 
 // What is known of an agent beyond its chain: for the fleet's view and the silence alarm.
-struct Liveness {
+struct AgentPresence {
   Uuid uuid;
   int64_t last_seen_ns = 0;        // an authentic batch that was not late; 0: not since start
   int64_t last_wall_close_ns = 0;  // of it, by the agent's clock
@@ -90,8 +90,8 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   // Ends every stream of an identity with `code` (AUTH_REVOKED): the registry is asked again each second besides.
   void Disconnect(const Identity& identity, std::string_view code);
   void Shutdown();                 // ends all streams, refuses new ones
-  std::vector<Liveness> Fleet() const;
-  std::optional<Liveness> Of(const Uuid& uuid) const;
+  std::vector<AgentPresence> Fleet() const;
+  std::optional<AgentPresence> Of(const Uuid& uuid) const;
   size_t open() const;
 
  private:
@@ -154,7 +154,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   Verifier* verifier_ = nullptr;
   std::function<void()> poke_;
   Guarded<State> state_;
-  Guarded<std::unordered_map<Uuid, Liveness>> fleet_;
+  Guarded<std::unordered_map<Uuid, AgentPresence>> fleet_;
 
   // Step's own.
   std::unordered_map<StreamId, Answering> answering_;

@@ -280,7 +280,7 @@ absl::Status Checker::Run(const std::function<void(uint64_t, uint64_t)>& progres
 
 absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t, uint64_t)>& progress,
                   std::vector<Finding>* findings, FsckTotals* totals) {
-  ASSIGN_OR_RETURN(Shard shard, Shard::Open(ShardDir(options.dir, 1), /*map_bytes=*/0, /*read_only=*/true));
+  ASSIGN_OR_RETURN(Shard shard, Shard::Open(ShardDir(options.dir, 1), options.map_bytes, /*read_only=*/true));
   *totals = FsckTotals{};
   return Checker(options, std::move(shard), findings, totals).Run(progress);
 }

@@ -27,6 +27,7 @@ struct FsckOptions {
   std::string kek;              // to check records whose batch keys are encrypted; empty: their records are not checked
   bool records = true;          // inflate batches and compare events_root; else CRC only
   size_t max_findings = 1000;   // stops there
+  uint64_t map_bytes = 1ull << 40;  // reserved, sparse: room for what is appended to a ledger in use meanwhile
 };
 
 struct FsckTotals {

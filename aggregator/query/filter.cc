@@ -1,7 +1,5 @@
 #include "aggregator/query/filter.h"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
 
 #include "common/base/limits.h"
@@ -10,44 +8,9 @@
 namespace orgtrail {
 namespace {
 
-std::string AddressBytes(std::string_view text) {
-  const std::string zero_ended(text);
-  char bytes[16];
-  if (::inet_pton(AF_INET, zero_ended.c_str(), bytes) == 1) return std::string(bytes, 4);
-  if (::inet_pton(AF_INET6, zero_ended.c_str(), bytes) == 1) return std::string(bytes, 16);
-  return "";
-}
-
-// Clears everything after the first `bits` bits.
-void Mask(std::string* address, int bits) {
-  for (size_t i = 0; i < address->size(); ++i) {
-    const int kept = std::clamp(bits - static_cast<int>(i) * 8, 0, 8);
-    (*address)[i] = static_cast<char>(static_cast<uint8_t>((*address)[i]) & (0xff00u >> kept));
-  }
-}
-
 std::string_view Indexed(std::string_view value) { return value.substr(0, limits::kIndexValueBytes); }
 
 }  // namespace
-
-std::optional<Cidr> Cidr::Parse(std::string_view text) {
-  const size_t slash = text.find('/');
-  if (slash == std::string_view::npos) return std::nullopt;
-  Cidr cidr;
-  cidr.network = AddressBytes(text.substr(0, slash));
-  const std::optional<uint64_t> bits = ParseUint(text.substr(slash + 1));
-  if (cidr.network.empty() || !bits.has_value() || *bits > cidr.network.size() * 8) return std::nullopt;
-  cidr.bits = static_cast<int>(*bits);
-  Mask(&cidr.network, cidr.bits);
-  return cidr;
-}
-
-bool Cidr::Contains(std::string_view address) const {
-  std::string bytes = AddressBytes(address);
-  if (bytes.size() != network.size()) return false;
-  Mask(&bytes, bits);
-  return bytes == network;
-}
 
 absl::StatusOr<Filter> Filter::Make(const std::vector<std::pair<std::string, std::string>>& attributes) {
   if (attributes.size() > kMaxConditions) {
@@ -65,12 +28,14 @@ absl::StatusOr<Filter> Filter::Make(const std::vector<std::pair<std::string, std
     if ((*attribute == Attribute::kReadOnly || *attribute == Attribute::kHasError) && value != "true" && value != "false") {
       return absl::InvalidArgumentError(absl::StrCat(key, " is true or false, not \"", value, "\""));
     }
-    Condition condition = {*attribute, std::string(Indexed(value)), std::nullopt};
+    Condition condition = {*attribute, std::string(Indexed(value)), std::nullopt, false};
     if (*attribute == Attribute::kSourceIp && value.find('/') != std::string::npos) {
-      condition.range = Cidr::Parse(value);
+      condition.range = ParseCidr(value);
       if (!condition.range.has_value()) {
         return absl::InvalidArgumentError(absl::StrCat("SourceIp \"", value, "\" is no address range like 10.0.0.0/8"));
       }
+    } else if (*attribute == Attribute::kHasError && value == "false") {
+      condition.absent = true;   // records without an error have no such term: only the record can tell
     } else {
       filter.terms_.push_back(TermHash(*attribute, condition.value));
     }
@@ -100,14 +65,15 @@ bool Filter::Matches(const Leaf& leaf, size_t i) {
     }
     if (!parsed) {
       parsed = true;
-      if (leaf.events.rows[i].tombstone || scanner_.Scan(leaf.events.rows[i].body, &fields_) != json::Flaw::kNone) return false;
+      if (leaf.events.rows[i].tombstone || scanner_->Scan(leaf.events.rows[i].body, &fields_) != json::Flaw::kNone) return false;
       terms = TermsOf(fields_);
     }
     const bool found = std::any_of(terms.begin(), terms.end(), [&](const Term& t) {
       if (t.attribute != c.attribute) return false;
+      if (c.absent) return true;
       return c.range.has_value() ? c.range->Contains(t.value) : Indexed(t.value) == c.value;
     });
-    if (!found) return false;
+    if (found == c.absent) return false;
   }
   return true;
 }

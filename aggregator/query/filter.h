@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,17 +13,10 @@
 #include "absl/status/statusor.h"
 #include "aggregator/admit/terms.h"
 #include "aggregator/ledger/leaf.h"
+#include "common/base/cidr.h"
 #include "common/json/scanner.h"
 
 namespace orgtrail {
-
-// An address range: "10.0.0.0/8", "2001:db8::/32".
-struct Cidr {
-  std::string network;      // 4 or 16 bytes, host bits zero
-  int bits = 0;
-  static std::optional<Cidr> Parse(std::string_view text);
-  bool Contains(std::string_view address) const;   // as text; false for what is no address
-};
 
 class Filter {
  public:
@@ -43,10 +37,11 @@ class Filter {
     Attribute attribute;
     std::string value;
     std::optional<Cidr> range;
+    bool absent = false;    // matches records without the attribute
   };
   std::vector<Condition> conditions_;
   std::vector<uint64_t> terms_;
-  json::Scanner scanner_;
+  std::unique_ptr<json::Scanner> scanner_ = std::make_unique<json::Scanner>();
   json::Fields fields_;
 };
 

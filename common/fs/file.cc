@@ -26,8 +26,8 @@ absl::StatusOr<std::string> ReadFile(Fs& fs, std::string_view path, size_t cap) 
     ASSIGN_OR_RETURN(const size_t got, file->ReadAt(have, text.data() + have, want));
     text.resize(have + got);
     if (text.size() > cap) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("read ", ToAbsl(path), ": larger than the ", cap, " bytes expected at most; is this the right file?"));
+      return absl::ResourceExhaustedError(absl::StrCat("read ", ToAbsl(path), ": larger than the ", cap,
+                                                       " bytes expected at most; is this the right file?"));
     }
     if (got < want) return text;
     want = std::min<size_t>(std::max<size_t>(text.size(), 4096), cap - text.size() + 1);
@@ -78,7 +78,8 @@ absl::StatusOr<std::unique_ptr<DirLock>> DirLock::Take(std::string_view dir) {
   std::unique_ptr<DirLock> lock(new DirLock(fd));
   int locked;
   do {
-    locked = ::flock(fd, LOCK_EX | LOCK_NB);  // of the open file, not of the process: a second Take in this process is refused too
+    locked = ::flock(
+        fd, LOCK_EX | LOCK_NB);  // of the open file, not of the process: a second Take in this process is refused too
   } while (locked != 0 && errno == EINTR);
   if (locked != 0) {
     if (errno != EWOULDBLOCK) return ErrnoStatus("lock", path, errno);

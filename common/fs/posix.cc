@@ -19,26 +19,38 @@ namespace orgtrail {
 absl::Status ErrnoStatus(std::string_view operation, std::string_view path, int error) {
   // strerrordesc_np: thread-safe and never localised, unlike strerror.
   const char* what = strerrordesc_np(error);
-  const std::string message = absl::StrCat(ToAbsl(operation), " ", ToAbsl(path), ": ", what == nullptr ? "unknown error" : what);
+  const std::string message =
+      absl::StrCat(ToAbsl(operation), " ", ToAbsl(path), ": ", what == nullptr ? "unknown error" : what);
   switch (error) {
-    case ENOENT: return absl::NotFoundError(message);
-    case ENOSPC: return absl::ResourceExhaustedError(absl::StrCat(message, "; free space on that file system"));
-    case EDQUOT: return absl::ResourceExhaustedError(absl::StrCat(message, "; raise this user's disk quota or free space"));
-    case EMFILE: return absl::ResourceExhaustedError(absl::StrCat(message, "; raise LimitNOFILE (ulimit -n)"));
-    case ENFILE: return absl::ResourceExhaustedError(absl::StrCat(message, "; raise fs.file-max"));
+    case ENOENT:
+      return absl::NotFoundError(message);
+    case ENOSPC:
+      return absl::ResourceExhaustedError(absl::StrCat(message, "; free space on that file system"));
+    case EDQUOT:
+      return absl::ResourceExhaustedError(absl::StrCat(message, "; raise this user's disk quota or free space"));
+    case EMFILE:
+      return absl::ResourceExhaustedError(absl::StrCat(message, "; raise LimitNOFILE (ulimit -n)"));
+    case ENFILE:
+      return absl::ResourceExhaustedError(absl::StrCat(message, "; raise fs.file-max"));
     case EACCES:
     case EPERM:
       return absl::PermissionDeniedError(
           absl::StrCat(message, "; let user ", geteuid(), " reach it (ls -ld each directory on the way)"));
-    case EROFS: return absl::PermissionDeniedError(absl::StrCat(message, "; remount it writable, after looking why (dmesg)"));
-    case EIO: return absl::DataLossError(absl::StrCat(message, "; the disk fails: look at dmesg and smartctl"));
-    case EEXIST: return absl::AlreadyExistsError(message);
+    case EROFS:
+      return absl::PermissionDeniedError(absl::StrCat(message, "; remount it writable, after looking why (dmesg)"));
+    case EIO:
+      return absl::DataLossError(absl::StrCat(message, "; the disk fails: look at dmesg and smartctl"));
+    case EEXIST:
+      return absl::AlreadyExistsError(message);
     case ENOTDIR:
     case EISDIR:
-    case ENOTEMPTY: return absl::FailedPreconditionError(message);
+    case ENOTEMPTY:
+      return absl::FailedPreconditionError(message);
     case ENAMETOOLONG:
-    case ELOOP: return absl::InvalidArgumentError(message);
-    default: return absl::InternalError(message);
+    case ELOOP:
+      return absl::InvalidArgumentError(message);
+    default:
+      return absl::InternalError(message);
   }
 }
 
@@ -96,7 +108,8 @@ class PosixFile final : public File {
   }
 
   absl::Status Truncate(uint64_t size) override {
-    if (Retry([&] { return ::ftruncate(fd_, static_cast<off_t>(size)); }) != 0) return ErrnoStatus("truncate", path_, errno);
+    if (Retry([&] { return ::ftruncate(fd_, static_cast<off_t>(size)); }) != 0)
+      return ErrnoStatus("truncate", path_, errno);
     return absl::OkStatus();
   }
 
@@ -116,9 +129,15 @@ class Posix final : public Fs {
   absl::StatusOr<std::unique_ptr<File>> Open(std::string_view path, OpenMode mode, int permissions) override {
     int flags = O_CLOEXEC;
     switch (mode) {
-      case OpenMode::kRead: flags |= O_RDONLY; break;
-      case OpenMode::kAppend: flags |= O_RDWR | O_CREAT | O_APPEND; break;
-      case OpenMode::kCreateNew: flags |= O_RDWR | O_CREAT | O_EXCL | O_APPEND; break;
+      case OpenMode::kRead:
+        flags |= O_RDONLY;
+        break;
+      case OpenMode::kAppend:
+        flags |= O_RDWR | O_CREAT | O_APPEND;
+        break;
+      case OpenMode::kCreateNew:
+        flags |= O_RDWR | O_CREAT | O_EXCL | O_APPEND;
+        break;
     }
     std::string name(path);
     // O_NONBLOCK: opening a FIFO somebody named *.jsonl must not hang; it means nothing for regular files.
@@ -159,10 +178,14 @@ class Posix final : public Fs {
     } matches;
     // Without GLOB_ERR: a directory that cannot be read hides its own matches, not everybody's.
     switch (::glob(std::string(pattern).c_str(), GLOB_NOSORT, nullptr, &matches.g)) {
-      case 0: break;
-      case GLOB_NOMATCH: return std::vector<std::string>();
-      case GLOB_NOSPACE: return absl::ResourceExhaustedError(absl::StrCat("glob ", ToAbsl(pattern), ": out of memory"));
-      default: return absl::InternalError(absl::StrCat("glob ", ToAbsl(pattern), ": a directory could not be read"));
+      case 0:
+        break;
+      case GLOB_NOMATCH:
+        return std::vector<std::string>();
+      case GLOB_NOSPACE:
+        return absl::ResourceExhaustedError(absl::StrCat("glob ", ToAbsl(pattern), ": out of memory"));
+      default:
+        return absl::InternalError(absl::StrCat("glob ", ToAbsl(pattern), ": a directory could not be read"));
     }
     std::vector<std::string> paths(matches.g.gl_pathv, matches.g.gl_pathv + matches.g.gl_pathc);
     std::sort(paths.begin(), paths.end());
@@ -193,7 +216,8 @@ class Posix final : public Fs {
         struct stat st;
         if (::stat(part.c_str(), &st) != 0) return ErrnoStatus("mkdir", part, error);
         if (!S_ISDIR(st.st_mode)) {
-          return absl::FailedPreconditionError(absl::StrCat("mkdir ", part, ": there is a file of that name; move it away"));
+          return absl::FailedPreconditionError(
+              absl::StrCat("mkdir ", part, ": there is a file of that name; move it away"));
         }
       }
       if (slash == std::string::npos) return absl::OkStatus();
@@ -213,13 +237,15 @@ class Posix final : public Fs {
 
   absl::StatusOr<uint64_t> FreeBytes(std::string_view path) override {
     struct statvfs st;
-    if (Retry([&] { return ::statvfs(std::string(path).c_str(), &st); }) != 0) return ErrnoStatus("statvfs", path, errno);
+    if (Retry([&] { return ::statvfs(std::string(path).c_str(), &st); }) != 0)
+      return ErrnoStatus("statvfs", path, errno);
     return static_cast<uint64_t>(st.f_bavail) * st.f_frsize;
   }
 
   absl::StatusOr<uint64_t> TotalBytes(std::string_view path) override {
     struct statvfs st;
-    if (Retry([&] { return ::statvfs(std::string(path).c_str(), &st); }) != 0) return ErrnoStatus("statvfs", path, errno);
+    if (Retry([&] { return ::statvfs(std::string(path).c_str(), &st); }) != 0)
+      return ErrnoStatus("statvfs", path, errno);
     return static_cast<uint64_t>(st.f_blocks) * st.f_frsize;
   }
 };

@@ -22,14 +22,18 @@ std::string_view ToView(const MDB_val& v) { return {static_cast<const char*>(v.m
 absl::Status LmdbStatus(std::string_view operation, std::string_view dir, int rc) {
   const std::string message = absl::StrCat(ToAbsl(operation), " ", ToAbsl(dir), "/data.mdb: ", mdb_strerror(rc));
   switch (rc) {
-    case MDB_SUCCESS: return absl::OkStatus();
+    case MDB_SUCCESS:
+      return absl::OkStatus();
     case MDB_MAP_FULL:
-      return absl::ResourceExhaustedError(absl::StrCat(message, "; the store has reached its largest size: raise its limit"));
-    case ENOSPC: return absl::ResourceExhaustedError(absl::StrCat(message, "; free space on that file system"));
-    case EDQUOT: return absl::ResourceExhaustedError(absl::StrCat(message, "; raise this user's disk quota or free space"));
-    case ENOMEM:
       return absl::ResourceExhaustedError(
-          absl::StrCat(message, "; the address space or memory is limited (ulimit -v, MemoryMax=, vm.overcommit_memory)"));
+          absl::StrCat(message, "; the store has reached its largest size: raise its limit"));
+    case ENOSPC:
+      return absl::ResourceExhaustedError(absl::StrCat(message, "; free space on that file system"));
+    case EDQUOT:
+      return absl::ResourceExhaustedError(absl::StrCat(message, "; raise this user's disk quota or free space"));
+    case ENOMEM:
+      return absl::ResourceExhaustedError(absl::StrCat(
+          message, "; the address space or memory is limited (ulimit -v, MemoryMax=, vm.overcommit_memory)"));
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
     case MDB_INVALID:
@@ -37,16 +41,19 @@ absl::Status LmdbStatus(std::string_view operation, std::string_view dir, int rc
     case EIO:
       return absl::DataLossError(
           absl::StrCat(message, "; keep a copy of the directory, then run `orgtrail fsck` on it or restore it"));
-    case ENOENT: return absl::NotFoundError(absl::StrCat(message, "; there is no store in this directory"));
+    case ENOENT:
+      return absl::NotFoundError(absl::StrCat(message, "; there is no store in this directory"));
     case EACCES:
     case EPERM:
-    case EROFS: return absl::PermissionDeniedError(absl::StrCat(message, "; let this user read and write the directory"));
-    default: return absl::InternalError(message);
+    case EROFS:
+      return absl::PermissionDeniedError(absl::StrCat(message, "; let this user read and write the directory"));
+    default:
+      return absl::InternalError(message);
   }
 }
 
-// LMDB's locks are per process: opening one environment twice in a process silently drops them. This is a fact about the
-// process, so the guard is one too. It is built on first use, so there is no static constructor.
+// LMDB's locks are per process: opening one environment twice in a process silently drops them. This is a fact about
+// the process, so the guard is one too. It is built on first use, so there is no static constructor.
 class OpenDirs {
  public:
   static OpenDirs& Process() {
@@ -75,13 +82,17 @@ void OnAssert(MDB_env* env, const char* message) {
 }
 
 // A read that finds a page it cannot follow has no answer to give; going on would be inventing one.
-[[noreturn]] void DamagedWhileReading(MDB_txn* txn, int rc) { OnAssert(mdb_txn_env(txn), mdb_strerror(rc)); std::abort(); }
+[[noreturn]] void DamagedWhileReading(MDB_txn* txn, int rc) {
+  OnAssert(mdb_txn_env(txn), mdb_strerror(rc));
+  std::abort();
+}
 
 }  // namespace
 
 ReadTxn::ReadTxn(const Env& env) {
   const int rc = mdb_txn_begin(env.raw(), nullptr, MDB_RDONLY, &txn_);
-  if (rc != MDB_SUCCESS) CheckFailed(__FILE__, __LINE__, "mdb_txn_begin(MDB_RDONLY)", Describe(LmdbStatus("begin", env.dir(), rc)));
+  if (rc != MDB_SUCCESS)
+    CheckFailed(__FILE__, __LINE__, "mdb_txn_begin(MDB_RDONLY)", Describe(LmdbStatus("begin", env.dir(), rc)));
 }
 
 ReadTxn::~ReadTxn() {
@@ -132,9 +143,7 @@ absl::Status WriteTxn::Delete(Table t, std::string_view key) {
   return rc == MDB_NOTFOUND ? absl::OkStatus() : LmdbStatus("delete from", *dir_, rc);
 }
 
-absl::Status WriteTxn::Commit() {
-  return LmdbStatus("commit to", *dir_, mdb_txn_commit(std::exchange(txn_, nullptr)));
-}
+absl::Status WriteTxn::Commit() { return LmdbStatus("commit to", *dir_, mdb_txn_commit(std::exchange(txn_, nullptr))); }
 
 Cursor::Cursor(const ReadTxn& txn, Table t) {
   const int rc = mdb_cursor_open(txn.txn_, t.dbi, &cursor_);
@@ -195,7 +204,8 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
   if (rc == MDB_SUCCESS) rc = mdb_env_set_mapsize(env->env_, map_bytes);
   if (rc != MDB_SUCCESS) return LmdbStatus("configure", dir, rc);
 
-  // NORDAHEAD: stores are larger than memory and read at random; NOTLS: a transaction belongs to its object, not to a thread.
+  // NORDAHEAD: stores are larger than memory and read at random; NOTLS: a transaction belongs to its object, not to a
+  // thread.
   unsigned flags = MDB_NOTLS | MDB_NORDAHEAD;
   if (options.read_only) flags |= MDB_RDONLY;
   if (options.no_meta_sync) flags |= MDB_NOMETASYNC;
@@ -215,9 +225,11 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
   mdb_filehandle_t fd;
   rc = mdb_env_get_fd(env->env_, &fd);
   if (rc != MDB_SUCCESS) return LmdbStatus("inspect", dir, rc);
-  if (file_bytes != 0 && file_bytes < needed && !MissingPagesAreFree(fd, file_bytes, stat.ms_psize, info.me_last_pgno)) {
-    return absl::DataLossError(absl::StrCat(data, " is cut short: ", file_bytes, " bytes of the ", needed,
-                                            " its last commit needs; keep a copy, then restore it or start with an empty directory"));
+  if (file_bytes != 0 && file_bytes < needed &&
+      !MissingPagesAreFree(fd, file_bytes, stat.ms_psize, info.me_last_pgno)) {
+    return absl::DataLossError(
+        absl::StrCat(data, " is cut short: ", file_bytes, " bytes of the ", needed,
+                     " its last commit needs; keep a copy, then restore it or start with an empty directory"));
   }
 
   MDB_txn* txn = nullptr;
@@ -229,7 +241,8 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
     if (rc != MDB_SUCCESS) {
       mdb_txn_abort(txn);
       if (rc == MDB_NOTFOUND) {
-        return absl::DataLossError(absl::StrCat(data, " has no table '", name, "'; is this directory another program's?"));
+        return absl::DataLossError(
+            absl::StrCat(data, " has no table '", name, "'; is this directory another program's?"));
       }
       return LmdbStatus("open table " + name + " of", dir, rc);
     }
@@ -261,9 +274,11 @@ EnvStats Env::Stats() const {
   stats.used_bytes = (static_cast<uint64_t>(info.me_last_pgno) + 1) * stat.ms_psize;
   mdb_filehandle_t fd;
   struct stat st;
-  if (mdb_env_get_fd(env_, &fd) == MDB_SUCCESS && ::fstat(fd, &st) == 0) stats.file_bytes = static_cast<uint64_t>(st.st_size);
+  if (mdb_env_get_fd(env_, &fd) == MDB_SUCCESS && ::fstat(fd, &st) == 0)
+    stats.file_bytes = static_cast<uint64_t>(st.st_size);
 
-  // The reader table is only printed as text: a heading line, then "pid thread txnid" with "-" for a reader between snapshots.
+  // The reader table is only printed as text: a heading line, then "pid thread txnid" with "-" for a reader between
+  // snapshots.
   struct Readers {
     uint64_t last_txn;
     uint64_t oldest_behind = 0;
@@ -276,7 +291,8 @@ EnvStats Env::Stats() const {
         std::string_view text(line);
         while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
         const size_t space = text.rfind(' ');
-        const std::optional<uint64_t> txn = space == std::string_view::npos ? std::nullopt : ParseUint(text.substr(space + 1));
+        const std::optional<uint64_t> txn =
+            space == std::string_view::npos ? std::nullopt : ParseUint(text.substr(space + 1));
         if (!txn) return 0;
         ++r->open;
         if (*txn < r->last_txn) r->oldest_behind = std::max(r->oldest_behind, r->last_txn - *txn);

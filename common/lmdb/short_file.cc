@@ -10,12 +10,12 @@
 namespace orgtrail::lmdb {
 namespace {
 
-// The parts of LMDB's format this needs. A page begins with 16 bytes: u64 number, u16 pad, u16 flags, u16 lower (end of the node
-// offsets), u16 upper; an overflow page has its length in pages where lower and upper are.
+// The parts of LMDB's format this needs. A page begins with 16 bytes: u64 number, u16 pad, u16 flags, u16 lower (end of
+// the node offsets), u16 upper; an overflow page has its length in pages where lower and upper are.
 constexpr size_t kPageHeader = 16, kNodeHeader = 8;
 constexpr uint16_t kBranch = 0x01, kLeaf = 0x02, kOverflow = 0x04, kMeta = 0x08, kBigData = 0x01;
-// In a meta page: after the header magic (4), version (4), address (8), map size (8), the free list's database record (48 bytes,
-// its root last), the main one's (48), last page (8), transaction id (8).
+// In a meta page: after the header magic (4), version (4), address (8), map size (8), the free list's database record
+// (48 bytes, its root last), the main one's (48), last page (8), transaction id (8).
 constexpr size_t kFreeRoot = kPageHeader + 24 + 40, kMetaTxn = kPageHeader + 24 + 96 + 8;
 constexpr uint64_t kNoPage = ~0ull;
 
@@ -43,7 +43,8 @@ class FreeList {
   bool Load(uint64_t page, uint64_t count, uint16_t flag, std::string* out) {
     if (page >= pages_ || count == 0 || count > pages_ - page) return false;
     out->resize(count * page_bytes_);
-    if (::pread(fd_, out->data(), out->size(), static_cast<off_t>(page * page_bytes_)) != static_cast<ssize_t>(out->size())) {
+    if (::pread(fd_, out->data(), out->size(), static_cast<off_t>(page * page_bytes_)) !=
+        static_cast<ssize_t>(out->size())) {
       return false;
     }
     return (At<uint16_t>(*out, 10) & flag) != 0;
@@ -72,7 +73,8 @@ class FreeList {
       }
       std::string overflow;
       if (data + 8 > page.size()) return false;
-      if (!Load(At<uint64_t>(page, data), (kPageHeader + size + page_bytes_ - 1) / page_bytes_, kOverflow, &overflow)) return false;
+      if (!Load(At<uint64_t>(page, data), (kPageHeader + size + page_bytes_ - 1) / page_bytes_, kOverflow, &overflow))
+        return false;
       Take(std::string_view(overflow).substr(kPageHeader, size));
     }
     return true;

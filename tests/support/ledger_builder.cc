@@ -76,6 +76,11 @@ Admitted TestAgent::Batch(std::span<const std::string> records, Seen seen) {
   return Admit(std::move(sealed->front()));
 }
 
+Admitted TestAgent::BatchOf(std::span<const Item> items) {
+  for (const Item& item : items) sealer_->Add(item.event_class, item.flags, item.body);
+  return Batch({});
+}
+
 Admitted TestAgent::Heartbeat(Seen seen) { return Batch({}, seen); }
 
 Admitted TestAgent::Close() {

@@ -56,6 +56,12 @@ class TestAgent {
 
   Admitted Open();                                                         // epoch_open of the next epoch
   Admitted Batch(std::span<const std::string> records, Seen seen = {});    // one data batch; at most 1,000 records, 1 MiB
+  struct Item {
+    EventClass event_class = EventClass::kManagement;
+    uint16_t flags = 0;
+    std::string body;
+  };
+  Admitted BatchOf(std::span<const Item> items);                           // rows of any class
   Admitted Heartbeat(Seen seen = {});
   Admitted Close();                                                        // epoch_close
 

@@ -26,6 +26,10 @@ constexpr char kToken[] = "0123456789abcdef0123456789abcdef";
 class FakeIntake final : public Intake {
  public:
   absl::StatusOr<Taken> Take(const RawChunk& chunk) override {
+    // Time for another request's lookup, which must not come while this one's records are on the way.
+    if (linger_for_lookups > 0) {
+      lookups.WhenFor(absl::Milliseconds(30), [&](int n) { return n >= linger_for_lookups; }, [](int, bool) {});
+    }
     std::lock_guard lock(mu);
     ++takes;
     if (!refuse.ok()) return refuse;
@@ -46,6 +50,7 @@ class FakeIntake final : public Intake {
   }
   absl::StatusOr<std::vector<FilePosition>> Positions() override { return std::vector<FilePosition>(); }
   absl::StatusOr<std::string> IdempotentReply(std::string_view key) override {
+    lookups.With([](int& n) { ++n; });
     std::lock_guard lock(mu);
     if (!lookup.ok()) return lookup;
     auto found = replies.find(std::string(key));
@@ -59,6 +64,8 @@ class FakeIntake final : public Intake {
   std::map<std::string, std::string> replies;
   absl::Status refuse, after_storing, lookup;
   int takes = 0;
+  int linger_for_lookups = 0;
+  Guarded<int> lookups{0};
 };
 
 class FixedClock final : public Clock {
@@ -206,6 +213,16 @@ TEST_F(HttpSourceTest, RetriesThatOvertakeStoreOnce) {
   }
   for (std::thread& t : threads) t.join();
   EXPECT_EQ(intake_.stored.size(), 4u);
+}
+
+TEST_F(HttpSourceTest, AnEqualRequestWaitsForTheOneOnItsWay) {
+  auto source = Make();
+  intake_.linger_for_lookups = 2;
+  std::thread first([&] { EXPECT_EQ(source->Handle(Post("/records", "{}", {{"idempotency-key", "k"}})).status, 200); });
+  std::thread second([&] { EXPECT_EQ(source->Handle(Post("/records", "{}", {{"idempotency-key", "k"}})).status, 200); });
+  first.join();
+  second.join();
+  EXPECT_EQ(intake_.stored.size(), 1u);
 }
 
 TEST_F(HttpSourceTest, WhoMayPost) {

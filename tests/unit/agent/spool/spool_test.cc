@@ -20,7 +20,9 @@ namespace {
 class SizedFs final : public Fs {
  public:
   uint64_t free_bytes = 1ull << 40, total_bytes = 2ull << 40;
-  absl::StatusOr<std::unique_ptr<File>> Open(std::string_view p, OpenMode m, int perm) override { return PosixFs().Open(p, m, perm); }
+  absl::StatusOr<std::unique_ptr<File>> Open(std::string_view p, OpenMode m, int perm) override {
+    return PosixFs().Open(p, m, perm);
+  }
   absl::StatusOr<FileFacts> Facts(std::string_view p) override { return PosixFs().Facts(p); }
   absl::StatusOr<std::vector<std::string>> List(std::string_view d) override { return PosixFs().List(d); }
   absl::StatusOr<std::vector<std::string>> Glob(std::string_view p) override { return PosixFs().Glob(p); }
@@ -54,7 +56,9 @@ class SpoolTest : public ::testing::Test {
     ASSERT_TRUE(spool.ok()) << spool.status();
     spool_ = *std::move(spool);
   }
-  absl::Status Append(const SealedBatch& batch) { return spool_->Append({.batches = {&batch}, .positions = {}, .replies = {}}); }
+  absl::Status Append(const SealedBatch& batch) {
+    return spool_->Append({.batches = {&batch}, .positions = {}, .replies = {}});
+  }
   std::vector<BatchKey> Keys() {
     std::vector<BatchKey> keys;
     for (BatchKey at;;) {
@@ -89,7 +93,8 @@ TEST_F(SpoolTest, KeepsOrderTailAndPositionsOverReopening) {
   SealedBatch last = Batch(2, 0), close = Batch(2, 1);
   close.header.kind = BatchKind::kEpochClose;
   close.header.flags = kBatchRetired;
-  FilePosition position{.key = "k1", .path = "/var/log/x", .offset = 77, .finished = true, .mark = "12345678", .forget = false};
+  FilePosition position{
+      .key = "k1", .path = "/var/log/x", .offset = 77, .finished = true, .mark = "12345678", .forget = false};
   FilePosition gone = position;
   gone.key = "k2";
   ASSERT_TRUE(spool_->Append({.batches = {&last, &close}, .positions = {position, gone}, .replies = {}}).ok());
@@ -132,7 +137,15 @@ TEST_F(SpoolTest, CountsWhatIsUnacked) {
   EXPECT_EQ(facts.unacked_batches, 5u);
   EXPECT_GE(facts.unacked_bytes, 50'000u);
   EXPECT_EQ(facts.oldest_unacked, start);
-  Pin pin{.origin = "o", .log_vkey = "v", .note = "n", .size = 9, .root = {}, .policy = "p", .policy_body = "b", .policy_version = 4, .policy_hash = {}};
+  Pin pin{.origin = "o",
+          .log_vkey = "v",
+          .note = "n",
+          .size = 9,
+          .root = {},
+          .policy = "p",
+          .policy_body = "b",
+          .policy_version = 4,
+          .policy_hash = {}};
   pin.root.bytes[3] = 7;
   ASSERT_TRUE(spool_->Acked({1, 2}, pin).ok());
   EXPECT_EQ(spool_->Acked({1, 5}, pin).code(), absl::StatusCode::kInvalidArgument);
@@ -214,7 +227,8 @@ TEST_F(SpoolTest, AFullDiskRefusesUnlessAcknowledgedBatchesMakeRoomInside) {
 
 TEST_F(SpoolTest, RepliesAreRememberedForADay) {
   const SealedBatch batch = Batch(1, 0);
-  ASSERT_TRUE(spool_->Append({.batches = {&batch}, .positions = {}, .replies = {{"key-1", "reply one"}, {"", "empty"}}}).ok());
+  ASSERT_TRUE(
+      spool_->Append({.batches = {&batch}, .positions = {}, .replies = {{"key-1", "reply one"}, {"", "empty"}}}).ok());
   ASSERT_TRUE(spool_->Append({.batches = {}, .positions = {}, .replies = {{"key-1", "reply two"}}}).ok());
   Reopen();
   EXPECT_EQ(*spool_->Reply("key-1"), "reply two");

@@ -176,6 +176,7 @@ BatchHeader HeaderOf(uint32_t n) {
   BatchHeader h;
   h.agent_uuid = Uuid::FromBytes(std::string(16, 'u'));
   h.epoch = 1;
+  h.batch_seq = 5;
   h.first_seq = 1;
   h.last_seq = n;
   h.n_events = n;

@@ -27,6 +27,7 @@ std::vector<Finding> FsckOf(const LedgerBuilder& built, FsckTotals* totals = nul
   FsckOptions options;
   options.dir = built.options.dir;
   options.origin = built.origin;
+  options.map_bytes = 64 << 20;
   options.kek = built.options.kek;
   EXPECT_EQ(Describe(Fsck(options, nullptr, &findings, totals ? totals : &ignored)), "ok");
   return findings;
@@ -185,6 +186,7 @@ TEST_F(RecoveryTest, FsckOfAGoodLedgerFindsNothing) {
   uint64_t told = 0;
   FsckOptions options;
   options.dir = built.options.dir;
+  options.map_bytes = 64 << 20;
   ASSERT_EQ(Describe(Fsck(options, [&](uint64_t done, uint64_t total) {
               EXPECT_LE(done, total);
               told = done;
@@ -196,6 +198,37 @@ TEST_F(RecoveryTest, FsckOfAGoodLedgerFindsNothing) {
   EXPECT_EQ(totals.events, 30u);
   options.dir = dir.path() + "/nowhere";
   EXPECT_FALSE(Fsck(options, nullptr, &findings, &totals).ok());
+}
+
+// In a child, as the command line does: the ledger stays open here, and grows while it is looked at.
+TEST_F(RecoveryTest, FsckOfALedgerInUse) {
+  int pipe_fds[2];
+  ASSERT_EQ(::pipe(pipe_fds), 0);
+  built.Shut();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    char go = 0;
+    if (::read(pipe_fds[0], &go, 1) != 1) ::_exit(3);
+    std::vector<Finding> findings;
+    FsckTotals totals;
+    FsckOptions options;
+    options.dir = built.options.dir;
+    options.map_bytes = 64 << 20;
+    bool ok = true;
+    for (int i = 0; i < 20 && ok; ++i) ok = Fsck(options, nullptr, &findings, &totals).ok() && findings.empty();
+    ::_exit(ok ? 0 : 1);
+  }
+  ASSERT_EQ(Describe(built.Open()), "ok");
+  ASSERT_EQ(::write(pipe_fds[1], "g", 1), 1);
+  for (uint64_t n = 10; n < 110; ++n) {
+    clock.Advance(absl::Milliseconds(5));
+    ASSERT_EQ(Describe(built.Append(ControlItem(Entry(n) + std::string(20'000, 'x')))), "ok");
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  ::close(pipe_fds[0]);
+  ::close(pipe_fds[1]);
 }
 
 // Every table tampered with by somebody who can write LMDB: CRCs and all.

@@ -85,14 +85,14 @@ TEST(Posix, ErrorsSayPathOperationAndWhatToDo) {
     absl::StatusCode code;
     const char* says;
   };
-  for (const Case& c : {Case{ENOENT, absl::StatusCode::kNotFound, "No such file"},
-                        Case{ENOSPC, absl::StatusCode::kResourceExhausted, "free space"},
-                        Case{EDQUOT, absl::StatusCode::kResourceExhausted, "quota"},
-                        Case{EACCES, absl::StatusCode::kPermissionDenied, "let user"},
-                        Case{EROFS, absl::StatusCode::kPermissionDenied, "remount"},
-                        Case{EIO, absl::StatusCode::kDataLoss, "smartctl"},
-                        Case{EMFILE, absl::StatusCode::kResourceExhausted, "ulimit"},
-                        Case{EBADF, absl::StatusCode::kInternal, "Bad file"}}) {
+  for (const Case& c :
+       {Case{ENOENT, absl::StatusCode::kNotFound, "No such file"},
+        Case{ENOSPC, absl::StatusCode::kResourceExhausted, "free space"},
+        Case{EDQUOT, absl::StatusCode::kResourceExhausted, "quota"},
+        Case{EACCES, absl::StatusCode::kPermissionDenied, "let user"},
+        Case{EROFS, absl::StatusCode::kPermissionDenied, "remount"}, Case{EIO, absl::StatusCode::kDataLoss, "smartctl"},
+        Case{EMFILE, absl::StatusCode::kResourceExhausted, "ulimit"},
+        Case{EBADF, absl::StatusCode::kInternal, "Bad file"}}) {
     const absl::Status status = ErrnoStatus("write", "/some/file", c.error);
     EXPECT_EQ(status.code(), c.code) << status;
     EXPECT_NE(status.message().find("write /some/file: "), absl::string_view::npos) << status;

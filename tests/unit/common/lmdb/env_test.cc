@@ -148,7 +148,8 @@ TEST(Env, DamageIsDataLossAndNamesTheFile) {
   };
   const Case cases[] = {
       {"cut in half", [](const std::string& f) { std::filesystem::resize_file(f, std::filesystem::file_size(f) / 2); }},
-      {"last page gone", [](const std::string& f) { std::filesystem::resize_file(f, std::filesystem::file_size(f) - 4096); }},
+      {"last page gone",
+       [](const std::string& f) { std::filesystem::resize_file(f, std::filesystem::file_size(f) - 4096); }},
       {"cut into its second page", [](const std::string& f) { std::filesystem::resize_file(f, 5000); }},
       {"not LMDB", [](const std::string& f) { std::ofstream(f, std::ios::binary) << std::string(64 << 10, 'x'); }},
       {"another version",

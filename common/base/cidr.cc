@@ -1,4 +1,4 @@
-#include "aggregator/enrol/cidr.h"
+#include "common/base/cidr.h"
 
 #include <arpa/inet.h>
 

@@ -1,0 +1,282 @@
+#include "agent/agent.h"
+
+#include <pwd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "agent/capture/file_tail.h"
+#include "agent/capture/http_source.h"
+#include "agent/enrol/enrolment.h"
+#include "agent/record/pipeline.h"
+#include "agent/spool/spool.h"
+#include "agent/uplink/uplink.h"
+#include "common/base/inbox.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/base/worker.h"
+#include "common/http/observability.h"
+#include "common/metrics/metrics.h"
+
+namespace orgtrail {
+namespace {
+
+constexpr absl::Duration kCare = absl::Seconds(1);            // how often enrolment and spool are looked after
+constexpr absl::Duration kRenewRetry = absl::Minutes(1);
+
+struct Report {
+  std::string code, detail;
+};
+
+absl::StatusOr<uint32_t> UidOf(const std::string& user) {
+  if (std::optional<uint64_t> uid = ParseUint(user); uid && *uid <= UINT32_MAX) return static_cast<uint32_t>(*uid);
+  const passwd* entry = getpwnam(user.c_str());
+  if (entry == nullptr) return absl::InvalidArgumentError(absl::StrCat("http.allow_users: there is no user ", user, " on this machine"));
+  return entry->pw_uid;
+}
+
+// Keys in memory stay there: no core dumps, no ptrace by other processes of the same user.
+void ProtectMemory() {
+  const rlimit none{0, 0};
+  if (setrlimit(RLIMIT_CORE, &none) != 0) LogWarn("core dumps cannot be switched off");
+  if (prctl(PR_SET_DUMPABLE, 0) != 0) LogWarn("the process cannot be made undumpable");
+}
+
+}  // namespace
+
+struct Agent::Impl {
+  AgentConfig config;
+  const Clock* clock = nullptr;
+  Metrics metrics;
+  std::unique_ptr<DirLock> lock;
+  std::unique_ptr<Enrolment> enrolment;
+  std::unique_ptr<Spool> spool;
+  std::unique_ptr<Pipeline> pipeline;
+  std::unique_ptr<Worker> pipeline_worker;
+  std::unique_ptr<Uplink> uplink;
+  std::vector<std::unique_ptr<Source>> sources;
+  std::unique_ptr<Observability> observability;
+  Inbox<Report> reports{64};
+  Guarded<bool> stopping{false};
+  std::atomic<bool> broken{false};
+  std::thread care;
+
+  absl::Status Enrol(Fs& fs);
+  absl::Status StartPath(const std::string& config_text, Fs& fs, Rng& rng);
+  absl::Status StartSources(Fs& fs);
+  void Care();
+  void Handle(const Report& report);
+  void ExportSpool();
+  HealthReport Health() const;
+};
+
+absl::Status Agent::Impl::Enrol(Fs& fs) {
+  if (enrolment->enrolled()) {
+    const EnrolledAs& as = *enrolment->enrolled();
+    if (as.account != config.account || as.region != config.region || as.name != config.name) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          config.state_dir, " belongs to ", as.Uri(), ", but the configuration says ", config.account, "/", config.region, "/", config.name,
+          ": an identity does not move. Restore account, region and name, or give another state_dir and a new join token"));
+    }
+    if (enrolment->RenewAt() > clock->Wall() || config.enrol_endpoint.empty()) return absl::OkStatus();
+    if (absl::Status renewed = enrolment->Renew(config.enrol_endpoint); !renewed.ok()) {
+      if (absl::IsPermissionDenied(renewed)) return renewed;
+      LogWarn("the certificate could not be renewed yet", {{"why", std::string(renewed.message())}});
+    }
+    return absl::OkStatus();
+  }
+  if (config.enrol_endpoint.empty() || config.token_file.empty()) {
+    return absl::FailedPreconditionError(
+        "this agent is not enrolled yet: set enrol: {endpoint: HOST:7444, token_file: FILE} with a token from `orgtrail agent token`");
+  }
+  absl::StatusOr<std::string> token = ReadFile(fs, config.token_file, 4096);
+  if (!token.ok()) return Annotate(token.status(), "enrol.token_file");
+  while (!token->empty() && (token->back() == '\n' || token->back() == ' ' || token->back() == '\r')) token->pop_back();
+  RETURN_IF_ERROR(enrolment->Enrol(config.enrol_endpoint, *token, config.account, config.region, config.name, ORGTRAIL_VERSION));
+  LogInfo("enrolled", {{"as", enrolment->enrolled()->Uri()}, {"uuid", enrolment->enrolled()->uuid.ToString()}});
+  return absl::OkStatus();
+}
+
+absl::Status Agent::Impl::StartPath(const std::string& config_text, Fs& fs, Rng& rng) {
+  const EnrolledAs& as = *enrolment->enrolled();
+  SpoolOptions spool_options;
+  spool_options.max_bytes = config.spool_max_bytes;
+  spool_options.min_free = config.spool_min_free;
+  ASSIGN_OR_RETURN(spool, Spool::Open(JoinPath(config.state_dir, "spool"), spool_options, fs, *clock));
+  PipelineOptions options;
+  options.batch_interval = absl::Milliseconds(config.batch_interval_ms);
+  options.origin = as.origin;
+  options.config = Sha256(config_text);
+  if (absl::StatusOr<std::string> self = ReadFile(fs, "/proc/self/exe", 512 << 20); self.ok()) options.executable = Sha256(*self);
+  AgentIdentity identity{as.uuid, as.org, as.account, as.region, as.name};
+  pipeline = std::make_unique<Pipeline>(identity, enrolment->identity_key(), *spool, options, *clock, rng, metrics);
+  pipeline_worker = std::make_unique<Worker>("seal", *pipeline, *clock);
+  pipeline->Poked([this] { pipeline_worker->Poke(); });
+  RETURN_IF_ERROR(pipeline->Open());
+
+  UplinkOptions uplink_options;
+  uplink_options.endpoints = config.aggregators;
+  const TlsFiles files = enrolment->tls_files();
+  uplink_options.cert = files.cert;
+  uplink_options.key = files.key;
+  uplink_options.ca = files.ca;
+  uplink_options.session.uuid = as.uuid;
+  uplink_options.session.version = ORGTRAIL_VERSION;
+  UplinkReports uplink_reports;
+  uplink_reports.pace = [this](uint32_t batch_ms, uint32_t heartbeat_s) {
+    pipeline->SetIntervals(absl::Milliseconds(std::max<int64_t>(batch_ms, batch_ms == 0 ? 0 : config.batch_interval_ms)), absl::Seconds(heartbeat_s));
+  };
+  uplink_reports.report = [this](std::string_view code, std::string_view detail) {
+    if (!reports.TryPush({std::string(code), std::string(detail)})) LogWarn("too many reports from the uplink", {{"code", std::string(code)}});
+  };
+  uplink = std::make_unique<Uplink>(uplink_options, as.log_key, *spool, *clock, rng, metrics, std::move(uplink_reports));
+  pipeline_worker->Start();
+  uplink->Start();
+  return absl::OkStatus();
+}
+
+absl::Status Agent::Impl::StartSources(Fs& fs) {
+  for (const FileSourceConfig& f : config.files) {
+    FileTailOptions options;
+    options.path = f.path;
+    options.from_end = f.from_end;
+    sources.push_back(std::make_unique<FileTail>(options, *pipeline, fs, *clock));
+  }
+  for (const HttpSourceConfig& h : config.https) {
+    HttpSourceOptions options;
+    options.listen = h.listen;
+    options.account = config.account;
+    options.region = config.region;
+    if (!h.token_file.empty()) {
+      ASSIGN_OR_RETURN(options.token, ReadFile(fs, h.token_file, 4096));
+    }
+    for (const std::string& user : h.allow_users) {
+      ASSIGN_OR_RETURN(uint32_t uid, UidOf(user));
+      options.allowed_uids.push_back(uid);
+    }
+    ASSIGN_OR_RETURN(std::unique_ptr<HttpSource> source, HttpSource::Make(std::move(options), *pipeline, *clock));
+    sources.push_back(std::move(source));
+  }
+  for (auto& source : sources) RETURN_IF_ERROR(source->Start());
+  return absl::OkStatus();
+}
+
+void Agent::Impl::Handle(const Report& report) {
+  LogWarn("the aggregator reports", {{"code", report.code}, {"detail", report.detail}});
+  if (report.code == "EQUIVOCATION" || report.code == "EPOCH_CONFLICT" || report.code == "MONO_ROLLBACK") {
+    LogError("this identity's chain conflicts with what the log holds: the state directory was probably restored from a copy, or another "
+             "agent runs with it. Enrol this agent anew with an empty state_dir and a new join token", {{"code", report.code}});
+    return;
+  }
+  if (report.code == "ORIGIN_MISMATCH" || report.code == "SPOOL_TAMPER" || report.code == "EPOCH_STALE") {
+    const EpochReason reason = report.code == "ORIGIN_MISMATCH" ? EpochReason::kHandover : EpochReason::kUnclean;
+    if (absl::Status opened = pipeline->NewEpoch(reason); !opened.ok()) LogError("a new epoch could not be opened", {{"why", Describe(opened)}});
+  }
+}
+
+void Agent::Impl::Care() {
+  NameThread("care");
+  absl::Time retry = absl::InfinitePast();
+  for (;;) {
+    const bool stop = stopping.WhenFor(kCare, [](bool s) { return s; }, [](bool s, bool) { return s; });
+    if (stop) return;
+    for (const Report& report : reports.TakeAll(absl::ZeroDuration())) Handle(report);
+    if (absl::Status alive = spool->CheckAlive(); !alive.ok() && !broken.exchange(true)) {
+      LogError("the spool is gone while the agent runs; it stops, and opens a new epoch when started again", {{"why", Describe(alive)}});
+    }
+    const absl::Time now = clock->Wall();
+    if (config.enrol_endpoint.empty() || now < enrolment->RenewAt() || now < retry) continue;
+    absl::Status renewed = enrolment->Renew(config.enrol_endpoint);
+    if (renewed.ok()) {
+      LogInfo("certificate renewed");
+    } else {
+      retry = now + kRenewRetry;
+      LogWarn("the certificate could not be renewed yet", {{"why", std::string(renewed.message())}});
+    }
+  }
+}
+
+void Agent::Impl::ExportSpool() {
+  Gauge& unacked = metrics.GetGauge("orgtrail_agent_spool_unacked_batches", "batches in the spool without a verified receipt");
+  Gauge& bytes = metrics.GetGauge("orgtrail_agent_spool_unacked_bytes", "bytes of those batches");
+  Gauge& used = metrics.GetGauge("orgtrail_agent_spool_used_bytes", "bytes the spool's pages use, acknowledged batches included");
+  Gauge& most = metrics.GetGauge("orgtrail_agent_spool_max_bytes", "most the spool may use; beyond it sources are refused");
+  Gauge& age = metrics.GetGauge("orgtrail_agent_spool_oldest_seconds", "age of the oldest batch without a receipt; 0: none");
+  metrics.OnCollect([this, &unacked, &bytes, &used, &most, &age] {
+    const SpoolFacts facts = spool->Facts();
+    unacked.Set(static_cast<double>(facts.unacked_batches));
+    bytes.Set(static_cast<double>(facts.unacked_bytes));
+    used.Set(static_cast<double>(facts.used_bytes));
+    most.Set(static_cast<double>(facts.max_bytes));
+    age.Set(facts.oldest_unacked == absl::InfiniteFuture() ? 0 : std::max(0.0, absl::ToDoubleSeconds(clock->Wall() - facts.oldest_unacked)));
+  });
+  ExportProcess(metrics, "orgtrail-agent");
+}
+
+HealthReport Agent::Impl::Health() const {
+  HealthReport report;
+  report.checks.push_back({"spool", !broken.load(), broken.load() ? "the spool is gone; restart the agent" : "stores", true});
+  const bool connected = uplink->state() == UplinkState::kConnected;
+  report.checks.push_back({"uplink", connected, connected ? "connected to " + uplink->endpoint() : "not connected: " + uplink->last_error(), false});
+  return report;
+}
+
+Agent::Agent() : impl_(std::make_unique<Impl>()) {}
+
+Agent::~Agent() { Stop(false, absl::ZeroDuration()); }
+
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(const AgentConfig& config, const std::string& config_text, Fs& fs, const Clock& clock,
+                                                    Rng& rng) {
+  ProtectMemory();
+  std::unique_ptr<Agent> agent(new Agent());
+  Impl& impl = *agent->impl_;
+  impl.config = config;
+  impl.clock = &clock;
+  RETURN_IF_ERROR(fs.MakeDirs(config.state_dir, 0700));
+  ASSIGN_OR_RETURN(impl.lock, DirLock::Take(config.state_dir));
+  ASSIGN_OR_RETURN(impl.enrolment, Enrolment::Open(config.state_dir, fs, clock, rng));
+  RETURN_IF_ERROR(impl.Enrol(fs));
+  RETURN_IF_ERROR(impl.StartPath(config_text, fs, rng));
+  impl.ExportSpool();
+  if (!config.metrics_listen.empty()) {
+    ASSIGN_OR_RETURN(impl.observability,
+                     Observability::Start(config.metrics_listen, "orgtrail-agent", impl.metrics, [&impl] { return impl.Health(); }));
+  }
+  RETURN_IF_ERROR(impl.StartSources(fs));
+  impl.care = std::thread([&impl] { impl.Care(); });
+  LogInfo("agent is up", {{"as", impl.enrolment->enrolled()->Uri()}, {"log", impl.enrolment->enrolled()->origin},
+                          {"sources", std::to_string(impl.sources.size())}});
+  return agent;
+}
+
+bool Agent::Broken() const { return impl_->broken.load(); }
+
+bool Agent::Stop(bool retire, absl::Duration drain) {
+  Impl& impl = *impl_;
+  for (auto& source : impl.sources) source->Stop();
+  impl.sources.clear();
+  impl.observability.reset();
+  impl.stopping.With([](bool& s) { s = true; });
+  if (impl.care.joinable()) impl.care.join();
+  bool drained = true;
+  if (impl.pipeline_worker) {
+    impl.pipeline_worker->Stop();
+    if (absl::Status closed = impl.pipeline->Close(retire); !closed.ok()) {
+      LogWarn("the epoch was not closed; the next one will say unclean", {{"why", Describe(closed)}});
+    }
+    impl.pipeline_worker.reset();
+  }
+  if (impl.uplink) {
+    if (drain > absl::ZeroDuration()) drained = impl.uplink->Drain(drain);
+    impl.uplink->Stop();
+    impl.uplink.reset();
+  }
+  return drained;
+}
+
+}  // namespace orgtrail

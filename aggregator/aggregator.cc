@@ -1,0 +1,456 @@
+#include "aggregator/aggregator.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <utility>
+#include <vector>
+
+#include "aggregator/admin/office.h"
+#include "aggregator/admin/service.h"
+#include "aggregator/alarms/alarms.h"
+#include "aggregator/alarms/notifier.h"
+#include "aggregator/alarms/watch.h"
+#include "aggregator/enrol/authority.h"
+#include "aggregator/enrol/desk.h"
+#include "aggregator/enrol/service.h"
+#include "aggregator/feed/service.h"
+#include "aggregator/index/history.h"
+#include "aggregator/ingest/service.h"
+#include "aggregator/ingest/session.h"
+#include "aggregator/ledger/committer.h"
+#include "aggregator/ledger/ledger.h"
+#include "aggregator/ledger/registry.h"
+#include "aggregator/own/own_agent.h"
+#include "aggregator/query/lookup.h"
+#include "aggregator/query/service.h"
+#include "aggregator/transparency/service.h"
+#include "aggregator/verify/verifier.h"
+#include "common/base/limits.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/base/worker.h"
+#include "common/crypto/digest.h"
+#include "common/crypto/sign.h"
+#include "common/format/control.h"
+#include "common/format/note.h"
+#include "common/http/observability.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/credentials.h"
+
+namespace orgtrail {
+namespace {
+
+constexpr size_t kCommitterInbox = 4096;          // batches; their bytes are bounded by the verifier's inflated_bytes
+constexpr absl::Duration kLogLimit = absl::Seconds(10);
+constexpr absl::Duration kShutdown = absl::Seconds(5);
+
+// Everybody who wants to know of a commit, in the order they must: the verifier's memory first, answers last.
+class Fanout final : public Commits {
+ public:
+  void Committed(const Flush& flush) override {
+    if (verifier != nullptr) verifier->Committed(flush);
+    if (own != nullptr) own->Committed(flush);
+    if (sessions != nullptr) sessions->Committed(flush);
+  }
+  Verifier* verifier = nullptr;
+  OwnAgent* own = nullptr;
+  Sessions* sessions = nullptr;
+};
+
+class OwnReadJournal final : public ReadJournal {
+ public:
+  OwnReadJournal(OwnAgent& own, const Clock& clock) : own_(own), clock_(clock) {}
+  absl::Status Record(const Peer& who, std::string_view name, std::string details) override {
+    const std::string uri = who.identity.ToUri();
+    const std::string ip = who.address.substr(0, who.address.rfind(':'));
+    OwnRecord record;
+    record.name = name;
+    record.time = clock_.Wall();
+    record.account = own_.identity().account;
+    record.region = own_.identity().region;
+    record.who = uri;
+    record.source_ip = ip;
+    record.read_only = true;
+    record.details = std::move(details);
+    return own_.Record(std::move(record)).status();
+  }
+
+ private:
+  OwnAgent& own_;
+  const Clock& clock_;
+};
+
+}  // namespace
+
+struct Aggregator::Impl {
+  AggregatorConfig config;
+  Metrics metrics;
+  SigningKey log_key;
+  std::pair<std::string, std::string> policy;
+  std::string mac_key;
+  Fanout fanout;
+  Registry registry;
+  std::unique_ptr<CertificateAuthority> authority;
+
+  std::unique_ptr<DirLock> lock;
+  std::unique_ptr<Ledger> ledger;
+  std::unique_ptr<Committer> committer;
+  std::unique_ptr<Worker> committer_worker;
+  std::unique_ptr<OwnAgent> own;
+  std::unique_ptr<Worker> own_worker;
+  std::unique_ptr<Alarms> alarms;
+  std::unique_ptr<Notifier> notifier;
+  std::unique_ptr<History> history;
+  std::unique_ptr<Worker> history_worker, merger_worker;
+
+  std::unique_ptr<IngestService> ingest;
+  std::unique_ptr<Sessions> sessions;
+  std::unique_ptr<Worker> sessions_worker;
+  std::unique_ptr<Verifier> verifier;
+
+  std::unique_ptr<Watch> watch;
+  std::unique_ptr<Worker> watch_worker;
+  std::unique_ptr<OwnReadJournal> journal;
+  std::unique_ptr<Lookup> lookup;
+  std::unique_ptr<QueryService> query;
+  std::unique_ptr<FeedService> feed;
+  std::unique_ptr<Transparency> proofs;
+  std::unique_ptr<TransparencyService> transparency;
+  std::unique_ptr<Office> office;
+  std::unique_ptr<AdminService> admin;
+  std::unique_ptr<EnrolDesk> desk;
+  std::unique_ptr<EnrolServer> enrol_server;
+  std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<Observability> observability;
+
+  absl::Status ReadKeys(Fs& fs);
+  absl::Status OpenStores(Fs& fs, const Clock& clock, Rng& rng);
+  absl::Status StartPath(const std::string& config_text, Fs& fs, const Clock& clock, Rng& rng);
+  absl::Status EnrolOwn(const Clock& clock);
+  absl::Status LogPolicy(Fs& fs, const Clock& clock);
+  absl::Status StartFollowers(Fs& fs, const Clock& clock, Rng& rng);
+  absl::Status OpenDoors();
+  std::vector<FollowerFacts> Followers() const { return {{"history", history->indexed_to()}}; }
+  HealthReport Health() const;
+  void Stop();
+};
+
+absl::Status Aggregator::Impl::ReadKeys(Fs& fs) {
+  ASSIGN_OR_RETURN(std::string pem, ReadFile(fs, config.log_key, 64 << 10));
+  absl::StatusOr<SigningKey> key = SigningKey::FromPem(pem);
+  if (!key.ok()) return Annotate(key.status(), config.log_key);
+  log_key = *std::move(key);
+  ASSIGN_OR_RETURN(mac_key, ReadFile(fs, config.secrets, 1024));
+  if (mac_key.size() != 32) return absl::FailedPreconditionError(config.secrets + ": must hold exactly 32 random bytes");
+  CaCertificate ca;
+  ASSIGN_OR_RETURN(ca.cert_pem, ReadFile(fs, config.ca_certificate, 1 << 20));
+  ASSIGN_OR_RETURN(ca.key_pem, ReadFile(fs, config.ca_key, 64 << 10));
+  absl::StatusOr<CertificateAuthority> opened = CertificateAuthority::Open(config.org, ca);
+  if (!opened.ok()) return Annotate(opened.status(), config.ca_certificate);
+  authority = std::make_unique<CertificateAuthority>(*std::move(opened));
+  for (const std::string& file : {config.tls_certificate, config.tls_key}) RETURN_IF_ERROR(ReadFile(fs, file, 1 << 20).status());
+  if (!config.policy_note.empty()) {
+    ASSIGN_OR_RETURN(policy.first, ReadFile(fs, config.policy_note, 1 << 20));
+    ASSIGN_OR_RETURN(policy.second, ReadFile(fs, config.policy_body, 50 << 20));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Aggregator::Impl::OpenStores(Fs& fs, const Clock& clock, Rng& rng) {
+  RETURN_IF_ERROR(fs.MakeDirs(config.state_dir, 0700));
+  ASSIGN_OR_RETURN(lock, DirLock::Take(config.state_dir));
+  LedgerOptions options;
+  options.dir = JoinPath(config.state_dir, "ledger");
+  options.anchor_dir = JoinPath(config.state_dir, "anchor");
+  options.map_bytes = config.ledger_map_bytes;
+  options.tail_bytes = config.tail_bytes;
+  ASSIGN_OR_RETURN(ledger, Ledger::Open(options, config.Origin(), &log_key, fs, clock));
+  RETURN_IF_ERROR(registry.Load(*ledger));
+  ledger->SetCarries([this](const Uuid& uuid) {
+    std::optional<AgentIdentityRecord> agent = registry.Agent(uuid);
+    return agent ? agent->carries : std::string();
+  });
+  committer = std::make_unique<Committer>(*ledger, fanout, kCommitterInbox, clock);
+  committer_worker = std::make_unique<Worker>("committer", *committer, clock);
+  committer->Poked([this] { committer_worker->Poke(); });
+  alarms = std::make_unique<Alarms>(config.management_account, config.region, JoinPath(config.state_dir, "derived/alarms.json"), fs,
+                                    clock, rng, metrics);
+  RETURN_IF_ERROR(fs.MakeDirs(JoinPath(config.state_dir, "derived"), 0700));
+  if (absl::Status loaded = alarms->Load(); !loaded.ok()) LogWarn("the list of alarms starts empty", {{"why", Describe(loaded)}});
+  notifier = std::make_unique<Notifier>(config.alarm_webhook, config.alarm_exec, metrics);
+  return absl::OkStatus();
+}
+
+absl::Status Aggregator::Impl::StartPath(const std::string& config_text, Fs& fs, const Clock& clock, Rng& rng) {
+  const Findings findings = [this](std::string_view code, Severity severity, std::string_view subject, std::string_view detail) {
+    alarms->Raise(code, severity, subject, detail);
+  };
+  OwnAgentOptions own_options;
+  own_options.org = config.org;
+  own_options.account = config.management_account;
+  own_options.region = config.region;
+  own_options.origin = config.Origin();
+  own_options.dir = JoinPath(config.state_dir, "own");
+  own_options.journal_when_full = config.reads_allow;
+  own_options.heartbeat_interval = config.heartbeat_interval;
+  own_options.config = Sha256(config_text);
+  ASSIGN_OR_RETURN(own, OwnAgent::Open(own_options, *ledger, *committer, fs, clock, rng));
+  own_worker = std::make_unique<Worker>("own", *own, clock);
+  own->Poked([this] { own_worker->Poke(); });
+  alarms->Wire([this](OwnRecord record) { own->Post(std::move(record)); }, [this](const AlarmState& a) { notifier->Notify(a); });
+
+  ingest = std::make_unique<IngestService>();
+  SessionOptions session_options;
+  session_options.log_vkey = NoteKey{config.Origin(), 1, log_key.public_key()}.Encode();
+  session_options.least_interval_ms = static_cast<uint32_t>(config.batch_interval_ms);
+  session_options.heartbeat_s = static_cast<uint32_t>(absl::ToInt64Seconds(config.heartbeat_interval));
+  session_options.policy = [this] { return policy; };
+  sessions = std::make_unique<Sessions>(session_options, *ledger, registry, *ingest, findings, clock, metrics);
+  sessions_worker = std::make_unique<Worker>("receipts", *sessions, clock);
+  sessions->Poked([this] { sessions_worker->Poke(); });
+  VerifierOptions verifier_options;
+  verifier_options.threads = static_cast<int>(config.verify_threads);
+  verifier = std::make_unique<Verifier>(verifier_options, *ledger, registry, *committer, *sessions, findings, clock, metrics);
+  sessions->Attach(*verifier);
+  ingest->Attach(*sessions);
+  fanout.verifier = verifier.get();
+  fanout.own = own.get();
+  fanout.sessions = sessions.get();
+
+  committer_worker->Start();
+  verifier->Start();
+  sessions_worker->Start();
+  notifier->Start();
+  RETURN_IF_ERROR(EnrolOwn(clock));
+  auto caller = std::make_shared<Caller>();
+  caller->identity.kind = Identity::Kind::kAgent;
+  caller->identity.org = config.org;
+  caller->identity.account = config.management_account;
+  caller->identity.region = config.region;
+  caller->identity.name = own->identity().name;
+  caller->address = "own";
+  const Uuid uuid = own->identity().uuid;
+  RETURN_IF_ERROR(own->Start([this, caller, uuid](std::string frame) -> absl::Status {
+    Submission submission{0, caller, uuid, std::move(frame)};
+    return verifier->TryEnter(submission) ? absl::OkStatus() : absl::ResourceExhaustedError("verify is full");
+  }));
+  own_worker->Start();
+  return LogPolicy(fs, clock);
+}
+
+absl::Status Aggregator::Impl::EnrolOwn(const Clock& clock) {
+  if (registry.Agent(own->identity().uuid)) return absl::OkStatus();
+  IdentityLeaf leaf;
+  leaf.act = IdentityLeaf::Act::kEnrolled;
+  leaf.wall_ns = static_cast<uint64_t>(clock.WallNanos());
+  leaf.uuid = own->identity().uuid;
+  Identity identity;
+  identity.org = config.org;
+  identity.account = config.management_account;
+  identity.region = config.region;
+  identity.name = own->identity().name;
+  leaf.uri = identity.ToUri();
+  leaf.identity_key = std::string(View(own->identity_key()));
+  leaf.approver = leaf.uri;
+  leaf.reason = "the aggregator's built-in agent";
+  return LogThrough(*committer, registry, kLogLimit)(leaf).status();
+}
+
+absl::Status Aggregator::Impl::LogPolicy(Fs& fs, const Clock& clock) {
+  if (policy.first.empty()) return absl::OkStatus();
+  const std::string path = JoinPath(config.state_dir, "own/policy-logged");
+  const std::string hash = Hex(Sha256(policy.first).view()) + "\n";
+  absl::StatusOr<std::string> logged = ReadFile(fs, path);
+  if (logged.ok() && *logged == hash) return absl::OkStatus();
+  PolicyLeaf policy_leaf;
+  policy_leaf.wall_ns = static_cast<uint64_t>(clock.WallNanos());
+  policy_leaf.note = policy.first;
+  if (policy.second.size() <= 60 << 10) policy_leaf.body = policy.second;
+  auto leaf = std::make_shared<Leaf>();
+  leaf->bytes = policy_leaf.Encode();
+  leaf->hash = LeafHash(leaf->bytes);
+  Admitted item;
+  item.leaf = std::move(leaf);
+  RETURN_IF_ERROR(committer->SubmitAndWait(std::move(item), kLogLimit).status());
+  return WriteFileAtomically(fs, path, hash);
+}
+
+absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& rng) {
+  HistoryOptions options;
+  options.dir = JoinPath(config.state_dir, "derived/history");
+  options.keep = config.history_keep;
+  ASSIGN_OR_RETURN(history, History::Open(options, *ledger, fs, clock, metrics));
+  history_worker = std::make_unique<Worker>("history", *history, clock);
+  merger_worker = std::make_unique<Worker>("merge", history->merger(), clock);
+  WatchOptions watch_options;
+  watch_options.heartbeat_interval = config.heartbeat_interval;
+  watch_options.state_dir = config.state_dir;
+  watch_options.own = own->identity().uuid;
+  watch = std::make_unique<Watch>(
+      watch_options, *ledger, registry, *alarms, [this] { return ledger->stats().used_bytes; }, [this] { return Followers(); }, fs,
+      clock, metrics);
+  watch_worker = std::make_unique<Worker>("watch", *watch, clock);
+  history_worker->Start();
+  merger_worker->Start();
+  watch_worker->Start();
+
+  const auto live = [this](const AgentHead& head) {
+    std::optional<AgentIdentityRecord> agent = registry.Agent(head.uuid);
+    return agent && watch->LifeOf(*agent, head) == AgentLife::kLive;
+  };
+  journal = std::make_unique<OwnReadJournal>(*own, clock);
+  lookup = std::make_unique<Lookup>(*history, *ledger, registry, live, mac_key);
+  query = std::make_unique<QueryService>(*lookup, *journal, metrics);
+  feed = std::make_unique<FeedService>(FeedOptions{}, *ledger, *history, registry, live, *journal, mac_key, clock, metrics);
+  proofs = std::make_unique<Transparency>(*ledger, registry, *lookup, NoteKey{config.Origin(), 1, log_key.public_key()}.Encode());
+  transparency = std::make_unique<TransparencyService>(*proofs, *journal, metrics);
+
+  OfficeParts parts{*authority, *ledger, registry, LogThrough(*committer, registry, kLogLimit), *sessions, *alarms, *watch,
+                    [this] { return Followers(); },
+                    [this] { return static_cast<uint32_t>(feed->subscriptions()); },
+                    [this](const std::string& account) -> std::string {
+                      if (!IsAccountId(account)) return "an account id is 12 digits, such as 222222222222";
+                      for (const std::string& a : config.accounts) {
+                        if (a == account) return "";
+                      }
+                      return "account " + account + " is not of this organization; add it to accounts in aggregator.yaml";
+                    },
+                    [this, &clock](const Identity& who, std::string_view name, std::string details, bool read_only) {
+                      const std::string uri = who.ToUri();
+                      OwnRecord record;
+                      record.name = name;
+                      record.time = clock.Wall();
+                      record.account = config.management_account;
+                      record.region = config.region;
+                      record.who = uri;
+                      record.read_only = read_only;
+                      record.details = std::move(details);
+                      return own->Record(std::move(record)).status();
+                    },
+                    own->identity().uuid, policy.first.find("\nadmins 1 ") != std::string::npos, clock, rng};
+  office = std::make_unique<Office>(std::move(parts));
+  admin = std::make_unique<AdminService>(*office, registry);
+
+  EnrolOptions enrol_options;
+  enrol_options.origin = config.Origin();
+  enrol_options.log_vkey = NoteKey{config.Origin(), 1, log_key.public_key()}.Encode();
+  enrol_options.certificate_life = config.certificate_life;
+  desk = std::make_unique<EnrolDesk>(
+      enrol_options, *authority, registry, LogThrough(*committer, registry, kLogLimit),
+      [this](std::string_view code, std::string_view subject, std::string_view detail) {
+        alarms->Raise(code, Severity::kWarn, subject, detail);
+      },
+      [this] { return policy; }, clock, rng);
+
+  Gauge& used = metrics.GetGauge("orgtrail_ledger_bytes", "bytes the ledger's pages use");
+  Gauge& leaves = metrics.GetGauge("orgtrail_ledger_leaves", "size of the tree: signed leaves");
+  Gauge& events = metrics.GetGauge("orgtrail_ledger_events", "records in the ledger");
+  Gauge& readers = metrics.GetGauge("orgtrail_ledger_oldest_reader_txns", "commits the oldest open read is behind; growing: a reader forgot to let go");
+  Gauge& queue = metrics.GetGauge("orgtrail_committer_queue_batches", "verified batches waiting for the next commit");
+  Gauge& held = metrics.GetGauge("orgtrail_committer_held", "1: the disk or map is full and a group waits");
+  metrics.OnCollect([this, &used, &leaves, &events, &readers, &queue, &held] {
+    const Ledger::Stats stats = ledger->stats();
+    const SignedHead head = ledger->head();
+    used.Set(static_cast<double>(stats.used_bytes));
+    leaves.Set(static_cast<double>(head.size));
+    events.Set(static_cast<double>(head.events));
+    readers.Set(static_cast<double>(stats.oldest_reader_txns));
+    queue.Set(static_cast<double>(committer->queued()));
+    held.Set(committer->held() ? 1 : 0);
+  });
+  ExportProcess(metrics, "orgtrail-aggregator");
+  return absl::OkStatus();
+}
+
+absl::Status Aggregator::Impl::OpenDoors() {
+  const TlsFiles files{config.tls_certificate, config.tls_key, config.ca_certificate};
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(config.listen, MutualServerCredentials(files, config.org, [](const Identity&) { return true; }), &port);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(limits::kFrameBytes + (64 << 10)));
+  builder.SetMaxSendMessageSize(64 << 20);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 64);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 2);
+  builder.RegisterService(ingest->service());
+  builder.RegisterService(query.get());
+  builder.RegisterService(feed.get());
+  builder.RegisterService(transparency.get());
+  builder.RegisterService(admin->service());
+  server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return absl::FailedPreconditionError("cannot listen on " + config.listen +
+                                         ": is another aggregator running there? Otherwise choose another `listen`");
+  }
+  ASSIGN_OR_RETURN(enrol_server, EnrolServer::Start(config.enrol_listen, files, *desk, nullptr));
+  if (!config.metrics_listen.empty()) {
+    ASSIGN_OR_RETURN(observability, Observability::Start(config.metrics_listen, "orgtrail-aggregator", metrics, [this] { return Health(); }));
+  }
+  return absl::OkStatus();
+}
+
+HealthReport Aggregator::Impl::Health() const {
+  HealthReport report;
+  const bool held = committer->held();
+  report.checks.push_back({"ledger", !held, held ? "cannot write: the disk or the map is full; free space" : "writes", false});
+  const uint64_t size = ledger->head().size, indexed = history->indexed_to();
+  const bool behind = size > indexed + 10'000;
+  report.checks.push_back({"history", !behind, std::to_string(size - std::min(size, indexed)) + " leaves behind", false});
+  return report;
+}
+
+void Aggregator::Impl::Stop() {
+  observability.reset();
+  if (feed) feed->Drain();
+  if (enrol_server) enrol_server->Stop();
+  if (sessions) sessions->Shutdown();
+  if (server) server->Shutdown(std::chrono::system_clock::now() + absl::ToChronoSeconds(kShutdown));
+  if (watch_worker) watch_worker->Stop();
+  if (own) {
+    if (absl::Status closed = own->Close(); !closed.ok()) LogWarn("the own agent did not close cleanly", {{"why", Describe(closed)}});
+  }
+  if (own_worker) own_worker->Stop();
+  if (verifier) verifier->Stop();
+  if (sessions_worker) sessions_worker->Stop();
+  if (committer_worker) committer_worker->Stop();
+  if (ledger) ledger->Wake();
+  if (history_worker) history_worker->Stop();
+  if (merger_worker) merger_worker->Stop();
+  if (history) {
+    if (absl::Status flushed = history->Flush(); !flushed.ok()) LogWarn("the newest history is rebuilt at the next start", {{"why", Describe(flushed)}});
+  }
+  if (notifier) notifier->Stop();
+  if (alarms) {
+    if (absl::Status saved = alarms->Save(); !saved.ok()) LogWarn("the list of alarms was not saved", {{"why", Describe(saved)}});
+  }
+  server.reset();
+  enrol_server.reset();
+}
+
+Aggregator::Aggregator() : impl_(std::make_unique<Impl>()) {}
+
+Aggregator::~Aggregator() { impl_->Stop(); }
+
+absl::StatusOr<std::unique_ptr<Aggregator>> Aggregator::Start(const AggregatorConfig& config, const std::string& config_text, Fs& fs,
+                                                              const Clock& clock, Rng& rng) {
+  std::unique_ptr<Aggregator> a(new Aggregator());
+  Impl& impl = *a->impl_;
+  impl.config = config;
+  RETURN_IF_ERROR(impl.ReadKeys(fs));
+  RETURN_IF_ERROR(impl.OpenStores(fs, clock, rng));
+  RETURN_IF_ERROR(impl.StartPath(config_text, fs, clock, rng));
+  RETURN_IF_ERROR(impl.StartFollowers(fs, clock, rng));
+  RETURN_IF_ERROR(impl.OpenDoors());
+  const SignedHead head = impl.ledger->head();
+  LogInfo("aggregator is up", {{"origin", config.Origin()}, {"listen", config.listen}, {"enrol", config.enrol_listen},
+                               {"metrics", config.metrics_listen}, {"leaves", std::to_string(head.size)}, {"records", std::to_string(head.events)}});
+  return a;
+}
+
+}  // namespace orgtrail

@@ -1,0 +1,110 @@
+#include "aggregator/transparency/statement.h"
+
+#include <algorithm>
+#include <map>
+
+#include "common/base/clock.h"
+#include "common/base/status.h"
+#include "common/format/batch.h"
+#include "common/format/control.h"
+
+namespace orgtrail {
+namespace {
+
+constexpr uint64_t kMostLeaves = 1'000'000;
+constexpr int kMostNotes = 1000;               // holes or silences of one epoch
+constexpr uint64_t kSilence = 30'000'000'000;  // three heartbeats missed
+
+struct Progress {
+  v1::CompletenessStatement::AgentRange range;
+  uint64_t last_seq = 0, last_close_ns = 0;
+};
+
+void Extend(const BatchHeader& h, uint64_t leaf, Progress& p) {
+  v1::CompletenessStatement::AgentRange& range = p.range;
+  if (range.uuid().empty()) {
+    range.set_uuid(std::string(h.agent_uuid.view()));
+    range.set_name(h.account + "/" + h.region + "/" + h.agent);
+    range.set_epoch(h.epoch);
+    range.set_first_batch_seq(h.batch_seq);
+    range.set_first_leaf(leaf);
+    range.set_how_ended("open");
+  } else {
+    if (h.batch_seq != range.last_batch_seq() + 1 && range.holes_size() < kMostNotes) {
+      range.add_holes(absl::StrCat("batch ", range.last_batch_seq() + 1, "-", h.batch_seq - 1));
+    }
+    if (h.first_seq > p.last_seq + 1 && range.holes_size() < kMostNotes) {
+      range.add_holes(absl::StrCat("seq ", p.last_seq + 1, "-", h.first_seq - 1));
+    }
+    if (h.wall_close_ns > p.last_close_ns + kSilence && range.silences_size() < kMostNotes) {
+      range.add_silences(absl::StrCat(Rfc3339(absl::FromUnixNanos(static_cast<int64_t>(p.last_close_ns))), " for ",
+                                      (h.wall_close_ns - p.last_close_ns) / 1'000'000'000, " s"));
+    }
+  }
+  if (h.n_lost > 0 && range.holes_size() < kMostNotes) {
+    range.add_holes(absl::StrCat(h.n_lost, " lost in seq ", h.first_seq, "-", h.last_seq));
+  }
+  range.set_last_batch_seq(h.batch_seq);
+  range.set_last_leaf(leaf);
+  range.set_cum_events(h.cum_events);
+  range.set_cum_lost(h.cum_lost);
+  if (range.policy_versions_size() == 0 || range.policy_versions(range.policy_versions_size() - 1) != h.policy_version) {
+    if (range.policy_versions_size() < kMostNotes) range.add_policy_versions(h.policy_version);
+  }
+  if (h.kind == BatchKind::kEpochClose) range.set_how_ended((h.flags & kBatchRetired) != 0 ? "retired" : "closed");
+  p.last_seq = h.last_seq;
+  p.last_close_ns = h.wall_close_ns;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::CompletenessStatement> StatementOf(const LedgerReader& ledger, const v1::GetCompletenessRequest& request) {
+  if (request.end_ns() != 0 && request.start_ns() > request.end_ns()) return absl::InvalidArgumentError("start_ns is after end_ns");
+  const SignedHead head = ledger.head();
+  const uint64_t first = request.start_ns() == 0 ? 0 : std::min(head.size, ledger.FirstLoggedAt(request.start_ns()));
+  const uint64_t end = request.end_ns() == 0 || request.end_ns() == INT64_MAX
+                           ? head.size
+                           : std::min(head.size, ledger.FirstLoggedAt(request.end_ns() + 1));
+  if (end > first && end - first > kMostLeaves) {
+    return absl::ResourceExhaustedError(absl::StrCat(end - first, " leaves were logged in that time, a statement covers at most ",
+                                                     kMostLeaves, ": ask for a shorter time"));
+  }
+  v1::CompletenessStatement out;
+  out.set_account(request.account());
+  out.set_region(request.region());
+  out.set_start_ns(request.start_ns());
+  out.set_end_ns(request.end_ns());
+  out.set_checkpoint(head.note);
+  std::map<std::pair<Uuid, uint64_t>, Progress> epochs;
+  for (uint64_t leaf = first; leaf < end; ++leaf) {
+    ASSIGN_OR_RETURN(const std::string bytes, ledger.ReadEntry(leaf));
+    if (LeafMagic(bytes) != "OTB1") continue;
+    ASSIGN_OR_RETURN(const BatchEntry entry, BatchEntry::Decode(bytes));
+    const BatchHeader& h = entry.header;
+    if ((!request.account().empty() && h.account != request.account()) ||
+        (!request.region().empty() && h.region != request.region())) {
+      continue;
+    }
+    Extend(h, leaf, epochs[{h.agent_uuid, h.epoch}]);
+  }
+  for (auto it = epochs.begin(); it != epochs.end(); ++it) {
+    const auto next = std::next(it);
+    if (next != epochs.end() && next->first.first == it->first.first && it->second.range.how_ended() == "open") {
+      it->second.range.set_how_ended("unclean");
+      out.add_findings(absl::StrCat("UNCLEAN_EPOCH ", it->second.range.name(), " epoch ", it->first.second));
+    }
+    if (it->second.range.holes_size() > 0) {
+      out.add_findings(absl::StrCat("HOLES ", it->second.range.name(), " epoch ", it->first.second, ": ",
+                                    it->second.range.holes_size()));
+    }
+    if (it->second.range.silences_size() > 0) {
+      out.add_findings(absl::StrCat("SILENT_AGENT ", it->second.range.name(), " epoch ", it->first.second, ": ",
+                                    it->second.range.silences_size(), " times"));
+    }
+    *out.add_ranges() = std::move(it->second.range);
+  }
+  if (epochs.empty()) out.add_findings("COVERAGE_MISSING: no agent reported in this time");
+  return out;
+}
+
+}  // namespace orgtrail

@@ -1,0 +1,13 @@
+foreach(target Frame Entry Epoch Control Note Proof Token)
+  string(TOLOWER ${target} lower)
+  add_executable(${lower}_fuzz tests/fuzz/common/format/format_fuzz.cc)
+  target_include_directories(${lower}_fuzz PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(${lower}_fuzz PRIVATE ORGTRAIL_FUZZ_TARGET=${target})
+  target_compile_options(${lower}_fuzz PRIVATE -fsanitize=fuzzer)
+  target_link_options(${lower}_fuzz PRIVATE -fsanitize=fuzzer)
+  target_link_libraries(${lower}_fuzz PRIVATE common_format)
+  set_target_properties(${lower}_fuzz PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
+  file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz/${lower}_found)
+  add_test(NAME ${lower}_fuzz COMMAND ${lower}_fuzz -runs=20000 -max_len=60000 ${PROJECT_BINARY_DIR}/fuzz/${lower}_found
+           ${PROJECT_SOURCE_DIR}/tests/fuzz/common/format/corpus ${PROJECT_SOURCE_DIR}/tests/golden)
+endforeach()

@@ -1,0 +1,461 @@
+// Both ends of the stream, without a network: a real spool and sealer on one side, a real ledger on the other, and a transport in
+// memory that cuts, repeats and lies.
+#include "agent/uplink/session.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "agent/uplink/backoff.h"
+#include "aggregator/ingest/pace.h"
+#include "common/merkle/tree.h"
+#include "tests/support/ingest_world.h"
+
+namespace orgtrail {
+namespace {
+
+class UplinkTest : public ::testing::Test {
+ protected:
+  UplinkTest() {
+    key_ = SigningKey::FromSeed(world_.builder.rng.Bytes(32));
+    world_.Enrol(id_, key_);
+    SpoolOptions options;
+    options.max_bytes = 64 << 20;
+    options.min_free = 0;
+    auto spool = Spool::Open(world_.dir / "spool", options, PosixFs(), world_.clock);
+    CHECK_OK(spool.status());
+    spool_ = *std::move(spool);
+    sealer_ = std::make_unique<Sealer>(id_, key_, world_.clock, world_.builder.rng);
+    EpochOpening opening;
+    opening.origin = world_.builder.origin;
+    opening.boot_id = world_.clock.BootId();
+    opening.clock_source = "ntp";
+    opening.cert_serial = "0a";
+    auto open = sealer_->OpenEpoch(1, opening, {});
+    CHECK_OK(open.status());
+    Store(*open);
+    Resume();
+  }
+  void Resume(UplinkSessionOptions options = {}) {
+    options.uuid = id_.uuid;
+    options.version = "test";
+    UplinkReports reports;
+    reports.report = [this](std::string_view code, std::string_view) { reported_.emplace_back(code); };
+    reports.pace = [this](uint32_t ms, uint32_t) { interval_ = ms; };
+    agent_ = std::make_unique<UplinkSession>(options, world_.log_key(), *spool_, world_.clock, reports);
+  }
+  void Store(const SealedBatch& b) {
+    CHECK_OK(spool_->Append({.batches = {&b}, .positions = {}, .replies = {}}));
+    sealer_->Committed();
+    last_ = {b.header.epoch, b.header.batch_seq};
+  }
+  void Capture(int batches) {
+    for (int i = 0; i < batches; ++i) {
+      sealer_->Add(EventClass::kManagement, 0, TestRecord(++n_, id_.account, id_.region, world_.clock.wall));
+      world_.clock.Advance(absl::Milliseconds(1));
+      const auto closed = sealer_->Close(0, Seen{});
+      CHECK_OK(closed.status());
+      for (const SealedBatch& b : *closed) Store(b);
+    }
+  }
+  void Connect() {
+    auto id = world_.sessions->Open(world_.CallerOf(id_));
+    ASSERT_TRUE(id.ok()) << id.status();
+    stream_ = *id;
+    std::string hello = agent_->Begin();
+    ASSERT_TRUE(world_.sessions->Take(stream_, hello));
+  }
+  void Cut() {
+    world_.sessions->Closed(stream_);
+    world_.streams.out.erase(stream_);
+    stream_ = 0;
+  }
+  // The agent's frames to the aggregator, at most `most`.
+  int Send(int most = 1000) {
+    int sent = 0;
+    for (; sent < most; ++sent) {
+      auto next = agent_->Next();
+      EXPECT_TRUE(next.ok()) << next.status();
+      if (!next.ok() || !*next) break;
+      v1::PushRequest request;
+      request.set_frame(**next);
+      std::string bytes = request.SerializeAsString();
+      EXPECT_TRUE(world_.sessions->Take(stream_, bytes));
+    }
+    return sent;
+  }
+  // The aggregator's answers to the agent, each through `edit` (false: it is lost).
+  absl::Status Receive(const std::function<bool(v1::PushResponse&)>& edit = nullptr) {
+    world_.Pump();
+    while (!world_.streams.out[stream_].empty()) {
+      std::string bytes = std::move(world_.streams.out[stream_].front());
+      world_.streams.out[stream_].pop_front();
+      if (edit) {
+        v1::PushResponse response;
+        CHECK(response.ParseFromString(bytes));
+        if (!edit(response)) continue;
+        bytes = response.SerializeAsString();
+      }
+      RETURN_IF_ERROR(agent_->OnMessage(bytes));
+    }
+    return absl::OkStatus();
+  }
+  BatchKey acked() const { return spool_->Facts().acked_through; }
+  uint64_t size() const { return world_.builder.ledger->head().size; }
+  size_t Evidence() const {
+    size_t n = 0;
+    std::error_code none;
+    for (const auto& e : std::filesystem::directory_iterator(world_.dir / "spool/evidence", none)) n += e.is_regular_file();
+    return n;
+  }
+
+  mutable IngestWorld world_;
+  AgentIdentity id_{Uuid::FromBytes("fedcba9876543210"), "o-demo", "111111111111", "eu-west-1", "web-1"};
+  SigningKey key_;
+  std::unique_ptr<Spool> spool_;
+  std::unique_ptr<Sealer> sealer_;
+  std::unique_ptr<UplinkSession> agent_;
+  StreamId stream_ = 0;
+  BatchKey last_;
+  uint64_t n_ = 0;
+  uint32_t interval_ = 0;
+  std::vector<std::string> reported_;
+};
+
+TEST_F(UplinkTest, WhatIsProvenIsAckedAndPinned) {
+  Capture(20);
+  Connect();
+  ASSERT_TRUE(Receive().ok());          // welcome
+  EXPECT_EQ(interval_, 20u);
+  EXPECT_EQ(Send(), 21);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), last_);
+  EXPECT_EQ(size(), 22u);
+  EXPECT_TRUE(agent_->Drained());
+  EXPECT_EQ(spool_->pin()->size, size());
+  EXPECT_EQ(spool_->pin()->root, world_.builder.ledger->head().root);
+  // And on, on the same stream, from the head shown last.
+  Capture(3);
+  EXPECT_EQ(Send(), 3);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), last_);
+  const auto life = world_.sessions->Of(id_.uuid);
+  ASSERT_TRUE(life);
+  EXPECT_GT(life->last_seen_ns, 0);
+  EXPECT_EQ(life->version, "test");
+  EXPECT_TRUE(world_.findings.empty());
+}
+
+TEST_F(UplinkTest, ACutLosesNothingAndStoresNothingTwice) {
+  Capture(10);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  Send(6);
+  ASSERT_TRUE(Receive([](v1::PushResponse& r) { return !r.has_receipt(); }).ok());   // logged, but the agent never hears of it
+  EXPECT_EQ(acked(), BatchKey());
+  EXPECT_EQ(size(), 7u);
+  Cut();
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(), 11);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), last_);
+  EXPECT_EQ(size(), 12u);               // 6 repeats were answered, not stored
+  EXPECT_EQ(Evidence(), 0u);
+}
+
+TEST_F(UplinkTest, ACutWhileInFlightIsAnsweredOnTheNewStream) {
+  Capture(5);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  Send();
+  Cut();                                 // nothing was looked at yet
+  Connect();
+  ASSERT_TRUE(Receive().ok());           // welcome, and receipts of what the old stream brought
+  Send();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), last_);
+  EXPECT_EQ(size(), 7u);
+}
+
+TEST_F(UplinkTest, TheLogsExpectationRewinds) {
+  Capture(8);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  // Two frames vanish: what follows is out of order.
+  ASSERT_TRUE(agent_->Next().ok());
+  ASSERT_TRUE(agent_->Next().ok());
+  EXPECT_EQ(Send(), 7);
+  ASSERT_TRUE(Receive().ok());           // CHAIN_EXPECT, once
+  EXPECT_EQ(agent_->Facts().last_refusal, "CHAIN_EXPECT");
+  world_.clock.Advance(absl::Seconds(2));
+  EXPECT_EQ(Send(), 9);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), last_);
+  EXPECT_EQ(size(), 10u);
+}
+
+TEST_F(UplinkTest, ALyingLogGetsNoAckAndLeavesEvidence) {
+  struct Lie {
+    const char* name;
+    std::function<void(v1::PushResponse&)> tell;
+    const char* code;
+  };
+  SigningKey other = SigningKey::FromSeed(std::string(32, 'o'));
+  const std::vector<Lie> table = {
+      {"a head of another key",
+       [&](v1::PushResponse& r) {
+         r.mutable_receipt()->set_checkpoint(SignNote(Checkpoint{world_.builder.origin, 50, Hash{}}.Text(), world_.builder.origin, other));
+       },
+       "LOG_FORKED"},
+      {"another root, truly signed",
+       [&](v1::PushResponse& r) {
+         Checkpoint c{world_.builder.origin, world_.builder.ledger->head().size, world_.builder.ledger->head().root};
+         c.root.bytes[0] ^= 1;
+         r.mutable_receipt()->set_checkpoint(SignNote(c.Text(), world_.builder.origin, world_.builder.log_key));
+       },
+       "LOG_FORKED"},
+      {"a smaller log",
+       [&](v1::PushResponse& r) {
+         r.mutable_receipt()->set_checkpoint(SignNote(Checkpoint{world_.builder.origin, 1, Hash{}}.Text(), world_.builder.origin, world_.builder.log_key));
+       },
+       "LOG_FORKED"},
+      {"a wrong path", [](v1::PushResponse& r) { (*r.mutable_receipt()->mutable_leaves(0)->mutable_path(0))[0] ^= 1; }, "LEAF_MISSING"},
+      {"another index", [](v1::PushResponse& r) { r.mutable_receipt()->mutable_leaves(0)->set_leaf_index(0); }, "LEAF_MISSING"},
+  };
+  for (const Lie& lie : table) {
+    SCOPED_TRACE(lie.name);
+    reported_.clear();
+    Capture(2);
+    Connect();
+    ASSERT_TRUE(Receive().ok());
+    const BatchKey before = acked();
+    const size_t evidence = Evidence();
+    EXPECT_GT(Send(), 0);
+    const absl::Status ended = Receive([&](v1::PushResponse& r) {
+      if (r.has_receipt()) lie.tell(r);
+      return true;
+    });
+    EXPECT_TRUE(absl::IsDataLoss(ended)) << ended;
+    EXPECT_EQ(acked(), before);
+    EXPECT_EQ(Evidence(), evidence + 1);
+    ASSERT_FALSE(reported_.empty());
+    EXPECT_EQ(reported_.back(), lie.code);
+    Cut();
+  }
+  // The truth is taken afterwards.
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  Send();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), last_);
+}
+
+TEST_F(UplinkTest, ASkippedLeafStopsTheAckAndIsEvidence) {
+  Capture(4);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  Send();
+  ASSERT_TRUE(Receive([](v1::PushResponse& r) {
+                if (r.has_receipt()) {
+                  auto* leaves = r.mutable_receipt()->mutable_leaves();
+                  for (int i = 0; i < leaves->size(); ++i) {
+                    if (leaves->Get(i).batch_seq() == 2) leaves->DeleteSubrange(i, 1);
+                  }
+                }
+                return true;
+              }).ok());
+  EXPECT_EQ(acked(), (BatchKey{1, 1}));
+  EXPECT_TRUE(agent_->CheckStalls().ok());
+  world_.clock.Advance(absl::Seconds(31));
+  EXPECT_TRUE(absl::IsDataLoss(agent_->CheckStalls()));
+  EXPECT_EQ(Evidence(), 1u);
+  EXPECT_EQ(reported_.back(), "LEAF_MISSING");
+}
+
+TEST_F(UplinkTest, AWelcomeThatHoldsAnotherBatchIsEvidence) {
+  Capture(2);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  Send();
+  ASSERT_TRUE(Receive().ok());
+  Cut();
+  Connect();
+  const absl::Status s = Receive([](v1::PushResponse& r) {
+    if (r.has_welcome()) (*r.mutable_welcome()->mutable_head_leaf())[0] ^= 1;
+    return true;
+  });
+  EXPECT_TRUE(absl::IsDataLoss(s));
+  EXPECT_EQ(reported_.back(), "EQUIVOCATION");
+  EXPECT_EQ(Evidence(), 1u);
+}
+
+TEST_F(UplinkTest, ARestoredLogIsTakenOnlyWithConsent) {
+  Capture(3);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  Send();
+  ASSERT_TRUE(Receive().ok());
+  const BatchKey before = acked();
+  EXPECT_EQ(before, last_);
+  Cut();
+  // The aggregator comes back from a copy that knows the agent but none of its batches.
+  world_.sessions.reset();
+  world_.verifier.reset();
+  world_.committer.reset();
+  world_.builder.Shut();
+  world_.builder.options.dir = world_.dir / "restored";
+  world_.builder.options.anchor_dir.clear();
+  CHECK_OK(world_.builder.Open());
+  world_.Start();
+  world_.Enrol(id_, key_);
+  Connect();
+  EXPECT_TRUE(absl::IsDataLoss(Receive()));
+  EXPECT_EQ(Evidence(), 1u);
+  Cut();
+  Connect();
+  EXPECT_TRUE(absl::IsDataLoss(Receive()));
+  EXPECT_EQ(Evidence(), 1u);             // the same contradiction again: one file
+  Cut();
+  Resume({.uuid = {}, .version = {}, .accept_restored_log = true});
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(), 4);                  // all of it again, from the spool
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(size(), 5u);
+}
+
+TEST_F(UplinkTest, SkippedBatchesAreNotSent) {
+  Capture(3);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  agent_->SkipBefore({1, 3});
+  EXPECT_EQ(Send(), 1);
+}
+
+TEST_F(UplinkTest, TheWindowIsBounded) {
+  Resume({.uuid = {}, .version = {}, .window_bytes = 1500});
+  Capture(30);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  const int first = Send();
+  EXPECT_LT(first, 31);
+  for (int i = 0; i < 40 && !agent_->Drained(); ++i) {
+    ASSERT_TRUE(Receive().ok());
+    Send();
+  }
+  EXPECT_EQ(acked(), last_);
+}
+
+TEST_F(UplinkTest, ARefusedStreamEndsWithItsReason) {
+  world_.registry.Apply([&] {
+    IdentityLeaf leaf;
+    leaf.act = IdentityLeaf::Act::kRevoked;
+    leaf.uuid = id_.uuid;
+    leaf.uri = world_.CallerOf(id_).identity.ToUri();
+    return leaf;
+  }(), 5);
+  EXPECT_TRUE(absl::IsUnauthenticated(world_.sessions->Open(world_.CallerOf(id_)).status()));
+}
+
+TEST_F(UplinkTest, RevocationEndsALiveStream) {
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  IdentityLeaf leaf;
+  leaf.act = IdentityLeaf::Act::kRevoked;
+  leaf.uuid = id_.uuid;
+  leaf.uri = world_.CallerOf(id_).identity.ToUri();
+  world_.registry.Apply(leaf, 5);
+  world_.clock.Advance(absl::Seconds(2));
+  const absl::Status s = Receive();
+  EXPECT_FALSE(s.ok());
+  EXPECT_EQ(reported_.back(), "AUTH_REVOKED");
+  ASSERT_TRUE(world_.streams.closed.contains(stream_));
+  EXPECT_TRUE(absl::IsUnauthenticated(world_.streams.closed[stream_]));
+}
+
+TEST_F(UplinkTest, StreamsPerIdentityAndSilenceAreBounded) {
+  auto a = world_.sessions->Open(world_.CallerOf(id_)), b = world_.sessions->Open(world_.CallerOf(id_));
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(world_.sessions->Open(world_.CallerOf(id_)).status()));
+  world_.sessions->Closed(*a);
+  EXPECT_TRUE(world_.sessions->Open(world_.CallerOf(id_)).ok());
+  // Nobody said hello.
+  world_.clock.Advance(absl::Seconds(11));
+  world_.Pump();
+  EXPECT_TRUE(world_.streams.closed.contains(*b));
+}
+
+TEST_F(UplinkTest, UnreadReceiptsEndTheStream) {                          // 54
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  Capture(1);
+  Send();
+  for (int i = 0; i < 4; ++i) {
+    world_.verifier->Step(world_.clock.now);
+    world_.clock.Advance(absl::Milliseconds(6));
+    world_.committer->Step(world_.clock.now);
+    world_.sessions->Step(world_.clock.now);   // sent, and never written
+  }
+  world_.clock.Advance(absl::Seconds(32));
+  world_.sessions->Step(world_.clock.now);
+  EXPECT_TRUE(world_.streams.closed.contains(stream_));
+}
+
+TEST_F(UplinkTest, FirstWordsMustBeHello) {
+  struct Case {
+    const char* name;
+    std::string message;
+    const char* code;
+  };
+  v1::PushRequest stranger;
+  stranger.mutable_hello()->set_agent_uuid("0000000000000000");
+  const std::vector<Case> table = {
+      {"nothing", "", "FRAME_MALFORMED"},
+      {"noise", "\xff\xff\xff", "FRAME_MALFORMED"},
+      {"a frame", std::string("\x12\x03" "abc"), "FRAME_MALFORMED"},
+      {"another uuid", stranger.SerializeAsString(), "IDENTITY_MISMATCH"},
+      {"a megabyte of unknown fields", std::string(1 << 20, '\x08'), "FRAME_MALFORMED"},
+      {"too large", std::string((4 << 20) + 65, 'x'), "SIZE_LIMIT"},
+  };
+  for (const Case& c : table) {
+    SCOPED_TRACE(c.name);
+    auto id = world_.sessions->Open(world_.CallerOf(id_));
+    ASSERT_TRUE(id.ok());
+    std::string message = c.message;
+    EXPECT_TRUE(world_.sessions->Take(*id, message));
+    world_.Pump();
+    ASSERT_FALSE(world_.streams.out[*id].empty());
+    v1::PushResponse r;
+    ASSERT_TRUE(r.ParseFromString(world_.streams.out[*id].front()));
+    EXPECT_EQ(r.refusal().code(), c.code);
+    EXPECT_TRUE(world_.streams.closed.contains(*id));
+    world_.sessions->Closed(*id);
+  }
+}
+
+TEST(Backoff, GrowsWithJitterAndStartsOverAfterHealth) {
+  SeededRng rng(1);
+  Backoff backoff(rng);
+  for (int i = 0; i < 12; ++i) {
+    const absl::Duration ceiling = backoff.ceiling();
+    EXPECT_LE(ceiling, Backoff::kMost);
+    const absl::Duration wait = backoff.Next(absl::ZeroDuration());
+    EXPECT_GE(wait, absl::ZeroDuration());
+    EXPECT_LE(wait, ceiling);
+  }
+  EXPECT_EQ(backoff.ceiling(), Backoff::kMost);
+  backoff.Next(absl::Minutes(2));
+  EXPECT_EQ(backoff.ceiling(), Backoff::kFirst * 2);
+}
+
+TEST(Pace, FollowsVerification) {
+  EXPECT_EQ(NextBatchInterval(20, 20, 0.1), 20u);
+  EXPECT_EQ(NextBatchInterval(20, 20, 0.6), 30u);
+  EXPECT_EQ(NextBatchInterval(900, 20, 0.9), 1000u);
+  EXPECT_EQ(NextBatchInterval(30, 20, 0.1), 24u);
+  EXPECT_EQ(NextBatchInterval(100, 20, 0.4), 100u);
+}
+
+}  // namespace
+}  // namespace orgtrail

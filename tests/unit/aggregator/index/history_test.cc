@@ -1,0 +1,176 @@
+#include "aggregator/index/history.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "aggregator/admit/terms.h"
+#include "aggregator/index/search.h"
+#include "tests/support/temp_history.h"
+
+namespace orgtrail {
+namespace {
+
+size_t Count(const History& history, HistoryQuery query = {}) {
+  HistorySearch search(history.snapshot(), std::move(query));
+  size_t n = 0;
+  std::optional<HistoryRecord> last;
+  while (const std::optional<HistoryRecord> r = search.Next()) {
+    if (last.has_value()) {
+      EXPECT_TRUE(Newer(*last, *r));   // ordered, and none twice
+    }
+    last = r;
+    ++n;
+  }
+  return n;
+}
+HistoryQuery OfAccount(std::string_view account) {
+  HistoryQuery query;
+  query.terms = {TermHash(Attribute::kAccount, account)};
+  return query;
+}
+size_t Runs(const TempHistory& t) { return t.history->snapshot().runs.size(); }
+
+TEST(History, FindsEverythingInMemoryInRunsAndMerged) {
+  TempHistory t(40);
+  TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");
+  size_t records = 0;
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(t.builder.Fill(agent, 17).ok());
+    records += 17;
+    t.history->Step(t.clock.now);
+    t.history->merger().Step(t.clock.now);
+    ASSERT_EQ(Count(*t.history), records);
+  }
+  t.Settle();
+  EXPECT_EQ(Count(*t.history), records);
+  EXPECT_LT(Runs(t), 16u);   // 33 runs of level 0 were written
+  EXPECT_EQ(Count(*t.history, OfAccount("111111111111")), records);
+  EXPECT_EQ(Count(*t.history, OfAccount("222222222222")), 0u);
+}
+
+TEST(History, ACrashAtAnyPointLosesNothing) {
+  TempHistory t(40);
+  TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");
+  size_t records = 0;
+  for (int i = 0; i < 120; ++i) {
+    ASSERT_TRUE(t.builder.Fill(agent, 7).ok());
+    records += 7;
+    t.history->Step(t.clock.now);
+    if (i % 3 == 0) t.history->merger().Step(t.clock.now);
+    if (i % 5 == 0) {
+      t.Reopen();
+      t.Settle();
+      ASSERT_EQ(Count(*t.history), records) << i;
+    }
+  }
+}
+
+TEST(History, LeftoversOfACrashAreRemoved) {
+  TempHistory t(10);
+  TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");
+  ASSERT_TRUE(t.builder.Fill(agent, 30).ok());
+  t.Settle();
+  const std::string orphan = JoinPath(t.options.dir, "0000000000000000-00000000000000ff-3.run");
+  ASSERT_TRUE(WriteFileAtomically(PosixFs(), orphan, "half of a run").ok());
+  t.Reopen();
+  EXPECT_FALSE(std::filesystem::exists(orphan));
+  t.Settle();
+  EXPECT_EQ(Count(*t.history), 30u);
+}
+
+TEST(History, IsRebuiltWhenItsFilesAreGoneDamagedOrOfAnotherLedger) {
+  struct Case {
+    const char* what;
+    void (*harm)(TempHistory&);
+  };
+  const Case cases[] = {
+      {"removed", [](TempHistory& t) { std::filesystem::remove_all(t.options.dir); }},
+      {"list damaged", [](TempHistory& t) {
+         CHECK_OK(WriteFileAtomically(PosixFs(), JoinPath(t.options.dir, "runs"), "orgtrail history 1\nnext 5\n"));
+       }},
+      {"a run cut", [](TempHistory& t) {
+         for (const auto& f : std::filesystem::directory_iterator(t.options.dir)) {
+           if (f.path().extension() == ".run") {
+             const std::string bytes = *ReadFile(PosixFs(), f.path().string());
+             CHECK_OK(WriteFileAtomically(PosixFs(), f.path().string(), bytes.substr(0, bytes.size() / 2)));
+           }
+         }
+       }},
+      {"a run missing", [](TempHistory& t) {
+         for (const auto& f : std::filesystem::directory_iterator(t.options.dir)) {
+           if (f.path().extension() == ".run") {
+             std::filesystem::remove(f.path());
+             break;
+           }
+         }
+       }},
+      {"of another ledger", [](TempHistory& t) {
+         TempHistory other(10, 99);
+         TestAgent& agent = other.builder.Enrol("333333333333", "eu-west-1", "web-9");
+         CHECK_OK(other.builder.Fill(agent, 25));
+         other.Settle();
+         std::filesystem::remove_all(t.options.dir);
+         std::filesystem::copy(other.options.dir, t.options.dir, std::filesystem::copy_options::recursive);
+       }},
+  };
+  for (const Case& c : cases) {
+    TempHistory t(10);
+    TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");
+    for (int i = 0; i < 4; ++i) ASSERT_TRUE(t.builder.Fill(agent, 11).ok());
+    t.Settle();
+    t.history.reset();
+    c.harm(t);
+    t.Reopen();
+    t.Settle();
+    EXPECT_EQ(Count(*t.history, OfAccount("111111111111")), 44u) << c.what;
+    EXPECT_EQ(Count(*t.history), 44u) << c.what;
+  }
+}
+
+TEST(History, RunsOlderThanTheWindowAreDropped) {
+  TempHistory t(10);
+  t.options.keep = absl::Hours(24);
+  t.Reopen();
+  TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");
+  ASSERT_TRUE(t.builder.Fill(agent, 20).ok());
+  t.Settle();
+  t.clock.Advance(absl::Hours(30));
+  ASSERT_TRUE(t.builder.Fill(agent, 5).ok());
+  t.Settle();
+  EXPECT_EQ(Count(*t.history), 5u);
+  std::filesystem::remove_all(t.options.dir);   // a rebuild does not bring them back
+  t.Reopen();
+  t.Settle();
+  EXPECT_EQ(Count(*t.history), 5u);
+}
+
+TEST(History, WritesWhatIsOldEnoughAndSavesTheCursor) {
+  TempHistory t(1000);
+  TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");
+  ASSERT_TRUE(t.builder.Fill(agent, 3).ok());
+  t.history->Step(t.clock.now);
+  EXPECT_EQ(Runs(t), 0u);
+  t.clock.Advance(absl::Seconds(61));
+  t.history->Step(t.clock.now);
+  EXPECT_EQ(Runs(t), 1u);
+  t.Reopen();
+  EXPECT_EQ(t.history->indexed_to(), t.builder.ledger->head().size);
+}
+
+TEST(History, ASnapshotStaysWhatItWas) {
+  TempHistory t(10);
+  TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(t.builder.Fill(agent, 10).ok());
+  t.history->Step(t.clock.now);
+  const HistorySnapshot before = t.history->snapshot();
+  for (int i = 0; i < 30; ++i) ASSERT_TRUE(t.builder.Fill(agent, 10).ok());
+  t.Settle();   // merged: the files of `before` are gone
+  HistorySearch search(before, {});
+  size_t n = 0;
+  while (search.Next().has_value()) ++n;
+  EXPECT_EQ(n, 100u);
+}
+
+}  // namespace
+}  // namespace orgtrail

@@ -1,0 +1,195 @@
+#include "aggregator/index/run.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <map>
+#include <random>
+
+#include "aggregator/index/merge.h"
+#include "common/base/status.h"
+#include "tests/support/temp_dir.h"
+
+namespace orgtrail {
+namespace {
+
+using IndexRun = Run;   // within TEST, Run is GoogleTest's
+using Lists = std::map<uint64_t, std::vector<uint32_t>>;
+
+// `n` records, one a second, newest first, and terms of every density.
+struct Content {
+  std::vector<HistoryRecord> records;
+  Lists terms;
+};
+Content Make(uint32_t n, uint64_t first_leaf, uint32_t seed) {
+  std::mt19937_64 random(seed);
+  Content c;
+  for (uint32_t i = 0; i < n; ++i) {
+    const uint64_t leaf = first_leaf + (n - 1 - i);
+    c.records.push_back({static_cast<int64_t>(leaf * 10 + random() % 40), leaf, i % 3, 0});
+  }
+  std::sort(c.records.begin(), c.records.end(), Newer);
+  for (uint64_t density = 1; density <= n; density = density * 3 + 1) {
+    for (uint64_t which = 0; which < 3; ++which) {
+      std::vector<uint32_t> list;
+      for (uint32_t i = 0; i < n; ++i) {
+        if (random() % density == 0) list.push_back(i);
+      }
+      if (!list.empty()) c.terms[(density * 7919 + which) * 0x9E3779B97F4A7C15ull] = std::move(list);
+    }
+  }
+  for (uint32_t i = 0; i < n; ++i) c.terms[(c.records[i].leaf + 1) * 0xD1B54A32D192ED03ull] = {i};
+  return c;
+}
+std::shared_ptr<const IndexRun> Write(const std::string& path, const Content& c, uint64_t first, uint64_t next) {
+  absl::StatusOr<std::unique_ptr<RunWriter>> writer = RunWriter::Create(PosixFs(), path, c.records.size());
+  CHECK_OK(writer.status());
+  CHECK_OK((*writer)->AddRecords(c.records));
+  for (const auto& [term, list] : c.terms) CHECK_OK((*writer)->AddTerm(term, list));
+  CHECK_OK((*writer)->Finish({.min_time_ns = c.records.back().time_ns, .max_time_ns = c.records[0].time_ns,
+                              .first_leaf = first, .next_leaf = next, .min_logged_ns = 1, .max_logged_ns = 2}));
+  absl::StatusOr<std::shared_ptr<const IndexRun>> run = IndexRun::Open(path);
+  CHECK_OK(run.status());
+  return *run;
+}
+std::vector<uint32_t> All(Postings p) {
+  std::vector<uint32_t> all;
+  for (uint32_t o = p.Seek(0); o != kNoOrdinal; o = p.Seek(o + 1)) all.push_back(o);
+  return all;
+}
+
+TEST(Run, GivesBackWhatWasWritten) {
+  TempDir dir;
+  for (const uint32_t n : {1u, 2u, 7u, 8u, 129u, 5000u}) {
+    const Content c = Make(n, 100, n);
+    const auto run = Write(dir / (std::to_string(n) + ".run"), c, 100, 100 + n);
+    ASSERT_TRUE(run->Verify().ok());
+    EXPECT_EQ(run->facts().records, n);
+    EXPECT_EQ(run->facts().first_leaf, 100u);
+    for (const auto& [term, list] : c.terms) ASSERT_EQ(All(run->Find(term)), list) << n << " " << term;
+    EXPECT_TRUE(All(run->Find(12345)).empty());
+    EXPECT_TRUE(All(run->Find(0)).empty());
+    EXPECT_TRUE(All(run->Find(UINT64_MAX)).empty());
+  }
+}
+
+TEST(Run, SeekFindsTheFirstAtOrAfter) {
+  TempDir dir;
+  const Content c = Make(5000, 0, 5);
+  const auto run = Write(dir / "a.run", c, 0, 5000);
+  std::mt19937 random(1);
+  for (const auto& [term, list] : c.terms) {
+    if (list.size() < 2) continue;
+    Postings p = run->Find(term);
+    for (uint32_t target = 0; target < 5200; target += random() % 300) {
+      const auto want = std::lower_bound(list.begin(), list.end(), target);
+      ASSERT_EQ(p.Seek(target), want == list.end() ? kNoOrdinal : *want) << target;
+    }
+  }
+}
+
+TEST(Run, EveryDamageIsFoundOrHarmless) {
+  TempDir dir;
+  const Content c = Make(300, 0, 9);
+  const std::string path = dir / "a.run";
+  Write(path, c, 0, 300);
+  const std::string good = *ReadFile(PosixFs(), path);
+  std::mt19937 random(3);
+  for (int round = 0; round < 150; ++round) {
+    std::string bad = good;
+    const size_t at = random() % bad.size();
+    bad[at] = static_cast<char>(bad[at] ^ (1 << random() % 8));
+    if (round % 10 == 0) bad.resize(random() % good.size());
+    ASSERT_TRUE(WriteFileAtomically(PosixFs(), path, bad).ok());
+    const absl::StatusOr<std::shared_ptr<const IndexRun>> run = IndexRun::Open(path);
+    if (!run.ok()) {
+      EXPECT_TRUE(absl::IsDataLoss(run.status())) << run.status();
+      continue;
+    }
+    EXPECT_TRUE(absl::IsDataLoss((*run)->Verify())) << at;
+    for (uint64_t i = 0; i < (*run)->facts().terms; ++i) {      // reads stay within bounds (under ASan: says so)
+      for (const uint32_t o : All((*run)->PostingsAt(i))) ASSERT_LT(o, 300u);
+    }
+  }
+}
+
+TEST(Run, NothingIsVisibleBeforeFinish) {
+  TempDir dir;
+  const Content c = Make(10, 0, 1);
+  {
+    auto writer = RunWriter::Create(PosixFs(), dir / "a.run", c.records.size());
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE((*writer)->AddRecords(c.records).ok());
+  }
+  EXPECT_TRUE(PosixFs().List(dir.path())->empty());
+}
+
+TEST(Merge, EqualsTheNaiveUnion) {
+  TempDir dir;
+  for (const uint32_t seed : {1u, 2u, 3u}) {
+    std::vector<std::shared_ptr<const IndexRun>> runs;
+    std::vector<Content> contents;
+    uint64_t leaf = 0;
+    for (uint32_t i = 0; i < kMergeWays; ++i) {
+      const uint32_t n = 1 + (seed * 997 + i * 331) % 700;
+      contents.push_back(Make(n, leaf, seed * 100 + i));
+      runs.push_back(Write(dir / ("in-" + std::to_string(seed) + "-" + std::to_string(i)), contents.back(), leaf, leaf + n));
+      leaf += n;
+    }
+    const std::string path = dir / ("out-" + std::to_string(seed));
+    ASSERT_TRUE(MergeRuns(PosixFs(), path, runs).ok());
+    const std::shared_ptr<const IndexRun> merged = *IndexRun::Open(path);
+    ASSERT_TRUE(merged->Verify().ok());
+    EXPECT_EQ(merged->facts().level, 1u);
+    EXPECT_EQ(merged->facts().next_leaf, leaf);
+    std::vector<HistoryRecord> all;
+    std::map<uint64_t, std::vector<HistoryRecord>> want;
+    for (const Content& c : contents) {
+      all.insert(all.end(), c.records.begin(), c.records.end());
+      for (const auto& [term, list] : c.terms) {
+        for (const uint32_t o : list) want[term].push_back(c.records[o]);
+      }
+    }
+    std::sort(all.begin(), all.end(), Newer);
+    ASSERT_EQ(merged->records().size(), all.size());
+    for (size_t i = 0; i < all.size(); ++i) ASSERT_EQ(merged->records()[i].leaf, all[i].leaf);
+    EXPECT_EQ(merged->facts().terms, want.size());
+    for (auto& [term, list] : want) {
+      std::sort(list.begin(), list.end(), Newer);
+      const std::vector<uint32_t> got = All(merged->Find(term));
+      ASSERT_EQ(got.size(), list.size());
+      for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(merged->records()[got[i]].leaf, list[i].leaf);
+    }
+  }
+}
+
+TEST(Merge, RefusesADamagedInput) {
+  TempDir dir;
+  const Content c = Make(300, 0, 9);
+  const std::string path = dir / "a.run";
+  Write(path, c, 0, 300);
+  std::string bytes = *ReadFile(PosixFs(), path);
+  bytes[300] = static_cast<char>(bytes[300] ^ 1);
+  ASSERT_TRUE(WriteFileAtomically(PosixFs(), path, bytes).ok());
+  const std::vector<std::shared_ptr<const IndexRun>> runs = {*IndexRun::Open(path)};
+  EXPECT_TRUE(absl::IsDataLoss(MergeRuns(PosixFs(), dir / "b.run", runs)));
+}
+
+TEST(SortTerms, OrdersByTermThenOrdinal) {
+  std::mt19937_64 random(4);
+  std::vector<TermAtOrdinal> terms, scratch;
+  for (uint32_t i = 0; i < 50'000; ++i) {
+    const uint64_t term = i % 3 == 0 ? random() : (random() % 50) << (random() % 2 * 40);   // also terms that share all top bits
+    terms.push_back({term, i});
+  }
+  std::vector<TermAtOrdinal> want = terms;
+  std::stable_sort(want.begin(), want.end(), [](const auto& a, const auto& b) { return a.term < b.term; });
+  SortTerms(&terms, &scratch);
+  for (size_t i = 0; i < want.size(); ++i) {
+    ASSERT_EQ(terms[i].term, want[i].term);
+    ASSERT_EQ(terms[i].ordinal, want[i].ordinal);
+  }
+}
+
+}  // namespace
+}  // namespace orgtrail
