@@ -2,7 +2,6 @@
 // admission and index need; a match by hash is always checked against the record itself.
 #pragma once
 
-#include <netinet/in.h>
 
 #include <cstdint>
 #include <optional>

@@ -177,9 +177,9 @@ void AddRecord(CLI::App& app, Context& context) {
       if (answer->status != 200) {
         return absl::UnavailableError(absl::StrCat("the agent answered ", answer->status, ": ", Printable(answer->body)));
       }
-      std::printf("%s", answer->body.c_str());
+      std::printf("%s%s", answer->body.c_str(), answer->body.ends_with('\n') ? "" : "\n");
       if (answer->body.find("\"wrapped\":0") == std::string::npos && answer->body.find("\"wrapped\":") != std::string::npos) {
-        std::fprintf(stderr, "orgtrail: what is no JSON object of its own line was kept whole, wrapped in one: see docs/formats/record.md\n");
+        std::fprintf(stderr, "orgtrail: a line that is no JSON object was kept whole, wrapped in one (docs/formats/record.md)\n");
       }
       return absl::OkStatus();
     });

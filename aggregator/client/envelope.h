@@ -14,10 +14,6 @@ namespace orgtrail::client {
 std::string EnvelopeJson(const orgtrail::v1::Event& event);
 std::string EnvelopeOnlyJson(const orgtrail::v1::Envelope& envelope);
 
-// Of the agent that captured it; the envelope names them only when they are not the record's own (collectors).
-const std::string& AgentAccount(const orgtrail::v1::Envelope& envelope);
-const std::string& AgentRegion(const orgtrail::v1::Envelope& envelope);
-
 // What a person wants on one line.
 struct EventLine {
   std::string time, account, region, principal, event, source_ip, error, id;
