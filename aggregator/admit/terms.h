@@ -2,6 +2,7 @@
 // admission and index need; a match by hash is always checked against the record itself.
 #pragma once
 
+#include <netinet/in.h>
 
 #include <cstdint>
 #include <optional>
