@@ -4,3 +4,4 @@ orgtrail_test(crypto_test
   DEPS common_crypto)
 orgtrail_test(rpc_test SOURCES tests/unit/common/rpc/credentials_test.cc tests/support/certificates.cc DEPS common_rpc)
 orgtrail_test(enrol_desk_test SOURCES tests/unit/aggregator/enrol/desk_test.cc tests/support/certificates.cc DEPS aggregator_enrol)
+orgtrail_test(agent_enrol_test SOURCES tests/unit/agent/enrol/enrolment_test.cc DEPS agent_enrol aggregator_enrol)

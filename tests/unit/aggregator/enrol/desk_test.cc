@@ -6,7 +6,6 @@
 #include <mutex>
 #include <thread>
 
-#include "aggregator/enrol/cidr.h"
 #include "common/base/status.h"
 #include "common/format/enrolment.h"
 #include "common/format/note.h"
@@ -36,10 +35,16 @@ class DeskTest : public ::testing::Test {
  protected:
   // The log as a counter: what is logged is folded, as the committer does.
   absl::StatusOr<uint64_t> Log(const IdentityLeaf& act) {
+    if (racing_) {
+      // Leaves a second use of the same token or name time to come this far: the desk must not let it.
+      in_log_.With([](int& n) { ++n; });
+      in_log_.WhenFor(absl::Milliseconds(100), [](int n) { return n > 1; }, [](int&, bool) {});
+    }
     const std::lock_guard lock(mu_);
     if (!log_fails_.ok()) return log_fails_;
     leaves_.push_back(act);
     registry_.Apply(act, leaves_.size() - 1);
+    if (racing_) in_log_.With([](int& n) { --n; });
     return leaves_.size() - 1;
   }
   std::unique_ptr<EnrolDesk> MakeDesk() {
@@ -108,6 +113,8 @@ class DeskTest : public ::testing::Test {
   std::vector<IdentityLeaf> leaves_;
   std::vector<std::string> alarms_;
   absl::Status log_fails_;
+  bool racing_ = false;
+  Guarded<int> in_log_;
   const SigningKey key_ = SigningKey::FromSeed(std::string(32, 'i'));
   const SigningKey other_key_ = SigningKey::FromSeed(std::string(32, 'o'));
   std::unique_ptr<EnrolDesk> desk_ = MakeDesk();
@@ -196,6 +203,7 @@ TEST_F(DeskTest, OneOfManyRacingUsesWins) {
   for (int i = 0; i < 8; ++i) {
     requests.push_back(Request({.secret = secret, .name = "web-" + std::to_string(i), .key = &keys[static_cast<size_t>(i)]}));
   }
+  racing_ = true;
   std::atomic<int> won{0};
   std::vector<std::thread> threads;
   for (const v1::EnrolRequest& request : requests) {
@@ -214,6 +222,7 @@ TEST_F(DeskTest, OneNameIsOneAgent) {
   for (int i = 0; i < 4; ++i) keys.push_back(SigningKey::FromSeed(std::string(32, static_cast<char>('a' + i))));
   std::vector<v1::EnrolRequest> requests;
   for (const SigningKey& key : keys) requests.push_back(Request({.secret = Token(), .key = &key}));
+  racing_ = true;
   for (const v1::EnrolRequest& request : requests) {
     threads.emplace_back([&, request] { won += desk_->Enrol(request, kFrom).ok() ? 1 : 0; });
   }
@@ -456,24 +465,6 @@ TEST(UriMatchesTest, StarsAreOneSegment) {
                         Case{"spiffe://o/account/1/region/*/agent/*", "spiffe://o/account/2/region/r/agent/n", false},
                         Case{"spiffe://o/a", "spiffe://o/a", true}, Case{"spiffe://o/a", "spiffe://o/ab", false}}) {
     EXPECT_EQ(UriMatches(c.pattern, c.uri), c.matches) << c.pattern << " " << c.uri;
-  }
-}
-
-TEST(CidrTest, ContainsExactlyItsRange) {
-  struct Case {
-    std::string_view cidr, address;
-    bool inside;
-  };
-  for (const Case& c : {Case{"10.0.0.0/8", "10.255.0.1", true}, Case{"10.0.0.0/8", "11.0.0.0", false},
-                        Case{"10.1.2.128/25", "10.1.2.129", true}, Case{"10.1.2.128/25", "10.1.2.127", false},
-                        Case{"10.1.2.3", "10.1.2.3", true}, Case{"10.1.2.3", "10.1.2.4", false},
-                        Case{"0.0.0.0/0", "1.2.3.4", true}, Case{"0.0.0.0/0", "2001:db8::1", false},
-                        Case{"2001:db8::/32", "2001:db8:ffff::1", true}, Case{"2001:db8::/32", "2001:db9::1", false},
-                        Case{"10.0.0.0/8", "nonsense", false}, Case{"::/0", "::1", true}}) {
-    EXPECT_EQ(ParseCidr(c.cidr).value().Contains(c.address), c.inside) << c.cidr << " " << c.address;
-  }
-  for (std::string_view bad : {"", "10.0.0.0/33", "10.0.0.0/", "10.0.0/8", "::/129", "10.0.0.0/8x", "/8"}) {
-    EXPECT_FALSE(ParseCidr(bad).has_value()) << bad;
   }
 }
 
