@@ -283,7 +283,7 @@ Tick Pipeline::Step(Tick now) {
       CloseBatch(s, flags);
       return now + beat;
     }
-    return s.last_close + (waiting ? wait : std::min(beat, absl::Duration(absl::Seconds(1))));
+    return waiting ? s.last_close + wait : std::min(s.last_close + beat, now + absl::Seconds(1));
   });
   absl::Status committed = CommitReady();
   if (absl::IsResourceExhausted(committed)) return now + absl::Seconds(1);
