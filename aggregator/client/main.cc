@@ -22,12 +22,13 @@ std::string UnknownCommand(CLI::App& app, int argc, char** argv) {
     const std::string word = argv[i];
     if (word.starts_with('-') || (i > 1 && argv[i - 1][0] == '-')) continue;  // options, and what may be their values
     if (at->get_require_subcommand_min() == 0) return "";
-    CLI::App* next = at->get_subcommand_no_throw(word);
-    if (next == nullptr) {
-      std::string known;
-      for (const CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; })) known += (known.empty() ? "" : ", ") + sub->get_name();
-      return path + "no command " + word + "; there are " + known;
+    CLI::App* next = nullptr;
+    std::string known;
+    for (CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; })) {
+      known += (known.empty() ? "" : ", ") + sub->get_name();
+      if (sub->get_name() == word) next = sub;
     }
+    if (next == nullptr) return path + "no command " + word + "; there are " + known;
     at = next;
     path += word + ": ";
   }
