@@ -152,7 +152,7 @@ absl::StatusOr<std::string> Explain(std::string_view bytes) {
            Line("look inside", "orgtrail fsck DIR and orgtrail verify ledger DIR, for a ledger");
   }
   if (bytes.starts_with("OTHRUN01")) return std::string("run of the history index: docs/formats/history.md. Derived: it may be deleted, and is rebuilt\n");
-  if (bytes.starts_with("orgtrail history ") || bytes.starts_with("orgtrail agent identity ")) return Printable(bytes.substr(0, bytes.find('\n'))) + "\n" + std::string(bytes);
+  if (bytes.starts_with("orgtrail history ") || bytes.starts_with("orgtrail agent identity ")) return std::string(bytes);
   if (bytes.find("\n\n\xE2\x80\x94 ") != std::string_view::npos) {
     const std::string_view text = bytes.substr(0, bytes.find("\n\n") + 1);
     if (absl::StatusOr<Checkpoint> c = Checkpoint::Decode(text); c.ok()) {
