@@ -283,8 +283,7 @@ Tick Pipeline::Step(Tick now) {
       CloseBatch(s, flags);
       return now + beat;
     }
-    // Idle: again at the heartbeat, or in a second to look at the clock; never in the past, which would spin.
-    return waiting ? s.last_close + wait : now + std::clamp<absl::Duration>(beat - since, absl::Milliseconds(10), absl::Seconds(1));
+    return waiting ? s.last_close + wait : std::min(s.last_close + beat, now + absl::Seconds(1));
   });
   absl::Status committed = CommitReady();
   if (absl::IsResourceExhausted(committed)) return now + absl::Seconds(1);
