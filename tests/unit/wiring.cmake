@@ -1,1 +1,3 @@
 orgtrail_test(pipeline_test SOURCES tests/unit/agent/record/pipeline_test.cc DEPS agent_pipeline)
+include(tests/support/ledger_builder.cmake)
+orgtrail_test(own_agent_test SOURCES tests/unit/aggregator/own/own_agent_test.cc DEPS aggregator_own aggregator_verify test_ledger_builder)
