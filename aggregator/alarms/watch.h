@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,7 @@ struct WatchFacts {
   int64_t started_ns = 0;
 };
 
-enum class AgentLife { kLive, kSilent, kNever, kRetired, kRevoked };
+enum class AgentLife { kLive, kSilent, kNever, kRetired, kRevoked };   // never: enrolled, and has sent nothing yet
 
 class Watch final : public Stage {
  public:
@@ -53,6 +54,8 @@ class Watch final : public Stage {
     int64_t wall_ns = 0;
     uint64_t events = 0, bytes = 0;
   };
+  absl::Duration Patience() const;   // three heartbeats
+  bool MayStillCome(const AgentIdentityRecord& agent);
   void WatchAgents(WatchFacts& facts);
   void WatchDisk(WatchFacts& facts);
   void WatchFollowers();
@@ -67,6 +70,7 @@ class Watch final : public Stage {
   const Clock& clock_;
   const int64_t started_ns_;
   std::deque<Sample> minute_, day_;
+  std::map<Uuid, int64_t> never_since_;   // agents that sent nothing yet: since when that is known
   bool clock_told_ = false;
   Guarded<WatchFacts> facts_;
   Gauge& live_;
