@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <utility>
 #include <vector>
 
@@ -51,10 +52,12 @@ class Fanout final : public Commits {
     if (verifier != nullptr) verifier->Committed(flush);
     if (own != nullptr) own->Committed(flush);
     if (sessions != nullptr) sessions->Committed(flush);
+    if (Worker* follower = history.load()) follower->Poke();
   }
   Verifier* verifier = nullptr;
   OwnAgent* own = nullptr;
   Sessions* sessions = nullptr;
+  std::atomic<Worker*> history{nullptr};
 };
 
 class OwnReadJournal final : public ReadJournal {
@@ -287,10 +290,13 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   watch_options.state_dir = config.state_dir;
   watch_options.own = own->identity().uuid;
   watch = std::make_unique<Watch>(
-      watch_options, *ledger, registry, *alarms, [this] { return ledger->stats().used_bytes; }, [this] { return Followers(); }, fs,
+      watch_options, *ledger, registry, *alarms,
+      [log = LogThrough(*committer, registry, kLogLimit)](const IdentityLeaf& leaf) { return log(leaf).status(); },
+      [this] { return ledger->stats().used_bytes; }, [this] { return Followers(); }, fs,
       clock, metrics);
   watch_worker = std::make_unique<Worker>("watch", *watch, clock);
   history_worker->Start();
+  fanout.history.store(history_worker.get());
   merger_worker->Start();
   watch_worker->Start();
 
@@ -420,6 +426,7 @@ void Aggregator::Impl::Stop() {
   if (sessions_worker) sessions_worker->Stop();
   if (committer_worker) committer_worker->Stop();
   if (ledger) ledger->Wake();
+  fanout.history.store(nullptr);
   if (history_worker) history_worker->Stop();
   if (merger_worker) merger_worker->Stop();
   if (history) {

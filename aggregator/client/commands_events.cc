@@ -213,7 +213,8 @@ absl::Status Show(Context& context, const std::string& id, const std::string& at
     std::printf("%s\n", e.record().c_str());
     const pb::Envelope& v = e.envelope();
     std::printf("\naccount    %s   region %s\nagent      %s (%s/%s), epoch %llu, batch %llu, sequence %llu\n", Printable(v.account()).c_str(),
-                Printable(v.region()).c_str(), v.agent().c_str(), v.agent_account().c_str(), v.agent_region().c_str(),
+                Printable(v.region()).c_str(), v.agent().c_str(), (v.agent_account().empty() ? v.account() : v.agent_account()).c_str(),
+                (v.agent_region().empty() ? v.region() : v.agent_region()).c_str(),
                 static_cast<unsigned long long>(v.epoch()), static_cast<unsigned long long>(v.batch_seq()), static_cast<unsigned long long>(v.seq()));
     std::printf("captured   %s (agent's clock)\nlogged     %s (aggregator's clock), leaf %llu, event %u\n",
                 Rfc3339(absl::FromUnixNanos(v.captured_ns()), 6).c_str(), Rfc3339(absl::FromUnixNanos(v.logged_ns()), 6).c_str(),

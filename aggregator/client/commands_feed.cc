@@ -177,7 +177,7 @@ void AddRecord(CLI::App& app, Context& context) {
       if (answer->status != 200) {
         return absl::UnavailableError(absl::StrCat("the agent answered ", answer->status, ": ", Printable(answer->body)));
       }
-      std::printf("%s\n", answer->body.c_str());
+      std::printf("%s%s", answer->body.c_str(), answer->body.ends_with('\n') ? "" : "\n");
       return absl::OkStatus();
     });
   });
