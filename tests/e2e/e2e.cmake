@@ -16,3 +16,5 @@ function(orgtrail_e2e name)
 endfunction()
 
 orgtrail_e2e(life_of_a_record_test)
+orgtrail_e2e(access_test)
+orgtrail_e2e(feed_test)
