@@ -119,7 +119,7 @@ void Watch::WatchDisk(WatchFacts& facts) {
     const bool page = share < kPageFree || (facts.days_left >= 0 && facts.days_left < kPageDays);
     std::string detail = std::to_string(*free >> 20) + " MiB free";
     if (facts.days_left >= 0) detail += ", about " + std::to_string(static_cast<int64_t>(facts.days_left)) + " days at the present rate";
-    alarms_.Raise("DISK_LOW", page ? Severity::kPage : Severity::kWarn, options_.state_dir, detail + ": add space or shorten retention");
+    alarms_.Raise("DISK_LOW", page ? Severity::kPage : Severity::kWarn, options_.state_dir, detail + ": add space");
   } else {
     alarms_.Clear("DISK_LOW", options_.state_dir);
   }

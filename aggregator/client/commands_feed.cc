@@ -188,6 +188,9 @@ void AddRecord(CLI::App& app, Context& context) {
         return absl::UnavailableError(absl::StrCat("the agent answered ", answer->status, ": ", Printable(answer->body)));
       }
       std::printf("%s%s", answer->body.c_str(), answer->body.ends_with('\n') ? "" : "\n");
+      if (answer->body.find("\"wrapped\":0") == std::string::npos && answer->body.find("\"wrapped\":") != std::string::npos) {
+        std::fprintf(stderr, "orgtrail: a line that is no JSON object was kept whole, wrapped in one (docs/formats/record.md)\n");
+      }
       return absl::OkStatus();
     });
   });
