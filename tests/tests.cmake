@@ -14,3 +14,4 @@ foreach(area base json crypto format store http ledger ingest query client wirin
   include(tests/unit/${area}.cmake OPTIONAL)
 endforeach()
 include(tests/e2e/e2e.cmake OPTIONAL)
+include(tests/sim/sim.cmake)
