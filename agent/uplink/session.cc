@@ -220,8 +220,11 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
     if (absl::StatusOr<std::string> mine = spool_.Read(head); mine.ok()) {
       ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(*mine));
       if (leaf.view() != w.head_leaf()) {
-        return Lie(s, "EQUIVOCATION", "the log holds another " + Name(head) + " of this agent than its spool: leaf " + Hex(w.head_leaf()) +
-                                          ", ours " + Hex(leaf.view()), w.checkpoint());
+        // The log made it up, or a copy of this spool ran before. The log is shown what we signed: only then can it tell, and alarm.
+        Lie(s, "EQUIVOCATION", "the log holds another " + Name(head) + " of this agent than its spool: leaf " + Hex(w.head_leaf()) +
+                                   ", ours " + Hex(leaf.view()), w.checkpoint())
+            .IgnoreError();  // its answer ends the stream
+        s.cursor = std::min(s.cursor, Before(head));
       }
     }
   }

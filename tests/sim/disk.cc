@@ -253,6 +253,7 @@ extern "C" int sim_env_open(MDB_env* env, const char* path, unsigned int flags, 
   const bool is_new = disk != nullptr && !std::filesystem::exists(data);
   const int rc = mdb_env_open(env, path, flags, mode);
   if (rc == MDB_SUCCESS && is_new) disk->Created(data);
+  if (disk != nullptr) disk->opening = rc == MDB_SUCCESS && !is_new;
   return rc;
 }
 
@@ -267,6 +268,7 @@ extern "C" int sim_txn_commit(MDB_txn* txn) {
     mdb_txn_abort(txn);
     return MDB_PANIC;
   }
+  if (std::exchange(disk->opening, false) && !disk->dead()) return mdb_txn_commit(txn);
   const Verdict verdict = disk->BeforeWrite();
   if (verdict == Verdict::kFull || verdict == Verdict::kFail || verdict == Verdict::kDead) {
     mdb_txn_abort(txn);

@@ -31,6 +31,7 @@ class SimDisk final : public Fs {
   void Die() { dead_ = true; }
   uint64_t eio = 0, refused = 0, writes = 0;   // how often
   bool failed_since_start = false;
+  bool opening = false;          // an environment that was there before: its first transaction writes nothing
 
   void PowerCut();               // what was not synced is gone, but for a random prefix of it
   void Revive();                 // mounted again

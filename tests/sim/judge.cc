@@ -37,7 +37,7 @@ void World::Judge() {
     if (!entry.ok() || !read.ok()) return Fail(absl::StrCat("leaf ", i, " cannot be read: ", Describe(entry.ok() ? read.status() : entry.status())));
     const Hash hash = LeafHash(*entry);
     if (const absl::StatusOr<Hash> node = ledger.LeafHashAt(i); !node.ok() || *node != hash) return Fail(absl::StrCat("leaf ", i, " is not what the tree holds"));
-    if (!stored.insert(hash).second) return Fail(absl::StrCat("leaf ", i, " is stored twice"));
+    if (!stored.insert(hash).second && (*read)->is_batch) return Fail(absl::StrCat("leaf ", i, " is stored twice"));
     leaves.push_back(hash);
     frontier.Append(hash);
     roots[i + 1] = frontier.Root();
@@ -135,16 +135,14 @@ void World::JudgeFindings() {
     std::set<std::string> may{"STALE_HEARTBEAT"};
     if (agent->crashes > 0) may.insert("UNCLEAN_EPOCH");
     if (was(Fault::kClockJump)) may.insert("CLOCK_SKEW");
-    if (agent->replayed) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH"});
+    if (agent->replayed) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH", "SLOT_UNKNOWN"});
     for (const std::string& code : found) {
       if (!may.contains(code)) return Fail("an alarm without cause: " + code + " of " + agent->name);
     }
-    if (agent->must_alarm && !found.contains("EQUIVOCATION") && !found.contains("EPOCH_CONFLICT") && !found.contains("EPOCH_STALE")) {
-      return Fail(agent->name + " runs on an old copy of its disk and nobody said so");
-    }
+    if (agent->AlarmOwed()) return Fail(agent->name + " runs on an old copy of its disk and nobody said so");
     std::set<std::string> may_report;
-    if (agent->evidence_needed > 0) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
-    if (agent->replayed) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "CHAIN_STUCK"});
+    if (was(Fault::kForgedReceipt) || was(Fault::kForkedHead)) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
+    if (agent->replayed) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "CHAIN_STUCK", "SLOT_UNKNOWN"});
     for (const std::string& code : agent->reported) {
       if (!may_report.contains(code)) return Fail("a report without cause: " + code + " by " + agent->name);
     }

@@ -207,6 +207,14 @@ void AgentNode::Work() {
 
 bool AgentNode::Drained() const { return running && read == lines.size() && session->Drained() && spool->Facts().unacked_batches == 0; }
 
+bool AgentNode::AlarmOwed() const {
+  if (!must_alarm) return false;
+  const auto& all = world_.aggregator->findings;
+  const auto it = all.find(identity.account + "/" + identity.region + "/" + identity.name);
+  if (it == all.end()) return true;
+  return !it->second.contains("EQUIVOCATION") && !it->second.contains("EPOCH_CONFLICT") && !it->second.contains("EPOCH_STALE");
+}
+
 void AgentNode::CheckAcked() {
   const BatchKey now = spool->Facts().acked_through;
   while (acked < now) {

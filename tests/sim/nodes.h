@@ -120,6 +120,7 @@ class AgentNode final : public Machine {
   std::string copy;                    // of its disk, older
   BatchKey copy_tail;
   uint64_t evidence_needed = 0;
+  bool AlarmOwed() const;              // the copy was put back and nobody said so yet
 
   void Write();
   void Tail();

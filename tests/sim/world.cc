@@ -417,7 +417,7 @@ void World::Step() {
 bool World::Quiet() {
   if (!aggregator->running) return false;
   for (const auto& agent : agents) {
-    if (!agent->running || (!agent->replayed && !agent->Drained())) return false;
+    if (!agent->running || (!agent->replayed && !agent->Drained()) || agent->AlarmOwed()) return false;
   }
   const uint64_t size = aggregator->ledger->head().size;
   if (aggregator->committer->queued() > 0 || aggregator->history->indexed_to() < size) return false;
@@ -468,6 +468,7 @@ void World::Heal() {
                           facts.sent.batch_seq, ");");
     }
     if (!agent->running) why += " " + agent->name + " is not running;";
+    if (agent->AlarmOwed()) why += " " + agent->name + " runs on an old copy of its disk and nobody said so;";
   }
   if (!aggregator->running) {
     why += " the aggregator is not running";
