@@ -5,6 +5,7 @@
 
 #include "common/base/limits.h"
 #include "common/base/log.h"
+#include "common/base/mutant.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/format/own_record.h"
@@ -17,6 +18,14 @@ constexpr absl::Duration kLeastInterval = absl::Milliseconds(5);
 constexpr size_t kIdempotencyKeyBytes = 1024, kPositionKeyBytes = 500;   // what the spool takes
 constexpr absl::Duration kHourly = absl::Hours(1);
 constexpr int64_t kClockStepNs = 1'000'000'000;
+
+// The mistake of Mutant::kOffsetApart.
+absl::Status AppendApart(Spool& spool, const Spool::Commit& commit) {
+  Spool::Commit without = commit, only;
+  only.positions = std::exchange(without.positions, {});
+  RETURN_IF_ERROR(spool.Append(without));
+  return spool.Append(only);
+}
 
 std::string ClockJson(const ClockQuality& q) {
   std::string json = "{\"clock\":{\"source\":" + JsonString(q.source);
@@ -335,7 +344,7 @@ absl::Status Pipeline::CommitReady() {
   commit.positions = group.positions;
   commit.replies = group.replies;
   const Tick before = clock_.Now();
-  absl::Status stored = spool_.Append(commit);
+  absl::Status stored = Planted(Mutant::kOffsetApart) ? AppendApart(spool_, commit) : spool_.Append(commit);
   const size_t bytes = group.bytes;
   if (!stored.ok()) {
     state_.With([&](State& s) {  // put back in front, in order
