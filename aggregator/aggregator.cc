@@ -306,10 +306,11 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   };
   journal = std::make_unique<OwnReadJournal>(*own, clock);
   lookup = std::make_unique<Lookup>(*history, *ledger, registry, live, mac_key);
-  query = std::make_unique<QueryService>(*lookup, *journal, metrics);
-  feed = std::make_unique<FeedService>(FeedOptions{}, *ledger, *history, registry, live, *journal, mac_key, clock, metrics);
+  query = std::make_unique<QueryService>(*lookup, *journal, metrics, AdmittedPeers(registry));
+  feed = std::make_unique<FeedService>(FeedOptions{}, *ledger, *history, registry, live, *journal, mac_key, clock, metrics,
+                                       AdmittedPeers(registry));
   proofs = std::make_unique<Transparency>(*ledger, registry, *lookup, NoteKey{config.Origin(), 1, log_key.public_key()}.Encode());
-  transparency = std::make_unique<TransparencyService>(*proofs, *journal, metrics);
+  transparency = std::make_unique<TransparencyService>(*proofs, *journal, metrics, AdmittedPeers(registry));
 
   OfficeParts parts{*authority, *ledger, registry, LogThrough(*committer, registry, kLogLimit), *sessions, *alarms, *watch,
                     [this] { return Followers(); },
