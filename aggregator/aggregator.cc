@@ -320,7 +320,14 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
                       for (const std::string& a : config.accounts) {
                         if (a == account) return "";
                       }
-                      return "account " + account + " is not of this organization; add it to accounts in aggregator.yaml";
+                      return "account " + account + " is not of this organization; add it to accounts in aggregator.yaml and restart";
+                    },
+                    [this](const std::string& region) -> std::string {
+                      if (region.empty() || region == config.region) return "";
+                      for (const std::string& r : config.regions) {
+                        if (r == region) return "";
+                      }
+                      return "region " + region + " is not of this organization; add it to regions in aggregator.yaml and restart";
                     },
                     [this, &clock](const Identity& who, std::string_view name, std::string details, bool read_only) {
                       const std::string uri = who.ToUri();
