@@ -6,7 +6,7 @@
 namespace orgtrail {
 
 size_t MemoryOf(const Leaf& leaf) {
-  return sizeof(Leaf) + leaf.bytes.capacity() + (leaf.events.storage ? leaf.events.storage->capacity() : 0) +
+  return sizeof(Leaf) + leaf.bytes.capacity() + leaf.events.storage.capacity() +
          leaf.events.rows.capacity() * sizeof(Row) + leaf.facts.capacity() * sizeof(RowFacts) +
          leaf.terms.capacity() * sizeof(uint64_t);
 }
