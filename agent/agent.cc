@@ -186,7 +186,8 @@ absl::Status Agent::Impl::StartSources(Fs& fs) {
 
 void Agent::Impl::Handle(const Report& report) {
   LogWarn("the aggregator reports", {{"code", report.code}, {"detail", report.detail}});
-  if (report.code == "EQUIVOCATION" || report.code == "EPOCH_CONFLICT" || report.code == "MONO_ROLLBACK") {
+  if (report.code == "EQUIVOCATION" || report.code == "EPOCH_CONFLICT" || report.code == "EPOCH_STALE" ||
+      report.code == "MONO_ROLLBACK") {
     LogError("this identity's chain conflicts with what the log holds: the state directory was probably restored from a copy, or another "
              "agent runs with it. Enrol this agent anew with an empty state_dir and a new join token", {{"code", report.code}});
     return;

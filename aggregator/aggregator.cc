@@ -306,10 +306,11 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   };
   journal = std::make_unique<OwnReadJournal>(*own, clock);
   lookup = std::make_unique<Lookup>(*history, *ledger, registry, live, mac_key);
-  query = std::make_unique<QueryService>(*lookup, *journal, metrics);
-  feed = std::make_unique<FeedService>(FeedOptions{}, *ledger, *history, registry, live, *journal, mac_key, clock, metrics);
+  query = std::make_unique<QueryService>(*lookup, *journal, metrics, AdmittedPeers(registry));
+  feed = std::make_unique<FeedService>(FeedOptions{}, *ledger, *history, registry, live, *journal, mac_key, clock, metrics,
+                                       AdmittedPeers(registry));
   proofs = std::make_unique<Transparency>(*ledger, registry, *lookup, NoteKey{config.Origin(), 1, log_key.public_key()}.Encode());
-  transparency = std::make_unique<TransparencyService>(*proofs, *journal, metrics);
+  transparency = std::make_unique<TransparencyService>(*proofs, *journal, metrics, AdmittedPeers(registry));
 
   OfficeParts parts{*authority, *ledger, registry, LogThrough(*committer, registry, kLogLimit), *sessions, *alarms, *watch,
                     [this] { return Followers(); },
@@ -319,7 +320,14 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
                       for (const std::string& a : config.accounts) {
                         if (a == account) return "";
                       }
-                      return "account " + account + " is not of this organization; add it to accounts in aggregator.yaml";
+                      return "account " + account + " is not of this organization; add it to accounts in aggregator.yaml and restart";
+                    },
+                    [this](const std::string& region) -> std::string {
+                      if (region.empty() || region == config.region) return "";
+                      for (const std::string& r : config.regions) {
+                        if (r == region) return "";
+                      }
+                      return "region " + region + " is not of this organization; add it to regions in aggregator.yaml and restart";
                     },
                     [this, &clock](const Identity& who, std::string_view name, std::string details, bool read_only) {
                       const std::string uri = who.ToUri();

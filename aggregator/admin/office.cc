@@ -46,6 +46,7 @@ absl::StatusOr<v1::CreateTokenResponse> Office::CreateToken(const Identity& who,
   const bool own_account = who.kind == Kind::kUser && who.account == request.account() && request.carries().empty();
   if (!Governs(who) && !own_account) return Denied("a join token", "the governance role, or a user of that account (not for collectors)");
   if (std::string advice = p_.known_account(request.account()); !advice.empty()) return absl::InvalidArgumentError(advice);
+  if (std::string advice = p_.known_region(request.region()); !advice.empty()) return absl::InvalidArgumentError(advice);
   if (request.ttl_s() < 0 || request.ttl_s() > kMostTtl) return absl::InvalidArgumentError("a token lives at most 365 days");
   CertificateAuthority::TokenOrder order;
   order.account = request.account();

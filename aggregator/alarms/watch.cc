@@ -1,7 +1,6 @@
 #include "aggregator/alarms/watch.h"
 
-#include <map>
-#include <set>
+#include <algorithm>
 
 #include "common/base/log.h"
 #include "common/base/status.h"
@@ -35,7 +34,7 @@ AgentLife Watch::LifeOf(const AgentIdentityRecord& agent, const std::optional<Ag
   if (!head) return AgentLife::kNever;
   // Silence counts from our own start at the earliest: while we were down nobody could be heard.
   const int64_t since = clock_.WallNanos() - std::max(head->logged_ns, started_ns_);
-  const bool heard = since <= kMissedHeartbeats * absl::ToInt64Nanoseconds(options_.heartbeat_interval);
+  const bool heard = since <= absl::ToInt64Nanoseconds(Patience());
   return heard ? AgentLife::kLive : AgentLife::kSilent;
 }
 
@@ -50,17 +49,29 @@ void Watch::Retire(const AgentIdentityRecord& agent) {
   if (absl::Status logged = log_(leaf); !logged.ok()) LogWarn("a retirement is not logged yet", {{"agent", agent.uri}, {"why", Describe(logged)}});
 }
 
+absl::Duration Watch::Patience() const { return kMissedHeartbeats * options_.heartbeat_interval; }
+
+bool Watch::MayStillCome(const AgentIdentityRecord& agent) {
+  const int64_t now = clock_.WallNanos();
+  return now - never_since_.emplace(agent.uuid, now).first->second <= absl::ToInt64Nanoseconds(Patience());
+}
+
 void Watch::WatchAgents(WatchFacts& facts) {
   std::map<Uuid, AgentHead> heads;
   for (AgentHead& h : ledger_.Heads()) heads.emplace(h.uuid, std::move(h));
-  std::map<std::string, bool> covered;  // account/region → has a live agent
-  for (const AgentIdentityRecord& agent : registry_.Agents()) {
+  std::vector<AgentIdentityRecord> agents = registry_.Agents();
+  // An agent that lost its state directory enrols anew under its old name: the newest of a name is the one to miss.
+  std::map<std::string, uint64_t> newest;
+  for (const AgentIdentityRecord& agent : agents) newest[agent.uri] = std::max(newest[agent.uri], agent.enrolled_leaf);
+  std::map<std::string, bool> covered;  // account/region → has a live agent, or one that has just enrolled
+  for (const AgentIdentityRecord& agent : agents) {
     if (agent.uuid == options_.own) continue;
     auto it = heads.find(agent.uuid);
     const std::optional<AgentHead> head = it == heads.end() ? std::nullopt : std::optional(it->second);
     const AgentLife life = LifeOf(agent, head);
     const std::string subject = SubjectOf(agent);
     bool& cover = covered[agent.account + "/" + agent.region];
+    if (newest[agent.uri] != agent.enrolled_leaf && life != AgentLife::kLive) continue;
     switch (life) {
       case AgentLife::kLive:
         cover = true;
@@ -80,6 +91,7 @@ void Watch::WatchAgents(WatchFacts& facts) {
       }
       case AgentLife::kNever:
         ++facts.total;
+        cover |= MayStillCome(agent);
         break;
       case AgentLife::kRetired:
         if (!agent.retired) Retire(agent);
@@ -92,7 +104,7 @@ void Watch::WatchAgents(WatchFacts& facts) {
   for (const auto& [where, live] : covered) {
     if (live) {
       alarms_.Clear("COVERAGE_MISSING", where);
-    } else if (clock_.WallNanos() - started_ns_ > kMissedHeartbeats * absl::ToInt64Nanoseconds(options_.heartbeat_interval)) {
+    } else if (clock_.WallNanos() - started_ns_ > absl::ToInt64Nanoseconds(Patience())) {
       alarms_.Raise("COVERAGE_MISSING", Severity::kPage, where,
                     "no live agent captures this account and region: what happens there is not recorded");
     }
@@ -119,7 +131,7 @@ void Watch::WatchDisk(WatchFacts& facts) {
     const bool page = share < kPageFree || (facts.days_left >= 0 && facts.days_left < kPageDays);
     std::string detail = std::to_string(*free >> 20) + " MiB free";
     if (facts.days_left >= 0) detail += ", about " + std::to_string(static_cast<int64_t>(facts.days_left)) + " days at the present rate";
-    alarms_.Raise("DISK_LOW", page ? Severity::kPage : Severity::kWarn, options_.state_dir, detail + ": add space or shorten retention");
+    alarms_.Raise("DISK_LOW", page ? Severity::kPage : Severity::kWarn, options_.state_dir, detail + ": add space");
   } else {
     alarms_.Clear("DISK_LOW", options_.state_dir);
   }

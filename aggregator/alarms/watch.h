@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,7 @@ struct WatchFacts {
   int64_t started_ns = 0;
 };
 
-enum class AgentLife { kLive, kSilent, kNever, kRetired, kRevoked };
+enum class AgentLife { kLive, kSilent, kNever, kRetired, kRevoked };   // never: enrolled, and has sent nothing yet
 
 class Watch final : public Stage {
  public:
@@ -55,6 +56,8 @@ class Watch final : public Stage {
     int64_t wall_ns = 0;
     uint64_t events = 0, bytes = 0;
   };
+  absl::Duration Patience() const;   // three heartbeats
+  bool MayStillCome(const AgentIdentityRecord& agent);
   void WatchAgents(WatchFacts& facts);
   void Retire(const AgentIdentityRecord& agent);
   void WatchDisk(WatchFacts& facts);
@@ -71,6 +74,7 @@ class Watch final : public Stage {
   const Clock& clock_;
   const int64_t started_ns_;
   std::deque<Sample> minute_, day_;
+  std::map<Uuid, int64_t> never_since_;   // agents that sent nothing yet: since when that is known
   bool clock_told_ = false;
   Guarded<WatchFacts> facts_;
   Gauge& live_;

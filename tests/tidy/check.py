@@ -20,7 +20,6 @@ DOORS = [
     (r"boost/", ["common/http"]),
     (r"curl/", ["common/http"]),
     (r"yaml-cpp/", ["common/config"]),
-    (r"prometheus/", ["common/metrics"]),
     (r"(zstd|libdeflate)\.h$", ["common/compress"]),
     (r"zlib\.h$", ["common/compress", "agent/capture"]),
     (r"CLI/", ["agent/main.cc", "aggregator/main.cc", "aggregator/client"]),
