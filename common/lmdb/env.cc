@@ -1,6 +1,7 @@
 #include "common/lmdb/env.h"
 
 #include <lmdb.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -118,6 +119,14 @@ std::optional<std::string_view> ReadTxn::Get(Table t, std::string_view key) cons
   if (rc == MDB_SUCCESS) return ToView(v);
   if (rc != MDB_NOTFOUND) DamagedWhileReading(txn_, rc);
   return std::nullopt;
+}
+
+void ReadTxn::Unmap(std::string_view value) {
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(value.data()) + kPage - 1) & ~(kPage - 1);
+  const uintptr_t end = reinterpret_cast<uintptr_t>(value.data() + value.size()) & ~(kPage - 1);
+  // Of a shared file mapping only the page table entries go. Nothing depends on it, so a refusal changes nothing.
+  if (begin < end) (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 absl::StatusOr<std::unique_ptr<WriteTxn>> WriteTxn::Begin(Env& env) {
