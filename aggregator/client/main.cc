@@ -2,9 +2,11 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "aggregator/client/context.h"
 #include "common/base/log.h"
+#include "common/base/text.h"
 
 int main(int argc, char** argv) {
   using namespace orgtrail;
@@ -39,11 +41,16 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    const int code = app.exit(e);
-    if (code == 0) return kOk;
+    // CLI11 misses the command before it looks at what stands in its place.
+    const std::vector<std::string> unknown = app.remaining(true);
+    if (dynamic_cast<const CLI::RequiredError*>(&e) != nullptr && !unknown.empty()) {
+      std::fprintf(stderr, "orgtrail: no such command or option here: %s\nRun with --help for more information.\n", Printable(unknown.front()).c_str());
+    } else if (app.exit(e) == 0) {
+      return kOk;
+    }
     // verify and fsck keep 2 for "tampered".
-    const std::string command = argc > 1 ? argv[1] : "";
-    return command == "verify" || command == "fsck" ? kVerifyUsage : kUsage;
+    const bool verifies = app.got_subcommand("verify") || app.got_subcommand("fsck");
+    return verifies ? kVerifyUsage : kUsage;
   }
   return context.exit_code;
 }
