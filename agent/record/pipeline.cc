@@ -5,6 +5,7 @@
 
 #include "common/base/limits.h"
 #include "common/base/log.h"
+#include "common/base/mutant.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/format/own_record.h"
@@ -17,6 +18,14 @@ constexpr absl::Duration kLeastInterval = absl::Milliseconds(5);
 constexpr size_t kIdempotencyKeyBytes = 1024, kPositionKeyBytes = 500;   // what the spool takes
 constexpr absl::Duration kHourly = absl::Hours(1);
 constexpr int64_t kClockStepNs = 1'000'000'000;
+
+// The mistake of Mutant::kOffsetApart.
+absl::Status AppendApart(Spool& spool, const Spool::Commit& commit) {
+  Spool::Commit without = commit, only;
+  only.positions = std::exchange(without.positions, {});
+  RETURN_IF_ERROR(spool.Append(without));
+  return spool.Append(only);
+}
 
 std::string ClockJson(const ClockQuality& q) {
   std::string json = "{\"clock\":{\"source\":" + JsonString(q.source);
@@ -89,21 +98,24 @@ absl::Status Pipeline::Open() {
   return absl::IsResourceExhausted(stored) ? absl::OkStatus() : stored;
 }
 
-absl::Status Pipeline::NewEpoch(EpochReason reason) {
+absl::StatusOr<BatchKey> Pipeline::NewEpoch(EpochReason reason, const std::optional<SpoolTail>& previous) {
   RETURN_IF_ERROR(CommitReady());
-  absl::Status opened = state_.With([&](State& s) -> absl::Status {
-    if (s.closing) return absl::FailedPreconditionError("the agent is shutting down");
+  absl::StatusOr<BatchKey> opened = state_.With([&](State& s) -> absl::StatusOr<BatchKey> {
+    if (s.closing) return absl::UnavailableError("the agent is shutting down");
     if (!s.sealer->empty() || !s.open.positions.empty() || !s.open.replies.empty()) CloseBatch(s, BatchFlags());
+    const uint64_t epoch = s.sealer->epoch() + 1;
     SpoolTail tail;
     tail.epoch = s.sealer->epoch();
     tail.leaf = s.sealer->head();
     tail.last_seq = s.sealer->next_seq() - 1;
     tail.batch_seq = s.last_batch_seq;
     s.sealer = std::make_unique<Sealer>(identity_, identity_key_, clock_, rng_);
-    return OpenLocked(s, reason, tail.epoch + 1, tail);
+    RETURN_IF_ERROR(OpenLocked(s, reason, epoch, previous.value_or(tail)));
+    return BatchKey{epoch, 0};
   });
-  RETURN_IF_ERROR(opened);
-  return CommitReady();
+  RETURN_IF_ERROR(opened.status());
+  RETURN_IF_ERROR(CommitReady());
+  return opened;
 }
 
 absl::Status Pipeline::OpenLocked(State& s, EpochReason reason, uint64_t epoch, const SpoolTail& previous) {
@@ -235,9 +247,9 @@ void Pipeline::AddOwn(State& s, EventClass event_class, std::string_view name, s
   s.sealer->Add(event_class, 0, record.ToJson(Uuid::Random(rng_)));
 }
 
-void Pipeline::Note(std::string_view name, std::string details) {
+void Pipeline::Note(std::string_view name, std::string details, EventClass event_class) {
   state_.With([&](State& s) {
-    if (!s.closing) AddOwn(s, EventClass::kOwn, name, std::move(details));
+    if (!s.closing) AddOwn(s, event_class, name, std::move(details));
   });
   if (poke_) poke_();
 }
@@ -307,7 +319,7 @@ Tick Pipeline::Step(Tick now) {
       CloseBatch(s, flags);
       return now + beat;
     }
-    return s.last_close + (waiting ? wait : std::min(beat, absl::Duration(absl::Seconds(1))));
+    return waiting ? s.last_close + wait : std::min(s.last_close + beat, now + absl::Seconds(1));
   });
   absl::Status committed = CommitReady();
   if (absl::IsResourceExhausted(committed)) return now + absl::Seconds(1);
@@ -332,7 +344,7 @@ absl::Status Pipeline::CommitReady() {
   commit.positions = group.positions;
   commit.replies = group.replies;
   const Tick before = clock_.Now();
-  absl::Status stored = spool_.Append(commit);
+  absl::Status stored = Planted(Mutant::kOffsetApart) ? AppendApart(spool_, commit) : spool_.Append(commit);
   const size_t bytes = group.bytes;
   if (!stored.ok()) {
     state_.With([&](State& s) {  // put back in front, in order

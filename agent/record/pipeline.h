@@ -54,15 +54,17 @@ class Pipeline final : public Intake, public Stage {
   // Opens the next epoch after what the spool's tail says (kFirst, kClean or kUnclean) and stores its first batch. A full spool is
   // no error: the batch waits like any other, so that an agent that is started on a full spool can send it and go on.
   absl::Status Open();
-  absl::Status NewEpoch(EpochReason reason);                // after a damaged spool, or when the log is another one
+  // Goes on in a new epoch: another log (handover), or, when `previous` is given, from there: what lies between it and here is in
+  // no state to be delivered. Its key.
+  absl::StatusOr<BatchKey> NewEpoch(EpochReason reason, const std::optional<SpoolTail>& previous = std::nullopt);
 
   absl::StatusOr<Taken> Take(const RawChunk& chunk) override;
   absl::StatusOr<std::vector<FilePosition>> Positions() override;
   absl::StatusOr<std::string> IdempotentReply(std::string_view key) override;
   void Lost(std::string_view source, std::string_view cause, uint32_t count, std::string_view detail) override;
 
-  // One of orgtrail's own records (class 5): CLOCK_STEP, CONFIG_CHANGED, …; `details` is a JSON object.
-  void Note(std::string_view name, std::string details);
+  // One of orgtrail's own records (class 5, or 6 for a loss): CLOCK_STEP, CONFIG_CHANGED, …; `details` is a JSON object.
+  void Note(std::string_view name, std::string details, EventClass event_class = EventClass::kOwn);
 
   void SetIntervals(absl::Duration batch, absl::Duration heartbeat);   // zero: unchanged
   Tick Step(Tick now) override;

@@ -106,10 +106,10 @@ absl::Status Spool::Impl::Load() {
   }
   lmdb::Cursor last(txn, batches);
   if (last.Last() && DecodeKey(last.key()) > now.counters.last) {
-    return absl::DataLossError("holds batches its counters do not know; run `orgtrail fsck` on it");
+    return absl::DataLossError("holds batches its counters do not know: keep a copy of the state directory, and enrol this agent anew with an empty one");
   }
   if (BatchKey{opened_tail.epoch, opened_tail.batch_seq} != now.counters.last) {
-    return absl::DataLossError("its tail and its counters disagree; run `orgtrail fsck` on it");
+    return absl::DataLossError("its tail and its counters disagree: keep a copy of the state directory, and enrol this agent anew with an empty one");
   }
   now.oldest_unacked = FirstUnacked(txn, now.counters.acked_through);
   shared.With([&](Shared& s) { s = now; });

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/base/log.h"
+#include "common/base/mutant.h"
 #include "common/base/status.h"
 #include "common/format/chain.h"
 #include "common/format/frame.h"
@@ -219,8 +220,11 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
     if (absl::StatusOr<std::string> mine = spool_.Read(head); mine.ok()) {
       ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(*mine));
       if (leaf.view() != w.head_leaf()) {
-        return Lie(s, "EQUIVOCATION", "the log holds another " + Name(head) + " of this agent than its spool: leaf " + Hex(w.head_leaf()) +
-                                          ", ours " + Hex(leaf.view()), w.checkpoint());
+        // The log made it up, or a copy of this spool ran before. The log is shown what we signed: only then can it tell, and alarm.
+        Lie(s, "EQUIVOCATION", "the log holds another " + Name(head) + " of this agent than its spool: leaf " + Hex(w.head_leaf()) +
+                                   ", ours " + Hex(leaf.view()), w.checkpoint())
+            .IgnoreError();  // its answer ends the stream
+        s.cursor = std::min(s.cursor, Before(head));
       }
     }
   }
@@ -262,7 +266,8 @@ absl::Status UplinkSession::OnReceipt(State& s, const v1::Receipt& r) {
       ASSIGN_OR_RETURN(leaf, LeafOfFrame(*frame));
     }
     if (!leaf) continue;   // pruned since: proven before
-    if (absl::Status in = VerifyInclusion(*leaf, l.leaf_index(), head.size, path, head.root); !in.ok()) {
+    if (absl::Status in = VerifyInclusion(*leaf, l.leaf_index(), head.size, path, head.root);
+        !in.ok() && !Planted(Mutant::kUnverifiedReceipt)) {
       return Lie(s, "LEAF_MISSING", absl::StrCat("the receipt for ", Name(key), " does not prove its leaf ", Hex(leaf->view()), " at ",
                                                  l.leaf_index(), ": ", Describe(in)), r.checkpoint());
     }
@@ -293,7 +298,7 @@ absl::Status UplinkSession::Persist(State& s, const Checkpoint& head, const std:
   BatchKey through = s.facts.acked;
   const Tick now = clock_.Now();
   bool progress = false;
-  while (!s.window.empty() && s.window.front().proven) {
+  while (!s.window.empty() && (s.window.front().proven || Planted(Mutant::kPrunedEarly))) {
     through = std::max(through, s.window.front().key);
     s.window_bytes -= s.window.front().bytes;
     s.window.pop_front();

@@ -59,6 +59,7 @@ absl::StatusOr<v1::CreateTokenResponse> Office::CreateToken(const Identity& who,
                   "a join token", "the governance role, or a user of that account (not for collectors)");
   }
   if (std::string advice = p_.known_account(request.account()); !advice.empty()) return absl::InvalidArgumentError(advice);
+  if (std::string advice = p_.known_region(request.region()); !advice.empty()) return absl::InvalidArgumentError(advice);
   if (request.ttl_s() < 0 || request.ttl_s() > kMostTtl) return absl::InvalidArgumentError("a token lives at most 365 days");
   CertificateAuthority::TokenOrder order;
   order.account = request.account();

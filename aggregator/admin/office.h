@@ -30,7 +30,8 @@ struct OfficeParts {
   const Watch& watch;
   std::function<std::vector<FollowerFacts>()> followers;
   std::function<uint32_t()> subscriptions;
-  std::function<std::string(const std::string& account)> known_account;  // "" when the policy lists it, else advice
+  std::function<std::string(const std::string& account)> known_account;  // "" when it is the organization's, else advice
+  std::function<std::string(const std::string& region)> known_region;    // likewise
   // Logs what was done: who, name, details, error code ("" none). Not ok: the act is refused.
   std::function<absl::Status(const Identity& who, std::string_view name, std::string details, std::string_view error_code)> record;
   Uuid own;

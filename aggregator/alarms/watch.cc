@@ -18,9 +18,9 @@ std::string SubjectOf(const AgentIdentityRecord& agent) { return agent.account +
 }  // namespace
 
 Watch::Watch(const WatchOptions& options, const LedgerReader& ledger, const Registry& registry, Alarms& alarms,
-             std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs,
+             std::function<absl::Status(const IdentityLeaf&)> log, std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs,
              const Clock& clock, Metrics& metrics)
-    : options_(options), ledger_(ledger), registry_(registry), alarms_(alarms), ledger_bytes_(std::move(ledger_bytes)),
+    : options_(options), ledger_(ledger), registry_(registry), alarms_(alarms), log_(std::move(log)), ledger_bytes_(std::move(ledger_bytes)),
       followers_(std::move(followers)), fs_(fs), clock_(clock), started_ns_(clock.WallNanos()),
       live_(metrics.GetGauge("orgtrail_agents_live", "agents heard from within three heartbeats")),
       silent_(metrics.GetGauge("orgtrail_agents_silent", "enrolled agents not heard from for three heartbeats")),
@@ -36,6 +36,17 @@ AgentLife Watch::LifeOf(const AgentIdentityRecord& agent, const std::optional<Ag
   const int64_t since = clock_.WallNanos() - std::max(head->logged_ns, started_ns_);
   const bool heard = since <= absl::ToInt64Nanoseconds(Patience());
   return heard ? AgentLife::kLive : AgentLife::kSilent;
+}
+
+void Watch::Retire(const AgentIdentityRecord& agent) {
+  IdentityLeaf leaf;
+  leaf.act = IdentityLeaf::Act::kRetired;
+  leaf.wall_ns = static_cast<uint64_t>(clock_.WallNanos());
+  leaf.uuid = agent.uuid;
+  leaf.uri = agent.uri;
+  leaf.approver = agent.uri;
+  leaf.reason = "its last batch says so";
+  if (absl::Status logged = log_(leaf); !logged.ok()) LogWarn("a retirement is not logged yet", {{"agent", agent.uri}, {"why", Describe(logged)}});
 }
 
 absl::Duration Watch::Patience() const { return kMissedHeartbeats * options_.heartbeat_interval; }
@@ -83,6 +94,8 @@ void Watch::WatchAgents(WatchFacts& facts) {
         cover |= MayStillCome(agent);
         break;
       case AgentLife::kRetired:
+        if (!agent.retired) Retire(agent);
+        [[fallthrough]];
       case AgentLife::kRevoked:
         alarms_.Clear("SILENT_AGENT", subject);
         break;
@@ -118,7 +131,7 @@ void Watch::WatchDisk(WatchFacts& facts) {
     const bool page = share < kPageFree || (facts.days_left >= 0 && facts.days_left < kPageDays);
     std::string detail = std::to_string(*free >> 20) + " MiB free";
     if (facts.days_left >= 0) detail += ", about " + std::to_string(static_cast<int64_t>(facts.days_left)) + " days at the present rate";
-    alarms_.Raise("DISK_LOW", page ? Severity::kPage : Severity::kWarn, options_.state_dir, detail + ": add space or shorten retention");
+    alarms_.Raise("DISK_LOW", page ? Severity::kPage : Severity::kWarn, options_.state_dir, detail + ": add space");
   } else {
     alarms_.Clear("DISK_LOW", options_.state_dir);
   }

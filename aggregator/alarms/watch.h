@@ -1,5 +1,6 @@
 // Watch: looks once a second at what should be there: live agents, coverage, disk, clock, followers; raises and clears alarms.
-// A Stage: plain code over snapshots. Threads: Step: one Worker ("watch"); facts(): any.
+// An agent whose last words said retired is retired in the log here, which frees its name.
+// A Stage: plain code over snapshots. Threads: Step: one Worker ("watch"), may wait for a commit; facts(): any.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include "common/base/clock.h"
 #include "common/base/guarded.h"
 #include "common/base/stage.h"
+#include "common/format/control.h"
 #include "common/fs/file.h"
 
 namespace orgtrail {
@@ -43,7 +45,7 @@ enum class AgentLife { kLive, kSilent, kNever, kRetired, kRevoked };   // never:
 class Watch final : public Stage {
  public:
   Watch(const WatchOptions& options, const LedgerReader& ledger, const Registry& registry, Alarms& alarms,
-        std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs, const Clock& clock,
+        std::function<absl::Status(const IdentityLeaf&)> log, std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs, const Clock& clock,
         Metrics& metrics);
   Tick Step(Tick now) override;
   WatchFacts facts() const;
@@ -57,6 +59,7 @@ class Watch final : public Stage {
   absl::Duration Patience() const;   // three heartbeats
   bool MayStillCome(const AgentIdentityRecord& agent);
   void WatchAgents(WatchFacts& facts);
+  void Retire(const AgentIdentityRecord& agent);
   void WatchDisk(WatchFacts& facts);
   void WatchFollowers();
 
@@ -64,6 +67,7 @@ class Watch final : public Stage {
   const LedgerReader& ledger_;
   const Registry& registry_;
   Alarms& alarms_;
+  const std::function<absl::Status(const IdentityLeaf&)> log_;
   const std::function<uint64_t()> ledger_bytes_;
   const std::function<std::vector<FollowerFacts>()> followers_;
   Fs& fs_;

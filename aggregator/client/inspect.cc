@@ -155,6 +155,13 @@ absl::StatusOr<std::string> Explain(std::string_view bytes) {
     out += Line("valid", Rfc3339(f.not_before) + " to " + Rfc3339(f.not_after));
     return out + Line("SHA-256", Hex(f.der_hash.view())) + Line("key SHA-256", Hex(f.spki_hash.view()));
   }
+  constexpr std::string_view kLmdbMagic = "\xDE\xC0\xEF\xBE";
+  if (bytes.size() >= 4096 && bytes.substr(16, 4) == kLmdbMagic) {
+    return std::string("LMDB data file of a ledger or a spool: docs/formats/ledger.md, spool.md\n") +
+           Line("look inside", "orgtrail fsck DIR and orgtrail verify ledger DIR, for a ledger");
+  }
+  if (bytes.starts_with("OTHRUN01")) return std::string("run of the history index: docs/formats/history.md. Derived: it may be deleted, and is rebuilt\n");
+  if (bytes.starts_with("orgtrail history ") || bytes.starts_with("orgtrail agent identity ")) return std::string(bytes);
   if (bytes.find("\n\n\xE2\x80\x94 ") != std::string_view::npos) {
     const std::string_view text = bytes.substr(0, bytes.find("\n\n") + 1);
     if (absl::StatusOr<Checkpoint> c = Checkpoint::Decode(text); c.ok()) {

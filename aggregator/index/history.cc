@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/log.h"
+#include "common/base/mutant.h"
 #include "common/base/status.h"
 
 namespace orgtrail {
@@ -152,6 +153,7 @@ absl::Status History::SaveList(const std::vector<std::shared_ptr<const Run>>& ru
   list.next = next_leaf;
   if (first_leaf_.has_value()) list.first = Hex(first_leaf_->view());
   for (const auto& run : runs) list.runs.push_back(BaseName(run->path()));
+  if (Planted(Mutant::kIndexRunDropped) && list.runs.size() > 2) list.runs.erase(list.runs.begin() + 1);
   RETURN_IF_ERROR(WriteFileAtomically(fs_, JoinPath(options_.dir, kListName), list.Encode()));
   saved_ = next_leaf;
   runs_gauge_.Set(static_cast<double>(runs.size()));
@@ -161,6 +163,7 @@ absl::Status History::SaveList(const std::vector<std::shared_ptr<const Run>>& ru
 absl::Status History::Flush() {
   if (next_ == saved_) return absl::OkStatus();
   auto [runs, blocks] = view_.Peek([](const View& v) { return std::pair(v.runs, v.recent.Blocks()); });
+  if (Planted(Mutant::kCursorFirst)) RETURN_IF_ERROR(SaveList(runs, next_));
   if (!blocks.empty()) {
     const std::string path = JoinPath(options_.dir, RunName(saved_, next_, 0));
     const absl::Status leftover = fs_.Remove(path);  // of an attempt whose list could not be written

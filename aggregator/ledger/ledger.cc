@@ -150,9 +150,9 @@ absl::Status DiskLedger::Start(std::string origin, Fs& fs) {
     RETURN_IF_ERROR(txn->Put(shard_.meta, kOriginKey, origin_));
     RETURN_IF_ERROR(txn->Put(shard_.meta, kStateKey, state_.Encode()));
     RETURN_IF_ERROR(txn->Commit());
-    RETURN_IF_ERROR(fs.SyncDir(shard_dir));
-    RETURN_IF_ERROR(fs.SyncDir(options_.dir));
   }
+  // The data file's name: a first start may have ended before it got here, so each does it.
+  if (!options_.read_only) RETURN_IF_ERROR(fs.SyncDir(shard_dir));
   size_.store(state_.size, std::memory_order_release);
   if (!options_.anchor_dir.empty()) RETURN_IF_ERROR(CheckAnchor());
   Publish(state_, log_key_ != nullptr ? Note(state_) : std::move(stored_note));

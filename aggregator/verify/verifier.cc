@@ -16,6 +16,12 @@ Verifier::Verifier(const VerifierOptions& options, const LedgerReader& ledger, c
         "verify-" + std::to_string(i),
         Lane::Shared{options_, ledger, registry, committer, verdicts, findings_, clock, metrics, heads_, *load_}));
   }
+  // The head from before this start is as old as its newest leaf, not as this process: agents quoted it meanwhile.
+  if (const SignedHead head = ledger.head(); head.size > 0) {
+    if (const absl::StatusOr<RawLeaf> newest = ledger.ReadRaw(head.size - 1); newest.ok()) {
+      heads_.Add(head.size, head.root, newest->logged_ns);
+    }
+  }
   Gauge& queued = metrics.GetGauge("orgtrail_verify_queued_bytes", "Frames that wait for a check; near its limit agents are held back.");
   Gauge& inflated = metrics.GetGauge("orgtrail_verify_inflight_bytes", "Checked batches that wait for the ledger's commit.");
   metrics.OnCollect([load = load_, &queued, &inflated] {

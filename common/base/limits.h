@@ -17,7 +17,10 @@ inline constexpr size_t kFrameBytes = 4 << 20;             // most on the wire (
 inline constexpr int kZstdWindowLog = 23;
 inline constexpr size_t kEntryBytes = 65535;               // C2SP tlog-tiles: entry bundles have 16-bit lengths
 inline constexpr size_t kExtensionBytes = 256 << 10;       // key list 32 KiB plus the epoch's opening object
-inline constexpr uint32_t kTreeSlots = 1024;               // one-time keys of one tree; the last one signs the roll
+#ifndef ORGTRAIL_TREE_SLOTS
+#define ORGTRAIL_TREE_SLOTS 1024                           // the simulator has small ones, so that it sees them roll
+#endif
+inline constexpr uint32_t kTreeSlots = ORGTRAIL_TREE_SLOTS;  // one-time keys of one tree; the last one signs the roll
 inline constexpr int kJsonDepth = 64;
 inline constexpr size_t kJsonKeyBytes = 1024;
 inline constexpr size_t kJsonNumberBytes = 64;             // longer: the text is kept, the record is flagged

@@ -1,8 +1,5 @@
 #include "common/base/status.h"
 
-#include <cstdio>
-#include <cstdlib>
-
 namespace orgtrail {
 
 absl::Status Annotate(const absl::Status& status, std::string_view context) {
@@ -13,11 +10,6 @@ absl::Status Annotate(const absl::Status& status, std::string_view context) {
 std::string Describe(const absl::Status& status) {
   if (status.ok()) return "ok";
   return absl::StrCat(absl::StatusCodeToString(status.code()), ": ", status.message());
-}
-
-void CheckFailed(const char* file, int line, const char* what, std::string_view detail) {
-  std::fprintf(stderr, "%s:%d: check failed: %s %.*s\n", file, line, what, static_cast<int>(detail.size()), detail.data());
-  std::abort();
 }
 
 }  // namespace orgtrail

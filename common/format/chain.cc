@@ -1,6 +1,7 @@
 #include "common/format/chain.h"
 
 #include "common/base/limits.h"
+#include "common/base/mutant.h"
 #include "common/base/status.h"
 
 namespace orgtrail {
@@ -44,6 +45,7 @@ absl::Status CheckOpening(const ChainState& prev, const BatchHeader& next, const
       opening.previous_leaf == prev.leaf && opening.previous_last_seq == prev.last_seq) {
     return absl::OkStatus();
   }
+  if (Planted(Mutant::kWrongPrevious)) return absl::OkStatus();
   const std::string quoted = At(opening.previous_epoch, opening.previous_batch_seq);
   const bool ours_is_newer = opening.previous_epoch < prev.epoch ||
                              (opening.previous_epoch == prev.epoch && opening.previous_batch_seq <= prev.batch_seq);
@@ -70,7 +72,7 @@ absl::Status CheckLink(const ChainState& prev, const BatchHeader& next, const Ep
   if (next.epoch > prev.epoch) return Expect(At(next.epoch, 0), " first, got ", At(next));
   if (prev.closed) return Expect("a new epoch, got ", At(next), ": that epoch is closed");
   if (next.batch_seq != prev.batch_seq + 1) return Expect(At(prev.epoch, prev.batch_seq + 1), ", got ", At(next));
-  if (next.prev_hash != prev.leaf) return Expect(At(next), " after another batch than the one here: prev_hash differs");
+  if (next.prev_hash != prev.leaf && !Planted(Mutant::kSkippedPrevHash)) return Expect(At(next), " after another batch than the one here: prev_hash differs");
   if (next.agent_uuid != prev.uuid) return Bounds(At(next), ": agent uuid differs from the epoch's");
 
   if (next.first_seq != prev.last_seq + 1) {

@@ -42,7 +42,7 @@ class Fs {
   virtual absl::StatusOr<std::vector<std::string>> Glob(std::string_view pattern) = 0;  // paths, sorted
   virtual absl::Status Rename(std::string_view from, std::string_view to, Fsync directory) = 0;
   virtual absl::Status Remove(std::string_view path) = 0;
-  virtual absl::Status MakeDirs(std::string_view path, int permissions = 0755) = 0;
+  virtual absl::Status MakeDirs(std::string_view path, int permissions = 0755) = 0;  // what it makes survives a power cut
   virtual absl::Status SyncDir(std::string_view path) = 0;
   virtual absl::StatusOr<uint64_t> FreeBytes(std::string_view path) = 0;
   virtual absl::StatusOr<uint64_t> TotalBytes(std::string_view path) = 0;

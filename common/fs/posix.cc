@@ -210,7 +210,9 @@ class Posix final : public Fs {
     const std::string whole(path);
     for (size_t slash = whole.find('/', 1);; slash = whole.find('/', slash + 1)) {
       const std::string part = whole.substr(0, slash);
-      if (::mkdir(part.c_str(), static_cast<mode_t>(permissions)) != 0) {
+      if (::mkdir(part.c_str(), static_cast<mode_t>(permissions)) == 0) {
+        if (absl::Status synced = SyncDir(DirName(part)); !synced.ok()) return synced;
+      } else {
         const int error = errno;
         // Somewhere above the target a read-only parent that exists is fine, so only what is missing is an error.
         struct stat st;

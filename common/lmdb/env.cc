@@ -10,6 +10,7 @@
 #include <set>
 #include <utility>
 
+#include "common/base/mutant.h"
 #include "common/base/status.h"
 #include "common/lmdb/short_file.h"
 
@@ -209,6 +210,7 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
   unsigned flags = MDB_NOTLS | MDB_NORDAHEAD;
   if (options.read_only) flags |= MDB_RDONLY;
   if (options.no_meta_sync) flags |= MDB_NOMETASYNC;
+  if (Planted(Mutant::kAckBeforeCommit)) flags |= MDB_NOSYNC;
   rc = mdb_env_open(env->env_, env->dir_.c_str(), flags, 0640);
   if (rc != MDB_SUCCESS) return LmdbStatus("open", dir, rc);
   int dead = 0;

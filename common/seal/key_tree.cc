@@ -4,6 +4,7 @@
 #include <bitset>
 
 #include "common/base/limits.h"
+#include "common/base/mutant.h"
 #include "common/base/status.h"
 #include "common/format/epoch.h"
 #include "common/seal/sealer.h"
@@ -82,7 +83,7 @@ const Hash& KeyTree::root() const {
 
 Signature KeyTree::SignOnce(uint32_t slot, std::string_view label, std::string_view message) {
   CHECK(slot < impl_->keys.size());
-  CHECK(!impl_->used[slot]);
+  CHECK(!impl_->used[slot] || Planted(Mutant::kReusedSlot));
   impl_->used[slot] = true;
   return SigningKey::FromSeed(std::string_view(impl_->seeds.At(slot), kSeedBytes)).Sign(label, message);
 }

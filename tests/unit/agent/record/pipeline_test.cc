@@ -481,7 +481,7 @@ TEST_F(PipelineTest, ANewEpochFollowsTheOldOnesLastBatch) {
   ASSERT_TRUE(Take({Record(1), Record(2)}).ok());
   Step(absl::Milliseconds(20));
   ASSERT_TRUE(Take({Record(3)}).ok());   // open: goes into the old epoch
-  ASSERT_EQ(pipeline_->NewEpoch(EpochReason::kHandover), absl::OkStatus());
+  ASSERT_EQ(pipeline_->NewEpoch(EpochReason::kHandover).status(), absl::OkStatus());
   ASSERT_TRUE(Take({Record(4)}).ok());
   Step(absl::Milliseconds(20));
   const std::vector<Stored> all = All();
@@ -504,7 +504,7 @@ TEST_F(PipelineTest, NewEpochsWhileTheWorkerCommits) {
   std::thread source([&] {
     for (int i = 0; !stop; ++i) EXPECT_TRUE(Take(std::vector<std::string>(1000, Record(i))).ok());
   });
-  for (int i = 0; i < 6; ++i) EXPECT_EQ(pipeline_->NewEpoch(EpochReason::kUnclean), absl::OkStatus());
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(pipeline_->NewEpoch(EpochReason::kUnclean).status(), absl::OkStatus());
   stop = true;
   worker.join();
   source.join();

@@ -22,7 +22,13 @@ class WatchTest : public ::testing::Test {
   }
   void Restart() {
     watch_ = std::make_unique<Watch>(
-        options_, *builder_.ledger, registry_, alarms_, [this] { return bytes_; }, [this] { return followers_; }, fs_, clock_, metrics_);
+        options_, *builder_.ledger, registry_, alarms_,
+        [this](const IdentityLeaf& leaf) {
+          logged_.push_back(leaf);
+          registry_.Apply(leaf, builder_.ledger->head().size);
+          return absl::OkStatus();
+        },
+        [this] { return bytes_; }, [this] { return followers_; }, fs_, clock_, metrics_);
   }
   TestAgent& Enrol(const char* name, const char* account = "222222222222") {
     TestAgent& agent = builder_.Enrol(account, "eu-west-1", name);   // opens its epoch
@@ -46,6 +52,7 @@ class WatchTest : public ::testing::Test {
   Metrics metrics_;
   LedgerBuilder builder_;
   Registry registry_;
+  std::vector<IdentityLeaf> logged_;
   Alarms alarms_;
   WatchOptions options_;
   uint64_t bytes_ = 0;

@@ -1,0 +1,157 @@
+// What must be true when everything has healed. Nothing here uses the code that decided it: chains, tree and counts are walked anew.
+#include <algorithm>
+#include <filesystem>
+
+#include "aggregator/index/search.h"
+#include "common/base/status.h"
+#include "tests/sim/nodes.h"
+
+namespace orgtrail::sim {
+namespace {
+
+struct Chain {
+  uint64_t epoch = 0, batch_seq = 0, last_seq = 0, events = 0, lost = 0;
+  Hash leaf;
+  bool closed = false;
+  std::set<std::pair<Hash, uint32_t>> slots;   // (tree, slot) that signed
+  std::vector<std::string> lines;
+};
+
+}  // namespace
+
+void World::Judge() {
+  const Ledger& ledger = *aggregator->ledger;
+  const SignedHead head = ledger.head();
+  std::vector<Hash> leaves;
+  std::map<Uuid, Chain> chains;
+  std::set<Hash> stored;
+  std::set<BatchId> seen;
+  std::map<uint64_t, Hash> roots;
+  Frontier frontier;
+  std::vector<std::string> feed, feed_own;
+  std::set<EventRef> rows;
+  uint64_t loss_records = 0;
+  for (uint64_t i = 0; i < head.size; ++i) {
+    const absl::StatusOr<std::string> entry = ledger.ReadEntry(i);
+    const absl::StatusOr<std::shared_ptr<const Leaf>> read = ledger.Read(i);
+    if (!entry.ok() || !read.ok()) return Fail(absl::StrCat("leaf ", i, " cannot be read: ", Describe(entry.ok() ? read.status() : entry.status())));
+    const Hash hash = LeafHash(*entry);
+    if (const absl::StatusOr<Hash> node = ledger.LeafHashAt(i); !node.ok() || *node != hash) return Fail(absl::StrCat("leaf ", i, " is not what the tree holds"));
+    if (!stored.insert(hash).second && (*read)->is_batch) return Fail(absl::StrCat("leaf ", i, " is stored twice"));
+    leaves.push_back(hash);
+    frontier.Append(hash);
+    roots[i + 1] = frontier.Root();
+    const Leaf& leaf = **read;
+    if (!leaf.is_batch) continue;
+    ++outcome.batches;
+    const bool apart = (leaf.flags & kLeafQuarantined) != 0;
+    for (size_t r = 0; r < leaf.events.rows.size(); ++r) {
+      const Row& row = leaf.events.rows[r];
+      rows.insert({i, static_cast<uint32_t>(r)});
+      const bool own = row.event_class == static_cast<uint16_t>(EventClass::kOwn) || row.event_class == static_cast<uint16_t>(EventClass::kLoss);
+      loss_records += row.event_class == static_cast<uint16_t>(EventClass::kLoss);
+      if (apart) continue;
+      feed_own.emplace_back(row.body);
+      if (!own) feed.emplace_back(row.body);
+    }
+    if (apart) continue;
+    const BatchHeader& h = leaf.header;
+    const std::string where = absl::StrCat(h.agent, " (", h.epoch, ", ", h.batch_seq, ") at leaf ", i);
+    if (villain.evil.contains(hash)) return Fail(where + " was forged and is in the log");
+    if (!seen.insert({h.agent_uuid, h.epoch, h.batch_seq}).second) return Fail(where + " is there twice");
+    Chain& chain = chains[h.agent_uuid];
+    const bool opens = h.kind == BatchKind::kEpochOpen;
+    if (h.prev_hash != chain.leaf) return Fail(where + " does not continue the leaf before it");
+    if (opens ? h.epoch <= chain.epoch || h.batch_seq != 0 : h.epoch != chain.epoch || h.batch_seq != chain.batch_seq + 1 || chain.closed) {
+      return Fail(where + absl::StrCat(" follows (", chain.epoch, ", ", chain.batch_seq, ")"));
+    }
+    if (opens) chain.last_seq = chain.events = chain.lost = 0;
+    if (h.first_seq != chain.last_seq + 1) return Fail(where + " leaves out sequence numbers");
+    chain.events += h.n_events;
+    chain.lost += h.n_lost;
+    if (h.cum_events != chain.events || h.cum_lost != chain.lost) return Fail(where + " does not add up");
+    if (!chain.slots.emplace(h.keytree_root, h.key_slot).second) return Fail(where + " is signed with a key that signed before");
+    chain.epoch = h.epoch;
+    chain.batch_seq = h.batch_seq;
+    chain.last_seq = h.last_seq;
+    chain.leaf = hash;
+    chain.closed = h.kind == BatchKind::kEpochClose;
+    for (const Row& row : leaf.events.rows) {
+      if (std::string line = LineOf(row.body); !line.empty()) chain.lines.push_back(std::move(line));
+    }
+  }
+  outcome.records = rows.size();
+
+  // The tree, and every head that was ever shown.
+  if (RootOf(leaves) != head.root) return Fail("the tree is not that of the leaves");
+  if (head.size > 0 && !OpenCheckpoint(head.note, aggregator->log_vkey()).ok()) return Fail("the head is not signed");
+  for (const auto& [size, root] : aggregator->shown) {
+    if (size > 0 && roots[size] != root) return Fail(absl::StrCat("the head shown at ", size, " leaves is not one of this log"));
+  }
+
+  for (const auto& agent : agents) {
+    // Acknowledged means stored, and what the agent pinned is this log.
+    for (const auto& [key, leaf] : agent->proven) {
+      if (!stored.contains(leaf)) return Fail(absl::StrCat(agent->name, " was told that (", key.epoch, ", ", key.batch_seq, ") is logged; it is not"));
+    }
+    const absl::StatusOr<Pin> pin = agent->spool->pin();
+    if (!pin.ok()) return Fail(agent->name + " lost its pin");
+    if (pin->size > 0 && (pin->size > head.size || roots[pin->size] != pin->root)) return Fail(agent->name + " pinned a head that is not of this log");
+    // Every line once, in order; a copy put back may leave the newest to the quarantine.
+    const Chain& chain = chains[agent->identity.uuid];
+    for (size_t i = 0; i < chain.lines.size(); ++i) {
+      const std::string want = absl::StrCat("R", agent->number * 1'000'000 + i);
+      if (chain.lines[i] != want) return Fail(absl::StrCat(agent->name, ": record ", i, " in the log is ", chain.lines[i], ", expected ", want));
+    }
+    if (!agent->replayed && chain.lines.size() != agent->lines.size()) {
+      return Fail(absl::StrCat(agent->name, ": ", chain.lines.size(), " of ", agent->lines.size(), " lines are in the log"));
+    }
+  }
+
+  for (const Reader& reader : readers) {
+    const std::vector<std::string>& want = reader.request.own() ? feed_own : feed;
+    if (reader.got == want) continue;
+    const auto [a, b] = std::mismatch(reader.got.begin(), reader.got.end(), want.begin(), want.end());
+    return Fail(absl::StrCat(reader.name, " got ", reader.got.size(), " events, expected ", want.size(), "; they differ at ", a - reader.got.begin()));
+  }
+
+  HistoryQuery query;
+  query.own = true;
+  HistorySearch search(aggregator->history->snapshot(), query);
+  std::set<EventRef> found;
+  while (const std::optional<HistoryRecord> record = search.Next()) {
+    if (!found.insert({record->leaf, record->event}).second) return Fail(absl::StrCat("the index has record ", record->event, " of leaf ", record->leaf, " twice"));
+  }
+  if (found != rows) return Fail(absl::StrCat("the index has ", found.size(), " records, the log ", rows.size()));
+  JudgeFindings();
+}
+
+// An alarm for everything that was done, and none without cause.
+void World::JudgeFindings() {
+  const auto was = [&](Fault fault) { return struck.contains(fault); };
+  for (const auto& agent : agents) {
+    const std::string subject = agent->identity.account + "/" + agent->identity.region + "/" + agent->identity.name;
+    const std::set<std::string>& found = aggregator->findings[subject];
+    std::set<std::string> may{"STALE_HEARTBEAT"};
+    if (agent->crashes > 0) may.insert("UNCLEAN_EPOCH");
+    if (was(Fault::kClockJump)) may.insert("CLOCK_SKEW");
+    if (agent->replayed) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH", "SLOT_UNKNOWN"});
+    for (const std::string& code : found) {
+      if (!may.contains(code)) return Fail("an alarm without cause: " + code + " of " + agent->name);
+    }
+    if (agent->AlarmOwed()) return Fail(agent->name + " runs on an old copy of its disk and nobody said so");
+    std::set<std::string> may_report;
+    if (was(Fault::kForgedReceipt) || was(Fault::kForkedHead)) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
+    if (agent->replayed) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "CHAIN_STUCK", "SLOT_UNKNOWN"});
+    for (const std::string& code : agent->reported) {
+      if (!may_report.contains(code)) return Fail("a report without cause: " + code + " by " + agent->name);
+    }
+    if (agent->evidence_needed > 0 && !was(Fault::kDiskFull) && !was(Fault::kDiskError) && !agent->replayed) {
+      std::error_code missing;
+      std::filesystem::directory_iterator files(agent->disk.dir() + "/state/spool/evidence", missing);
+      if (missing || files == std::filesystem::directory_iterator()) return Fail(agent->name + " was lied to and kept no evidence");
+    }
+  }
+}
+
+}  // namespace orgtrail::sim

@@ -1,0 +1,390 @@
+#include "tests/sim/nodes.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "common/base/status.h"
+#include "orgtrail/v1/ingest.pb.h"
+
+namespace orgtrail::sim {
+namespace {
+
+std::string FrameMessage(const std::string& frame) {
+  v1::PushRequest request;
+  request.set_frame(frame);
+  return request.SerializeAsString();
+}
+
+Hash LeafOf(std::string_view frame) {
+  const absl::StatusOr<FrameView> view = FrameView::Decode(frame);
+  CHECK_OK(view.status());
+  return LeafHash(view->entry);
+}
+
+std::string Text(BatchKey key) { return absl::StrCat("(", key.epoch, ", ", key.batch_seq, ")"); }
+
+std::string MakeDir(std::string dir) {
+  std::filesystem::create_directories(dir);
+  return dir;
+}
+
+}  // namespace
+
+std::string LineOf(std::string_view record) {
+  const size_t at = record.find("\"requestID\":\"");
+  if (at == std::string_view::npos) return "";
+  const std::string_view rest = record.substr(at + 13);
+  return std::string(rest.substr(0, rest.find('"')));
+}
+
+Machine::Machine(World& world, std::string n, std::string dir, uint64_t seed)
+    : name(std::move(n)), disk(MakeDir(std::move(dir)), seed), clock(world.now_ns), world_(world) {
+  disk.lost_dir_sync = Planted(Mutant::kLostDirSync);
+}
+
+// ---- agents --------------------------------------------------------------------------------------------------------------------
+
+AgentNode::AgentNode(World& world, size_t n, std::string dir, uint64_t seed)
+    : Machine(world, absl::StrCat("agent ", n), std::move(dir), seed),
+      number(n),
+      rng(seed * 31 + 7),
+      key(SigningKey::Generate(rng)),
+      backoff(rng) {
+  identity = {Uuid::Random(rng), "o-sim", absl::StrCat("11111111111", n), n % 2 == 0 ? "eu-west-1" : "us-east-1", absl::StrCat("host-", n)};
+}
+
+Caller AgentNode::Who() const {
+  return Caller{orgtrail::Identity{orgtrail::Identity::Kind::kAgent, identity.org, identity.account, identity.region, identity.name}, "0a", "127.0.0.1:1"};
+}
+
+void AgentNode::Start() {
+  disk.Revive();
+  running = true;
+  metrics = std::make_unique<Metrics>();
+  const auto gives_up = [&](const absl::Status& status) {
+    world_.Note(name, "does not start: " + Describe(status));
+    if (!disk.full && !disk.failed_since_start && !disk.dead()) world_.Fail(name + " does not start: " + Describe(status));
+    disk.Die();   // as any failed start: restarted later
+  };
+  SpoolOptions options;
+  options.max_bytes = 16 << 20;
+  absl::StatusOr<std::unique_ptr<Spool>> opened = Spool::Open(disk.dir() + "/state/spool", options, disk, clock);
+  if (!opened.ok()) return gives_up(opened.status());
+  spool = *std::move(opened);
+  const SpoolTail tail = spool->tail();
+  if (!copy.empty() && copy_tail == BatchKey{}) copy_tail = {tail.epoch, tail.batch_seq};
+  acked = spool->Facts().acked_through;
+  PipelineOptions pipe_options;
+  pipe_options.origin = world_.aggregator->origin;
+  pipe_options.executable = Sha256("executable");
+  pipe_options.config = Sha256("config");
+  pipe_options.cert_serial = "0a";
+  pipeline = std::make_unique<Pipeline>(identity, key, *spool, pipe_options, clock, rng, *metrics);
+  if (absl::Status s = pipeline->Open(); !s.ok()) return gives_up(s);
+  absl::StatusOr<std::vector<FilePosition>> positions = pipeline->Positions();
+  if (!positions.ok()) return gives_up(positions.status());
+  read = positions->empty() ? 0 : positions->front().offset;
+  UplinkSessionOptions session_options;
+  session_options.uuid = identity.uuid;
+  session_options.version = "sim";
+  UplinkReports reports;
+  reports.pace = [this](uint32_t batch_ms, uint32_t heartbeat_s) {
+    pipeline->SetIntervals(absl::Milliseconds(batch_ms), absl::Seconds(heartbeat_s));
+  };
+  reports.report = [this](std::string_view code, std::string_view detail) {
+    world_.Note(name, "reports " + std::string(code) + ": " + std::string(detail.substr(0, 160)));
+    reported.insert(std::string(code));
+    if (todo.size() < 64) todo.emplace_back(code);
+  };
+  session = std::make_unique<UplinkSession>(session_options, world_.aggregator->log_vkey(), *spool, clock, std::move(reports));
+  connect_ns = world_.now_ns;
+  world_.Note(name, absl::StrCat("starts after ", Text({tail.epoch, tail.batch_seq}), tail.closed ? " closed" : "", ", acked ", Text(acked),
+                                 ", at line ", read));
+}
+
+void AgentNode::Drop() {
+  disk.Die();
+  if (pipe) {
+    pipe->agent_gone = true;
+    pipe.reset();
+  }
+  session.reset();
+  pipeline.reset();
+  spool.reset();
+  metrics.reset();
+  todo.clear();
+  running = false;
+}
+
+void AgentNode::Stop() {
+  if (absl::Status closed = pipeline->Close(false); !closed.ok()) world_.Note(name, "cannot close: " + Describe(closed));
+}
+
+void AgentNode::Write() {
+  const uint64_t n = 1 + world_.rng.Below(6);
+  for (uint64_t i = 0; i < n; ++i) {
+    lines.push_back(TestRecord(number * 1'000'000 + lines.size(), identity.account, identity.region, absl::FromUnixNanos(world_.now_ns)));
+  }
+}
+
+void AgentNode::Tail() {
+  if (read >= lines.size()) return;
+  const uint64_t n = std::min<uint64_t>(lines.size() - read, 1 + world_.rng.Below(10));
+  RawChunk chunk;
+  chunk.source = "file:/var/log/app.jsonl";
+  for (uint64_t i = 0; i < n; ++i) chunk.texts.push_back(lines[read + i]);
+  FilePosition position;
+  position.key = "app";
+  position.path = "/var/log/app.jsonl";
+  position.offset = read + n;
+  chunk.positions.push_back(position);
+  const absl::StatusOr<Taken> taken = pipeline->Take(chunk);
+  if (taken.ok()) {
+    read += n;
+  } else if (!absl::IsResourceExhausted(taken.status())) {
+    world_.Fail(name + ": Take: " + Describe(taken.status()));
+  }
+}
+
+void AgentNode::Seal() { pipeline->Step(clock.Now()); }
+
+void AgentNode::StreamEnded(const std::string& why) {
+  const absl::Duration healthy = session && session->welcomed() ? absl::Nanoseconds(world_.now_ns - connected_ns) : absl::ZeroDuration();
+  connect_ns = world_.now_ns + absl::ToInt64Nanoseconds(backoff.Next(healthy));
+  world_.Note(name, "stream ended: " + why.substr(0, 160));
+  if (pipe) pipe->agent_gone = true;
+  pipe.reset();
+}
+
+void AgentNode::Uplink() {
+  if (!pipe) {
+    if (world_.now_ns >= connect_ns) world_.Connect(*this);
+    return;
+  }
+  if (absl::Status stalls = session->CheckStalls(); !stalls.ok()) return StreamEnded(Describe(stalls));
+  for (int i = 0; i < 8; ++i) {
+    absl::StatusOr<std::optional<std::string>> frame = session->Next();
+    if (!frame.ok()) return StreamEnded(Describe(frame.status()));
+    if (!frame->has_value()) return;
+    pipe->up.push_back({FrameMessage(**frame), world_.now_ns + static_cast<int64_t>(world_.rng.Below(30'000'000))});
+  }
+}
+
+void AgentNode::Receive(const std::string& bytes) {
+  if (absl::Status status = session->OnMessage(bytes); !status.ok()) StreamEnded(Describe(status));
+}
+
+// What the agent's main program does with a report.
+void AgentNode::Handle() {
+  for (const std::string& code : std::exchange(todo, {})) {
+    if (code == "ORIGIN_MISMATCH" || code == "SPOOL_TAMPER" || code == "EPOCH_STALE") {
+      const EpochReason reason = code == "ORIGIN_MISMATCH" ? EpochReason::kHandover : EpochReason::kUnclean;
+      if (absl::Status opened = pipeline->NewEpoch(reason); !opened.ok()) world_.Note(name, "no new epoch: " + Describe(opened));
+    }
+  }
+}
+
+void AgentNode::Act() {
+  switch (world_.rng.Below(8)) {
+    case 0: Write(); break;
+    case 1:
+    case 2: Tail(); break;
+    case 3:
+    case 4: Seal(); break;
+    case 5: Handle(); break;
+    default: Uplink(); break;
+  }
+  if (running && !disk.dead()) CheckAcked();
+}
+
+void AgentNode::Work() {
+  Tail();
+  Seal();
+  Handle();
+  Uplink();
+  if (running && !disk.dead()) CheckAcked();
+}
+
+bool AgentNode::Drained() const { return running && read == lines.size() && session->Drained() && spool->Facts().unacked_batches == 0; }
+
+bool AgentNode::AlarmOwed() const {
+  if (!must_alarm) return false;
+  const auto& all = world_.aggregator->findings;
+  const auto it = all.find(identity.account + "/" + identity.region + "/" + identity.name);
+  if (it == all.end()) return true;
+  return !it->second.contains("EQUIVOCATION") && !it->second.contains("EPOCH_CONFLICT") && !it->second.contains("EPOCH_STALE");
+}
+
+void AgentNode::CheckAcked() {
+  const BatchKey now = spool->Facts().acked_through;
+  while (acked < now) {
+    absl::StatusOr<std::optional<std::pair<BatchKey, std::string>>> next = spool->Next(acked);
+    if (!next.ok() || !next->has_value() || (*next)->first > now) {
+      acked = now;
+      return;
+    }
+    acked = (*next)->first;
+    proven.emplace(acked, LeafOf((*next)->second));
+  }
+}
+
+// ---- the aggregator ------------------------------------------------------------------------------------------------------------
+
+AggregatorNode::AggregatorNode(World& world, std::string dir, uint64_t seed)
+    : Machine(world, "aggregator", std::move(dir), seed), rng(seed * 31 + 11), log_key(SigningKey::Generate(rng)) {}
+
+void AggregatorNode::Start() {
+  disk.Revive();
+  running = true;
+  metrics = std::make_unique<Metrics>();
+  const auto gives_up = [&](const absl::Status& status) {
+    world_.Note(name, "does not start: " + Describe(status));
+    if (!disk.full && !disk.failed_since_start && !disk.dead()) world_.Fail("the aggregator does not start: " + Describe(status));
+    disk.Die();
+  };
+  LedgerOptions options;
+  options.dir = disk.dir() + "/data/ledger";
+  options.anchor_dir = disk.dir() + "/data/anchor";
+  options.map_bytes = 64 << 20;
+  absl::StatusOr<std::unique_ptr<Ledger>> opened = Ledger::Open(options, origin, &log_key, disk, clock);
+  if (!opened.ok()) return gives_up(opened.status());
+  ledger = *std::move(opened);
+  for (const auto& [size, root] : shown) {
+    const absl::StatusOr<Hash> now = ledger->Root(size);
+    if (now.ok() && *now == root) continue;
+    world_.Fail(absl::StrCat("the log showed a head at ", size, " leaves and after a restart has ", ledger->head().size, " leaves",
+                             now.ok() ? " with another root there" : ""));
+    return disk.Die();
+  }
+  if (ledger->head().size == 0) {
+    std::vector<AgentIdentity> ids;
+    std::vector<PublicKey> keys;
+    for (const auto& agent : world_.agents) {
+      ids.push_back(agent->identity);
+      keys.push_back(agent->key.public_key());
+    }
+    ids.push_back(world_.villain.forger->id);
+    keys.push_back(world_.villain.forger->key.public_key());
+    std::vector<Admitted> group;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      IdentityLeaf leaf;
+      leaf.act = IdentityLeaf::Act::kEnrolled;
+      leaf.wall_ns = static_cast<uint64_t>(clock.WallNanos());
+      leaf.uuid = ids[i].uuid;
+      leaf.uri = absl::StrCat("spiffe://o-sim/account/", ids[i].account, "/region/", ids[i].region, "/agent/", ids[i].name);
+      leaf.identity_key = std::string(View(keys[i]));
+      leaf.token_id = "0011223344556677";
+      leaf.approver = "spiffe://o-sim/role/governance/root";
+      leaf.serial = "0a";
+      leaf.not_after_ns = leaf.wall_ns + 864'000'000'000'000;
+      group.push_back(ControlItem(leaf.Encode()));
+    }
+    if (absl::Status s = ledger->Append(group).status(); !s.ok()) return gives_up(s);
+  }
+  registry = std::make_unique<Registry>();
+  if (absl::Status s = registry->Load(*ledger); !s.ok()) return gives_up(s);
+  SessionOptions session_options;
+  session_options.log_vkey = log_vkey().Encode();
+  const Findings find = [this](std::string_view code, Severity, std::string_view subject, std::string_view detail) {
+    if (disk.dead()) return;
+    world_.Note(name, "finds " + std::string(code) + " of " + std::string(subject) + ": " + std::string(detail.substr(0, 160)));
+    findings[std::string(subject)].insert(std::string(code));
+  };
+  sessions = std::make_unique<Sessions>(session_options, *ledger, *registry, *this, find, clock, *metrics);
+  committer = std::make_unique<Committer>(*ledger, *sessions, 4096, clock);
+  VerifierOptions verify;
+  verify.agent_bytes = 8 << 10;   // small, so that streams are held back
+  verifier = std::make_unique<Verifier>(verify, *ledger, *registry, *committer, *sessions, find, clock, *metrics);
+  sessions->Attach(*verifier);
+  HistoryOptions history_options;
+  history_options.dir = disk.dir() + "/data/derived/history";
+  history_options.keep = absl::InfiniteDuration();
+  history_options.run_records = 24;
+  history_options.run_age = absl::Seconds(5);
+  absl::StatusOr<std::unique_ptr<History>> followed = History::Open(history_options, *ledger, disk, clock, *metrics);
+  if (!followed.ok()) return gives_up(followed.status());
+  history = *std::move(followed);
+  world_.Note(name, absl::StrCat("starts with ", ledger->head().size, " leaves, history at ", history->indexed_to()));
+}
+
+void AggregatorNode::Drop() {
+  disk.Die();
+  for (Reader& reader : world_.readers) reader.subscription.reset();
+  history.reset();
+  verifier.reset();
+  committer.reset();
+  sessions.reset();
+  registry.reset();
+  ledger.reset();
+  metrics.reset();
+  for (const std::shared_ptr<Pipe>& pipe : world_.pipes) {
+    pipe->server_gone = true;
+    pipe->up.clear();
+    pipe->server_says = "connection reset";
+    pipe->id = 0;
+  }
+  running = false;
+}
+
+void AggregatorNode::Act() {
+  const Tick now = clock.Now();
+  switch (world_.rng.Below(7)) {
+    case 0:
+    case 1: verifier->Step(now); break;
+    case 2:
+    case 3: committer->Step(now); break;
+    case 4: sessions->Step(now); break;
+    case 5: history->Step(now); break;
+    default: history->merger().Step(now); break;
+  }
+}
+
+void AggregatorNode::Work() {
+  const Tick now = clock.Now();
+  verifier->Step(now);
+  committer->Step(now);
+  sessions->Step(now);
+  history->Step(now);
+  history->merger().Step(now);
+}
+
+void AggregatorNode::Send(StreamId stream, std::string response) {
+  if (disk.dead()) return;
+  const std::shared_ptr<Pipe> pipe = world_.PipeOf(stream);
+  if (!pipe) return;
+  v1::PushResponse r;
+  if (!r.ParseFromString(response)) return world_.Fail("an answer that is no PushResponse");
+  const std::string& note = r.has_welcome() ? r.welcome().checkpoint() : r.receipt().checkpoint();
+  bool lie = false;
+  if (!note.empty()) {
+    const absl::StatusOr<Checkpoint> head = Checkpoint::Decode(std::string_view(note).substr(0, note.find("\n\n") + 1));
+    if (!head.ok()) return world_.Fail("a head that does not parse: " + note);
+    const auto [it, fresh] = shown.emplace(head->size, head->root);
+    if (!fresh && it->second != head->root) return world_.Fail(absl::StrCat("two heads of ", head->size, " leaves were shown"));
+    if (r.has_receipt() && pipe->shown > 0 && pipe->from < world_.agents.size() && world_.Strikes(Fault::kForkedHead, 0.02)) {
+      Checkpoint fork = *head;
+      fork.root = Sha256("fork");
+      r.mutable_receipt()->set_checkpoint(SignNote(fork.Text(), origin, log_key));
+      response = r.SerializeAsString();
+      lie = true;
+    }
+    pipe->shown = head->size;
+  }
+  if (r.has_refusal()) world_.Note(name, absl::StrCat("refuses ", r.refusal().code(), " to stream ", stream, ": ", r.refusal().detail().substr(0, 140)));
+  pipe->unwritten = true;
+  pipe->down.push_back({std::move(response), world_.now_ns + static_cast<int64_t>(world_.rng.Below(30'000'000)), lie});
+}
+
+void AggregatorNode::Resume(StreamId stream) {
+  if (const std::shared_ptr<Pipe> pipe = world_.PipeOf(stream)) pipe->held = false;
+}
+
+void AggregatorNode::Close(StreamId stream, const absl::Status& status) {
+  if (const std::shared_ptr<Pipe> pipe = world_.PipeOf(stream)) {
+    pipe->server_gone = true;
+    pipe->server_says = Describe(status);
+    pipe->up.clear();
+  }
+}
+
+}  // namespace orgtrail::sim

@@ -1,0 +1,122 @@
+// sim_test: the world, many times. Without arguments: 200 seeds, which must all pass, then each planted mistake, which must be noticed.
+//
+//   --seed N      one seed, its whole history printed     --seeds N   so many, from --from (1)
+//   --mutant M    with mistake M (1 to 10) planted        --forever   seeds until one fails
+//   --no-mutants  the seeds only
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "common/base/text.h"
+#include "tests/sim/world.h"
+
+namespace orgtrail::sim {
+namespace {
+
+constexpr const char* kMutantNames[kMutants + 1] = {
+    "none", "ack before commit", "offset committed apart", "skipped prev_hash", "reused slot", "unverified receipt", "pruned too early",
+    "lost fsync of a directory", "cursor moved before its effect", "accepted epoch with a wrong previous", "index run dropped"};
+
+void Print(const Outcome& outcome, size_t most) {
+  const size_t n = outcome.history.size();
+  if (n > most) std::printf("    … %zu lines before\n", n - most);
+  for (size_t i = n > most ? n - most : 0; i < n; ++i) std::printf("    %s\n", outcome.history[i].c_str());
+}
+
+// The shortest beginning of the run and the fewest kinds of faults that still fail.
+void Explain(Plan plan, const Outcome& first) {
+  std::printf("seed %llu FAILS: %s\n", static_cast<unsigned long long>(plan.seed), first.why.c_str());
+  Outcome shortest = first;
+  int works = 0, fails = plan.steps;
+  while (fails - works > 25) {
+    plan.steps = (works + fails) / 2;
+    Outcome again = Run(plan);
+    if (again.ok()) {
+      works = plan.steps;
+    } else {
+      fails = plan.steps;
+      shortest = std::move(again);
+    }
+  }
+  plan.steps = fails;
+  for (int fault = 0; fault < kFaults; ++fault) {
+    Plan less = plan;
+    less.without |= 1u << fault;
+    if (Outcome again = Run(less); !again.ok()) {
+      plan = less;
+      shortest = std::move(again);
+    }
+  }
+  std::printf("  shortened to %d steps, without faults 0x%x: %s\n", plan.steps, plan.without, shortest.why.c_str());
+  Print(shortest, 120);
+}
+
+int Main(int argc, char** argv) {
+  uint64_t from = 1, seeds = 200;
+  bool forever = false, one = false, mutants = true;
+  int mutant = 0, steps = Plan().steps;
+  uint32_t without = 0;
+  for (int i = 1; i < argc; ++i) {
+    const auto value = [&] { return i + 1 < argc ? std::strtoull(argv[++i], nullptr, 0) : 0; };
+    if (!std::strcmp(argv[i], "--seed")) one = true, from = value(), seeds = 1;
+    else if (!std::strcmp(argv[i], "--seeds")) seeds = value();
+    else if (!std::strcmp(argv[i], "--from")) from = value();
+    else if (!std::strcmp(argv[i], "--steps")) steps = static_cast<int>(value());
+    else if (!std::strcmp(argv[i], "--without")) without = static_cast<uint32_t>(value());
+    else if (!std::strcmp(argv[i], "--mutant")) mutant = static_cast<int>(value());
+    else if (!std::strcmp(argv[i], "--forever")) forever = true;
+    else if (!std::strcmp(argv[i], "--no-mutants")) mutants = false;
+    else return std::fprintf(stderr, "unknown option %s\n", argv[i]), 2;
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  std::map<std::string, uint64_t> faults;
+  uint64_t batches = 0, records = 0, steps_done = 0, failed = 0;
+  for (uint64_t seed = from; forever || seed < from + seeds; ++seed) {
+    Plan plan{seed, steps, without, static_cast<Mutant>(mutant)};
+    Outcome outcome = Run(plan);
+    for (const auto& [name, n] : outcome.faults) faults[name] += n;
+    batches += outcome.batches;
+    records += outcome.records;
+    steps_done += outcome.steps;
+    if (one) Print(outcome, 100'000);
+    if (outcome.ok()) continue;
+    ++failed;
+    if (one) {
+      std::printf("seed %llu FAILS: %s\n", static_cast<unsigned long long>(seed), outcome.why.c_str());
+    } else {
+      Explain(plan, outcome);
+    }
+    std::fflush(stdout);
+    if (forever || failed >= 5) break;
+  }
+  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::printf("%llu seeds, %llu failed; %llu steps, %llu batches, %llu records in %.1f s (%.1f seeds/s)\n",
+              static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(failed), static_cast<unsigned long long>(steps_done),
+              static_cast<unsigned long long>(batches), static_cast<unsigned long long>(records), took, static_cast<double>(seeds) / took);
+  for (const auto& [name, n] : faults) std::printf("  %-18s %llu\n", name.c_str(), static_cast<unsigned long long>(n));
+  if (failed > 0 || one || mutant != 0 || !mutants) return failed > 0 ? 1 : 0;
+
+  bool all = true;
+  for (int m = 1; m <= kMutants; ++m) {
+    uint64_t seed = 1;
+    Outcome outcome;
+    for (; seed <= 200; ++seed) {
+      outcome = Run(Plan{seed, steps, 0, static_cast<Mutant>(m)});
+      if (!outcome.ok()) break;
+    }
+    if (outcome.ok()) {
+      std::printf("mutant %2d %-38s NOT NOTICED in 200 seeds\n", m, kMutantNames[m]);
+      all = false;
+    } else {
+      std::printf("mutant %2d %-38s seed %3llu: %s\n", m, kMutantNames[m], static_cast<unsigned long long>(seed), outcome.why.substr(0, 110).c_str());
+    }
+    std::fflush(stdout);
+  }
+  return all ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace orgtrail::sim
+
+int main(int argc, char** argv) { return orgtrail::sim::Main(argc, argv); }
