@@ -34,7 +34,7 @@ DOORS = [
 # Calls, what to use instead, and who may make them.
 BANNED = [
     (r"absl::Now\(|\bgettimeofday\(|\bclock_gettime\(|steady_clock::now\(", "Clock (common/base/clock.h)", ["common/base"]),
-    (r"system_clock::now\((?!\) \+)", "Clock (common/base/clock.h); only gRPC's deadlines are this clock's", ["common/base"]),
+    (r"system_clock::now\((?!\) (\+|>=))", "Clock (common/base/clock.h); only gRPC's deadlines are this clock's", ["common/base"]),
     (r"(?<![\w.>])time\((nullptr|NULL|0)\)", "Clock (common/base/clock.h)", ["common/base"]),
     (r"(?<![\w>])::open(at|at2)?\(|(?<![\w.>:])openat2?\(|\bfopen\(|\bcreat\(|std::[io]?fstream", "Fs (common/fs/file.h)",
      ["common/fs", "common/base/clock.cc", "common/metrics/metrics.cc"]),  # the last two read /proc
