@@ -1,3 +1,5 @@
 # The quickstart, twice, as a newcomer runs it.
 add_test(NAME quickstart_test COMMAND ${PROJECT_SOURCE_DIR}/tests/e2e/quickstart_test ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/bin)
 set_tests_properties(quickstart_test PROPERTIES TIMEOUT 300)
+add_test(NAME sample_configuration COMMAND orgtrail-agent --config ${PROJECT_SOURCE_DIR}/deploy/config/agent.yaml --check)
+orgtrail_test(data_test SOURCES tests/data/record_maker_test.cc DEPS test_data common_json)
