@@ -131,13 +131,14 @@ absl::Status History::Reset(std::string_view why) {
   // The list goes first: without it no run counts.
   const absl::Status unlisted = fs_.Remove(JoinPath(options_.dir, kListName));
   if (!unlisted.ok() && !absl::IsNotFound(unlisted)) return unlisted;
+  // From here on it is empty and starts over, whether or not the files go.
   view_.With([](View& v) { v = View(); });
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_.List(options_.dir));
-  for (const std::string& name : names) RETURN_IF_ERROR(fs_.Remove(JoinPath(options_.dir, name)));
   next_ = saved_ = 0;
   indexed_to_ = 0;
   dirty_ = false;
   first_leaf_.reset();
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_.List(options_.dir));
+  for (const std::string& name : names) RETURN_IF_ERROR(fs_.Remove(JoinPath(options_.dir, name)));
   return absl::OkStatus();
 }
 

@@ -3,6 +3,7 @@
 #include <lmdb.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -52,6 +53,17 @@ absl::Status LmdbStatus(std::string_view operation, std::string_view dir, int rc
     default:
       return absl::InternalError(message);
   }
+}
+
+// LMDB calls a write that stored less than it was given EIO, and that is how a file system runs full: the next write, which would
+// say ENOSPC, is never made. Either way its data pages go first and its meta page last, so nothing was committed; if the meta page
+// was the one that failed, LMDB refuses the next transaction (MDB_PANIC), whatever is answered here.
+bool IsFileSystemFull(MDB_env* env) {
+  constexpr uint64_t kNothing = 16 << 20;  // what file systems keep for themselves
+  mdb_filehandle_t fd = -1;
+  struct statvfs facts {};
+  if (mdb_env_get_fd(env, &fd) != MDB_SUCCESS || ::fstatvfs(fd, &facts) != 0) return false;
+  return uint64_t{facts.f_bavail} * facts.f_frsize < kNothing;
 }
 
 // LMDB's locks are per process: opening one environment twice in a process silently drops them. This is a fact about
@@ -156,7 +168,12 @@ absl::Status WriteTxn::Delete(Table t, std::string_view key) {
   return rc == MDB_NOTFOUND ? absl::OkStatus() : LmdbStatus("delete from", *dir_, rc);
 }
 
-absl::Status WriteTxn::Commit() { return LmdbStatus("commit to", *dir_, mdb_txn_commit(std::exchange(txn_, nullptr))); }
+absl::Status WriteTxn::Commit() {
+  MDB_env* const env = mdb_txn_env(txn_);
+  int rc = mdb_txn_commit(std::exchange(txn_, nullptr));
+  if (rc == EIO && IsFileSystemFull(env)) rc = ENOSPC;
+  return LmdbStatus("commit to", *dir_, rc);
+}
 
 Cursor::Cursor(const ReadTxn& txn, Table t) {
   const int rc = mdb_cursor_open(txn.txn_, t.dbi, &cursor_);

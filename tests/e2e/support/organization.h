@@ -79,7 +79,7 @@ class Organization {
   struct Options {
     std::vector<std::string> accounts = {kAlice, kBob};
     std::vector<std::string> regions = {"us-east-1", "eu-west-1"};
-    std::vector<std::pair<std::string, std::string>> replace;  // in aggregator.yaml, whole lines by their beginning
+    std::vector<std::pair<std::string, std::string>> replace = {};  // in aggregator.yaml, whole lines by their beginning
     bool start = true;
   };
   Organization() : Organization(Options{}) {}
