@@ -224,7 +224,9 @@ absl::Status Spool::Impl::PutBatch(lmdb::WriteTxn& txn, BatchKey key, absl::Time
 
 absl::Status Spool::Impl::Finish(std::unique_ptr<lmdb::WriteTxn> txn, const SpoolCounters& counters) {
   RETURN_IF_ERROR(txn->Put(meta, kCountersKey, counters.Encode()));
-  const absl::Time oldest = FirstUnacked(*txn, counters.acked_through);
+  const auto [acked, known] = shared.Peek([](const Shared& s) { return std::make_pair(s.counters.acked_through, s.oldest_unacked); });
+  const bool same = acked == counters.acked_through && known != absl::InfiniteFuture();
+  const absl::Time oldest = same ? known : FirstUnacked(*txn, counters.acked_through);
   RETURN_IF_ERROR(txn->Commit());
   shared.With([&](Shared& s) {
     s.counters = counters;

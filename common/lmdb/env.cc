@@ -121,8 +121,10 @@ std::optional<std::string_view> ReadTxn::Get(Table t, std::string_view key) cons
   return std::nullopt;
 }
 
-void ReadTxn::Unmap(std::string_view value) {
+void ReadTxn::Unmap(std::string_view value) const {
   constexpr uintptr_t kPage = 4096;
+  if (writes_ || value.size() < kPage) return;
+  // The page with its beginning stays: a glance at it later would map 16 pages around it.
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(value.data()) + kPage - 1) & ~(kPage - 1);
   const uintptr_t end = reinterpret_cast<uintptr_t>(value.data() + value.size()) & ~(kPage - 1);
   // Of a shared file mapping only the page table entries go. Nothing depends on it, so a refusal changes nothing.
@@ -131,6 +133,7 @@ void ReadTxn::Unmap(std::string_view value) {
 
 absl::StatusOr<std::unique_ptr<WriteTxn>> WriteTxn::Begin(Env& env) {
   std::unique_ptr<WriteTxn> txn(new WriteTxn);
+  txn->writes_ = true;
   const int rc = mdb_txn_begin(env.raw(), nullptr, 0, &txn->txn_);
   if (rc != MDB_SUCCESS) {
     txn->txn_ = nullptr;

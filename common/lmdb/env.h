@@ -40,14 +40,15 @@ class ReadTxn {
   ReadTxn(const ReadTxn&) = delete;
   ReadTxn& operator=(const ReadTxn&) = delete;
   std::optional<std::string_view> Get(Table t, std::string_view key) const;
-  // The whole pages of a large value, once it has been copied, stop counting as this process' memory. They stay in the page
-  // cache, and whoever looks again finds them.
-  static void Unmap(std::string_view value);
+  // The pages of a large value, once it has been copied, stop counting as this process' memory. They stay in the page cache, and
+  // whoever looks again finds them. A write transaction ignores this: what it sees may be its own memory, not the file's.
+  void Unmap(std::string_view value) const;
 
  protected:
   friend class Cursor;
   ReadTxn() = default;
   MDB_txn* txn_ = nullptr;
+  bool writes_ = false;
 };
 
 // Write transaction: aborts unless committed. MDB_MAP_FULL and ENOSPC come back as ResourceExhausted with the store intact;
