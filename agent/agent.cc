@@ -20,6 +20,7 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/worker.h"
+#include "common/crypto/digest.h"
 #include "common/format/batch.h"
 #include "common/format/frame.h"
 #include "common/merkle/tree.h"
@@ -41,6 +42,18 @@ absl::StatusOr<uint32_t> UidOf(const std::string& user) {
   const passwd* entry = getpwnam(user.c_str());
   if (entry == nullptr) return absl::InvalidArgumentError(absl::StrCat("http.allow_users: there is no user ", user, " on this machine"));
   return entry->pw_uid;
+}
+
+absl::StatusOr<Hash> HashOfFile(Fs& fs, std::string_view path) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<File> file, fs.Open(path, OpenMode::kRead));
+  Sha256Stream hash;
+  std::string piece(64 << 10, '\0');
+  for (uint64_t at = 0;;) {
+    ASSIGN_OR_RETURN(const size_t n, file->ReadAt(at, piece.data(), piece.size()));
+    hash.Update(std::string_view(piece).substr(0, n));
+    at += n;
+    if (n < piece.size()) return hash.Finish();
+  }
 }
 
 // Keys in memory stay there: no core dumps, no ptrace by other processes of the same user.
@@ -116,7 +129,7 @@ absl::Status Agent::Impl::StartPath(const std::string& config_text, Fs& fs, Rng&
   options.batch_interval = absl::Milliseconds(config.batch_interval_ms);
   options.origin = as.origin;
   options.config = Sha256(config_text);
-  if (absl::StatusOr<std::string> self = ReadFile(fs, "/proc/self/exe", 512 << 20); self.ok()) options.executable = Sha256(*self);
+  if (absl::StatusOr<Hash> self = HashOfFile(fs, "/proc/self/exe"); self.ok()) options.executable = *self;
   AgentIdentity identity{as.uuid, as.org, as.account, as.region, as.name};
   pipeline = std::make_unique<Pipeline>(identity, enrolment->identity_key(), *spool, options, *clock, rng, metrics);
   pipeline_worker = std::make_unique<Worker>("seal", *pipeline, *clock);

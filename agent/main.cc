@@ -8,6 +8,7 @@
 #include "agent/agent.h"
 #include "agent/config.h"
 #include "common/base/log.h"
+#include "common/base/memory.h"
 #include "common/base/status.h"
 #include "common/crypto/digest.h"
 #include "common/fs/file.h"
@@ -66,6 +67,7 @@ int main(int argc, char** argv) {
   for (int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, s);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  KeepFewHeaps();
   InitRpc();
   config->accept_restored_log = !resend_from.empty();
   const bool retiring = retire->parsed();

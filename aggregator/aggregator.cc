@@ -329,7 +329,7 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
                       }
                       return "region " + region + " is not of this organization; add it to regions in aggregator.yaml and restart";
                     },
-                    [this, &clock](const Identity& who, std::string_view name, std::string details, bool read_only) {
+                    [this, &clock](const Identity& who, std::string_view name, std::string details, std::string_view error_code) {
                       const std::string uri = who.ToUri();
                       OwnRecord record;
                       record.name = name;
@@ -337,7 +337,7 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
                       record.account = config.management_account;
                       record.region = config.region;
                       record.who = uri;
-                      record.read_only = read_only;
+                      record.error_code = error_code;
                       record.details = std::move(details);
                       return own->Record(std::move(record)).status();
                     },

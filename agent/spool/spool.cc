@@ -297,7 +297,9 @@ absl::StatusOr<std::optional<std::pair<BatchKey, std::string>>> Spool::Next(Batc
   lmdb::Cursor cursor(txn, impl_->batches);
   if (!cursor.Seek(EncodeKey(Following(after)))) return std::nullopt;
   ASSIGN_OR_RETURN(const std::string_view frame, CheckBatchValue(cursor.key(), cursor.value()));
-  return std::make_pair(DecodeKey(cursor.key()), std::string(frame));
+  auto found = std::make_pair(DecodeKey(cursor.key()), std::string(frame));
+  txn.Unmap(frame);  // the spool may be gigabytes, and the agent reads it once
+  return found;
 }
 
 std::optional<BatchKey> Spool::KeyAfter(BatchKey after) const {

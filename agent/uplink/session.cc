@@ -170,23 +170,23 @@ absl::Status UplinkSession::Move(State& s, const std::string& note, uint64_t fro
   if (from != old_size) {
     return Lie(s, "LOG_FORKED", absl::StrCat("a consistency proof from ", from, " leaves; the head shown was at ", old_size), note);
   }
-  if (opened->size < old_size && first && s.may_restore) {
-    s.may_restore = false;
-    Lie(s, "LOG_RESTORED", absl::StrCat("the log had ", old_size, " leaves and shows ", opened->size, ": restored, as the operator said"), note)
-        .IgnoreError();  // consented: evidence is enough
-    s.pin.size = 0;
+  std::string contradiction;
+  if (opened->size < old_size) {
+    contradiction = absl::StrCat("the log had ", old_size, " leaves and now shows ", opened->size, ": it was rolled back");
+  } else if (old_size > 0) {
+    if (absl::Status c = VerifyConsistency(old_size, old_root, opened->size, opened->root, proof); !c.ok()) {
+      contradiction = absl::StrCat("the head at ", opened->size, " leaves does not continue the one at ", old_size, ": ", Describe(c));
+    }
+  }
+  if (contradiction.empty()) {
     *head = *std::move(opened);
     return absl::OkStatus();
   }
-  if (opened->size < old_size) {
-    return Lie(s, "LOG_FORKED", absl::StrCat("the log had ", old_size, " leaves and now shows ", opened->size, ": it was rolled back"), note);
-  }
-  if (old_size > 0) {
-    if (absl::Status c = VerifyConsistency(old_size, old_root, opened->size, opened->root, proof); !c.ok()) {
-      return Lie(s, "LOG_FORKED", absl::StrCat("the head at ", opened->size, " leaves does not continue the one at ", old_size, ": ",
-                                               Describe(c)), note);
-    }
-  }
+  if (!first || !s.may_restore) return Lie(s, "LOG_FORKED", std::move(contradiction), note);
+  // Consented: evidence is enough. By now the log may have grown past the pin again, with what others sent first.
+  s.may_restore = false;
+  Lie(s, "LOG_RESTORED", contradiction + "; restored, as the operator said", note).IgnoreError();
+  s.pin.size = 0;
   *head = *std::move(opened);
   return absl::OkStatus();
 }

@@ -25,7 +25,9 @@ absl::StatusOr<CursorFile> CursorFile::Open(Fs& fs, std::string path, std::strin
     }
   }
   if (output.empty()) return c;
+  const bool fresh = !fs.Facts(output).ok();
   ASSIGN_OR_RETURN(c.output_, fs.Open(output, OpenMode::kAppend));
+  if (fresh) RETURN_IF_ERROR(fs.SyncDir(DirName(output)));
   ASSIGN_OR_RETURN(FileFacts facts, c.output_->Facts());
   c.length_ = length.value_or(facts.size);
   if (facts.size < c.length_) {
@@ -49,6 +51,7 @@ absl::Status CursorFile::Write(std::string_view text, const std::string& cursor)
     }
   }
   if (path_.empty() || cursor.empty() || cursor == cursor_) return absl::OkStatus();
+  if (cursor.find('\n') != std::string::npos) return absl::DataLossError("the server sent a cursor of two lines");
   cursor_ = cursor;
   return Save();
 }

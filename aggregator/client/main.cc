@@ -2,16 +2,17 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "aggregator/client/context.h"
 #include "common/base/log.h"
+#include "common/base/text.h"
 
 namespace {
 
-// verify and fsck keep 2 for "tampered".
-int UsageCode(int argc, char** argv) {
-  const std::string command = argc > 1 ? argv[1] : "";
-  return command == "verify" || command == "fsck" ? orgtrail::client::kVerifyUsage : orgtrail::client::kUsage;
+// verify and fsck keep 2 for "tampered", wherever global flags stand.
+int UsageCode(const CLI::App& app) {
+  return app.got_subcommand("verify") || app.got_subcommand("fsck") ? orgtrail::client::kVerifyUsage : orgtrail::client::kUsage;
 }
 
 // "events: no command lookp; there are lookup, show". Empty when every word that should be a command is one.
@@ -71,16 +72,19 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::RequiredError& e) {
     const std::string wrong = UnknownCommand(app, argc, argv);
-    if (wrong.empty()) {
-      app.exit(e);
+    const std::vector<std::string> unknown = app.remaining(true);  // CLI11 misses the command before it looks at what stands in its place
+    if (!wrong.empty()) {
+      std::fprintf(stderr, "orgtrail: %s\n", Printable(wrong).c_str());
+    } else if (!unknown.empty()) {
+      std::fprintf(stderr, "orgtrail: no such option: %s\nRun with --help for more information.\n", Printable(unknown.front()).c_str());
     } else {
-      std::fprintf(stderr, "orgtrail: %s\n", wrong.c_str());
+      app.exit(e);
     }
-    return UsageCode(argc, argv);
+    return UsageCode(app);
   } catch (const CLI::ParseError& e) {
     const int code = app.exit(e);
     if (code == 0) return kOk;
-    return UsageCode(argc, argv);
+    return UsageCode(app);
   }
   return context.exit_code;
 }

@@ -131,13 +131,14 @@ absl::Status History::Reset(std::string_view why) {
   // The list goes first: without it no run counts.
   const absl::Status unlisted = fs_.Remove(JoinPath(options_.dir, kListName));
   if (!unlisted.ok() && !absl::IsNotFound(unlisted)) return unlisted;
+  // From here on it is empty and starts over, whether or not the files go.
   view_.With([](View& v) { v = View(); });
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_.List(options_.dir));
-  for (const std::string& name : names) RETURN_IF_ERROR(fs_.Remove(JoinPath(options_.dir, name)));
   next_ = saved_ = 0;
   indexed_to_ = 0;
   dirty_ = false;
   first_leaf_.reset();
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_.List(options_.dir));
+  for (const std::string& name : names) RETURN_IF_ERROR(fs_.Remove(JoinPath(options_.dir, name)));
   return absl::OkStatus();
 }
 
@@ -162,7 +163,10 @@ absl::Status History::SaveList(const std::vector<std::shared_ptr<const Run>>& ru
 
 absl::Status History::Flush() {
   if (next_ == saved_) return absl::OkStatus();
-  auto [runs, blocks] = view_.Peek([](const View& v) { return std::pair(v.runs, v.recent.Blocks()); });
+  auto [runs, blocks] = view_.With([](View& v) {
+    v.recent.Seal();
+    return std::pair(v.runs, v.recent.Blocks());
+  });
   if (Planted(Mutant::kCursorFirst)) RETURN_IF_ERROR(SaveList(runs, next_));
   if (!blocks.empty()) {
     const std::string path = JoinPath(options_.dir, RunName(saved_, next_, 0));
@@ -205,10 +209,10 @@ absl::Status History::Follow(Tick now) {
     }
   }
   while (next_ < end) {
-    ASSIGN_OR_RETURN(const std::shared_ptr<const Leaf> leaf, ledger_.Read(next_));
+    ASSIGN_OR_RETURN(const std::shared_ptr<const LeafTerms> leaf, ledger_.ReadTerms(next_));
     const size_t records = view_.With([&](View& v) {
       const size_t before = v.recent.records();
-      if (leaf->is_batch) v.recent.Add(*leaf);
+      v.recent.Add(*leaf);
       v.indexed_to = next_ + 1;
       records_total_.Add(static_cast<double>(v.recent.records() - before));
       return v.recent.records();

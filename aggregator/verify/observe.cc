@@ -113,7 +113,7 @@ void Verifier::Lane::ObserveClock(Job& job) {
   int64_t skew = 0;
   if (close > now) {
     skew = close - now;
-  } else if (const std::optional<RecentHeads::Head> quoted = shared_.heads.Of(h.seen_size); quoted && close < quoted->signed_ns) {
+  } else if (const std::optional<RecentHeads::Head> quoted = shared_.heads.Of(h.seen_size); quoted && quoted->root == h.seen_root && close < quoted->signed_ns) {
     skew = close - quoted->signed_ns;
   }
   const int64_t size = skew < 0 ? -skew : skew;

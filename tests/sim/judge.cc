@@ -136,13 +136,16 @@ void World::JudgeFindings() {
     if (agent->crashes > 0) may.insert("UNCLEAN_EPOCH");
     if (was(Fault::kClockJump)) may.insert("CLOCK_SKEW");
     if (agent->replayed) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH", "SLOT_UNKNOWN"});
+    // Sent again in the same order, the same leaves make the same heads again, signed later than they were quoted.
+    if (aggregator->restored) may.insert({"SPLIT_VIEW_SUSPECT", "CLOCK_SKEW"});
     for (const std::string& code : found) {
       if (!may.contains(code)) return Fail("an alarm without cause: " + code + " of " + agent->name);
     }
     if (agent->AlarmOwed()) return Fail(agent->name + " runs on an old copy of its disk and nobody said so");
     std::set<std::string> may_report;
     if (was(Fault::kForgedReceipt) || was(Fault::kForkedHead)) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
-    if (agent->replayed) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "CHAIN_STUCK", "SLOT_UNKNOWN"});
+    if (agent->replayed) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "CHAIN_STUCK", "SLOT_UNKNOWN", "LEAF_MISSING"});
+    if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED"});
     for (const std::string& code : agent->reported) {
       if (!may_report.contains(code)) return Fail("a report without cause: " + code + " by " + agent->name);
     }

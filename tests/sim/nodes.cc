@@ -87,6 +87,7 @@ void AgentNode::Start() {
   UplinkSessionOptions session_options;
   session_options.uuid = identity.uuid;
   session_options.version = "sim";
+  session_options.accept_restored_log = world_.aggregator->restored;   // --resend-from
   UplinkReports reports;
   reports.pace = [this](uint32_t batch_ms, uint32_t heartbeat_s) {
     pipeline->SetIntervals(absl::Milliseconds(batch_ms), absl::Seconds(heartbeat_s));
@@ -117,7 +118,10 @@ void AgentNode::Drop() {
 }
 
 void AgentNode::Stop() {
-  if (absl::Status closed = pipeline->Close(false); !closed.ok()) world_.Note(name, "cannot close: " + Describe(closed));
+  if (absl::Status closed = pipeline->Close(false); !closed.ok()) {
+    world_.Note(name, "cannot close: " + Describe(closed));
+    ++crashes;   // the next epoch says so
+  }
 }
 
 void AgentNode::Write() {
@@ -247,8 +251,27 @@ void AggregatorNode::Start() {
   options.anchor_dir = disk.dir() + "/data/anchor";
   options.map_bytes = 64 << 20;
   absl::StatusOr<std::unique_ptr<Ledger>> opened = Ledger::Open(options, origin, &log_key, disk, clock);
+  if (restored && absl::IsFailedPrecondition(opened.status()) && !shown.empty()) {
+    world_.Note(name, "refuses: " + Describe(opened.status()).substr(0, 120) + "; the operator moves the anchor away");
+    std::filesystem::remove(options.anchor_dir + "/head");
+    opened = Ledger::Open(options, origin, &log_key, disk, clock);
+  }
   if (!opened.ok()) return gives_up(opened.status());
   ledger = *std::move(opened);
+  if (restored && !std::exchange(told, true)) {
+    world_.Note(name, absl::StrCat("goes back from at least ", shown.empty() ? 0 : shown.rbegin()->first, " to ", ledger->head().size,
+                                   " leaves; everybody is told"));
+    shown.erase(shown.upper_bound(ledger->head().size), shown.end());
+    for (Reader& reader : world_.readers) {
+      reader.cursor.clear();
+      reader.got.clear();
+    }
+    for (auto& agent : world_.agents) {
+      if (!agent->running) continue;
+      agent->Drop();
+      ++agent->crashes;
+    }
+  }
   for (const auto& [size, root] : shown) {
     const absl::StatusOr<Hash> now = ledger->Root(size);
     if (now.ok() && *now == root) continue;

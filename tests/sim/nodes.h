@@ -154,6 +154,9 @@ class AggregatorNode final : public Machine, public Streams {
   std::unique_ptr<Verifier> verifier;
   std::unique_ptr<History> history;
   std::map<uint64_t, Hash> shown;      // heads that left the machine
+  std::string backup;                  // of its data, older
+  bool restored = false;               // the backup was put in place
+  bool told = false;                   // … and everybody knows
   std::map<std::string, std::set<std::string>> findings;  // subject → codes
 };
 
@@ -209,6 +212,7 @@ class World {
   template <class F>
   void In(Machine& machine, F f);               // runs f as that machine; it may die of it
   void Dies(Machine& machine, const std::string& why);
+  void Restore();
   void Step();
   void Faults();
   void Network(bool all);

@@ -30,7 +30,8 @@ namespace fs = std::filesystem;
 
 constexpr const char* kFaultNames[kFaults] = {
     "kill-agent", "power-agent", "stop-agent", "kill-aggregator", "power-aggregator", "cut", "duplicate", "reorder", "disk-full", "disk-error",
-    "clock-jump", "replay", "forged-receipt", "forked-head", "forged-batch", "reader-crash", "loss"};
+    "clock-jump", "replay", "forged-receipt", "forked-head", "forged-batch", "reader-crash", "loss",
+    "restore"};
 
 constexpr int64_t kMs = 1'000'000;
 
@@ -50,6 +51,10 @@ World::World(const Plan& p) : plan(p), rng(p.seed * 2 + 1), chance(p.seed * 2 + 
   // Which faults this seed knows: about half of them, so that rare meetings of two are not drowned by the others.
   for (int i = 0; i < kFaults; ++i) enabled |= static_cast<uint32_t>(chance.Below(2)) << i;
   enabled &= ~plan.without;
+  // A log restored from a backup explains too much to tell it from a lie: those seeds have no liars and no copied agents.
+  const auto bit = [](Fault fault) { return 1u << static_cast<int>(fault); };
+  if (chance.Below(3) != 0) enabled &= ~bit(Fault::kRestore);
+  if (enabled & bit(Fault::kRestore)) enabled &= ~(bit(Fault::kReplay) | bit(Fault::kForgedReceipt) | bit(Fault::kForkedHead));
   aggregator = std::make_unique<AggregatorNode>(*this, scratch_ + "/aggregator", p.seed * 100);
   fs::create_directories(scratch_ + "/aggregator/data");
   const size_t n = 1 + static_cast<size_t>(rng.Below(3));
@@ -150,7 +155,7 @@ void World::Dies(Machine& machine, const std::string& why) {
     machine.clock.Boot(rng.Bytes(16));
   }
   machine.restart_ns = now_ns + static_cast<int64_t>(rng.Below(rng.Below(4) == 0 ? 20'000 : 500)) * kMs;
-  if (agent == nullptr) return;
+  if (agent == nullptr) return Restore();
   if (agent->copy.empty() && Strikes(Fault::kReplay, 0.5)) {
     agent->copy = agent->disk.dir() + ".copy";
     fs::copy(agent->disk.dir(), agent->copy, fs::copy_options::recursive);
@@ -164,6 +169,23 @@ void World::Dies(Machine& machine, const std::string& why) {
       agent->must_alarm = head && BatchKey{head->epoch, head->batch_seq} > agent->copy_tail;
     }
     Note(agent->name, absl::StrCat("its disk is put back as it was at (", agent->copy_tail.epoch, ", ", agent->copy_tail.batch_seq, ")"));
+  }
+}
+
+// Somebody takes a backup while the aggregator is down; later somebody puts it in place of what is newer, without the anchor.
+void World::Restore() {
+  const std::string data = aggregator->disk.dir() + "/data";
+  if (aggregator->backup.empty() && Strikes(Fault::kRestore, 0.5)) {
+    aggregator->backup = aggregator->disk.dir() + ".backup";
+    fs::copy(data, aggregator->backup, fs::copy_options::recursive);
+    Note("aggregator", "a backup is taken");
+  } else if (!aggregator->backup.empty() && !aggregator->restored && Strikes(Fault::kRestore, 0.5)) {
+    for (const char* part : {"/ledger", "/derived"}) {
+      fs::remove_all(data + part);
+      if (fs::exists(aggregator->backup + part)) fs::copy(aggregator->backup + part, data + part, fs::copy_options::recursive);
+    }
+    aggregator->restored = true;
+    Note("aggregator", "the backup is put in place");
   }
 }
 
