@@ -190,8 +190,14 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
         for (const auto& [key, reply] : chunk.replies) known |= s.keys.contains(key);
         if (known) return {absl::UnavailableError("an earlier request with the same key is still being stored; send it again"), {}, 0};
         Outcome out;
+        bool split = false;  // a batch closed within this chunk
+        const auto close_when_full = [&] {
+          if (!s.sealer->full()) return;
+          CloseBatch(s, BatchFlags());
+          split = true;
+        };
         for (std::string_view text : chunk.texts) {
-          if (s.sealer->full()) CloseBatch(s, BatchFlags());
+          close_when_full();
           const StampedRecord& record = s.recorder->Stamp(text);
           const uint64_t seq = s.sealer->Add(record.event_class, static_cast<uint16_t>(record.flags | (chunk.sync ? kFlagSync : 0)),
                                              record.body);
@@ -199,7 +205,7 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
           if (chunk.sync) out.taken.event_ids.emplace_back(record.event_id);
           if (record.flags & kFlagWrapped) ++out.taken.wrapped;
           for (const std::string& piece : record.chunks) {
-            if (s.sealer->full()) CloseBatch(s, BatchFlags());
+            close_when_full();
             s.sealer->Add(EventClass::kChunk, 0, piece);
           }
         }
@@ -208,7 +214,9 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
         if (!chunk.idempotency_key.empty()) s.open.replies.emplace_back(chunk.idempotency_key, chunk.idempotent_reply);
         for (const auto& reply : chunk.replies) s.open.replies.push_back(reply);
         for (const auto& [key, reply] : s.open.replies) s.keys.insert(key);
-        if (s.sealer->full()) CloseBatch(s, BatchFlags());
+        // A chunk that began in a closed batch ends in one too: its position and reply must be in the commit that stores its first
+        // record, or a crash between two commits would take that part again.
+        if (split || s.sealer->full()) CloseBatch(s, BatchFlags());
         s.sync_waits |= chunk.sync;
         out.turn = s.sealer->empty() && s.open.positions.empty() && s.open.replies.empty() ? s.sealed_turn : s.sealed_turn + 1;
         return out;

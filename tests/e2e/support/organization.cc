@@ -213,7 +213,9 @@ std::string Organization::AggregatorLogTail() const { return Tail(Path("aggregat
 
 std::string Organization::ledger_dir() const {
   for (const std::string& l : LinesOf(ReadWhole(config()))) {
-    if (l.starts_with("state_dir: ")) return l.substr(11, l.find_first_of(" #", 11) - 11) + "/ledger";
+    if (!l.starts_with("state_dir: ")) continue;
+    const size_t begin = l.find('/');
+    return l.substr(begin, l.find_first_of("\" #", begin) - begin) + "/ledger";
   }
   Fail("aggregator.yaml has no state_dir");
 }

@@ -1,0 +1,361 @@
+// Attacks on running programs and on their files: each is carried out, and has the outcome the threat model promises. Numbers are
+// of docs/THREATS' table of attacks. ORGTRAIL_REDTEAM_README=FILE writes the table of what was run and how it ended.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <map>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "common/base/random.h"
+#include "common/base/text.h"
+#include "common/crypto/digest.h"
+#include "tests/e2e/support/organization.h"
+
+namespace orgtrail::e2e {
+namespace {
+
+namespace stdfs = std::filesystem;
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+
+// ---- the table
+
+struct Row {
+  std::string attack, outcome, test;
+  bool held = true;
+};
+std::map<int, Row>& Table() {
+  static auto* const table = new std::map<int, Row>();
+  return *table;
+}
+// Says what the running test carries out and what must come of it.
+void Attack(int number, const std::string& attack, const std::string& outcome) {
+  const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
+  Table()[number] = {attack, outcome, std::string(info->test_suite_name()) + "." + info->name(), true};
+}
+class Readme : public ::testing::EmptyTestEventListener {
+  void OnTestEnd(const ::testing::TestInfo& info) override {
+    for (auto& [number, row] : Table()) {
+      if (row.test == std::string(info.test_suite_name()) + "." + info.name()) row.held = info.result()->Passed();
+    }
+  }
+  void OnTestProgramEnd(const ::testing::UnitTest&) override {
+    const char* path = getenv("ORGTRAIL_REDTEAM_README");
+    if (path == nullptr) return;
+    std::string text = "# Attacks carried out\n\nWritten by `redteam_test` (ORGTRAIL_REDTEAM_README=tests/redteam/README.md). Each row was done to the real "
+                       "programs, over\nloopback or on their files.\n\n| # | attack | outcome | test | held |\n| --- | --- | --- | --- | --- |\n";
+    for (const auto& [number, row] : Table()) {
+      text += "| " + std::to_string(number) + " | " + row.attack + " | " + row.outcome + " | `" + row.test + "` | " + (row.held ? "yes" : "NO") + " |\n";
+    }
+    text += "\nCarried out by other tests over the real programs:\n\n| # | where |\n| --- | --- |\n"
+            "| 1, 2, 3, 93 | `crash_test`: kill -9 of agent and aggregator under load |\n"
+            "| 16, 23 | `failure_test`: a full spool; an aggregator that is away |\n"
+            "| 58, 60, 61, 62, 63, 64, 65, 67, 68 | `real_input_test`: generated lines of every shape, repeated ids |\n"
+            "| 69, 101, 107 | `access_test`: who may see and change what |\n"
+            "| 82, 84 | `enrolment_test`: tokens used twice, raced, expired, elsewhere; another CA |\n"
+            "| 102 | `feed_test`: a reader that does not read |\n";
+    WriteWhole(path, text);
+  }
+};
+const bool kListens = [] {
+  ::testing::UnitTest::GetInstance()->listeners().Append(new Readme());
+  return true;
+}();
+
+// ---- the world
+
+std::string Record(int n) {
+  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Count","eventID":"id-)" + std::to_string(n) +
+         R"(","recipientAccountId":"222222222222","n":)" + std::to_string(n) + "}";
+}
+
+class RedTeam : public ::testing::Test {
+ protected:
+  AgentProcess& Start(AgentSpec spec = {}) { return organization.StartAgent(std::move(spec)); }
+  void Tell(AgentProcess& agent, int from, int to) {
+    for (int n = from; n < to; ++n) agent.Record(Record(n));
+  }
+  bool Logged(size_t n) {
+    return Eventually(kSoon, [&] { return organization.Feed().size() == n; });
+  }
+  std::string Alarms() { return organization.Must({"alarms", "--all", "-o", "jsonl"}); }
+  bool Alarm(std::string_view code) {
+    return Eventually(kSoon, [&] { return Alarms().find(code) != std::string::npos; });
+  }
+  int Verify() { return organization.Orgtrail({"verify", "ledger", "--strict"}, "auditor").code; }
+  // Flips a byte of every occurrence of `of` in a file; how many.
+  static int FlipIn(const std::string& path, std::string_view of) {
+    std::string bytes = ReadWhole(path);
+    int flipped = 0;
+    for (size_t at = 0; (at = bytes.find(of, at)) != std::string::npos; at += of.size(), ++flipped) bytes[at + of.size() / 2] ^= 0x20;
+    if (flipped != 0) WriteWhole(path, bytes);
+    return flipped;
+  }
+
+  Organization organization;
+};
+
+// ---- the agent's host
+
+TEST_F(RedTeam, TheSpoolDirectoryIsDeletedWhileTheAgentRuns) {
+  Attack(8, "delete the whole spool directory while the agent runs", "noticed within 5 s, the agent stops with 1; its next epoch is unclean");
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 10);
+  ASSERT_TRUE(Logged(10));
+  const absl::Time begin = absl::Now();
+  stdfs::remove_all(agent.state_dir() + "/spool");
+  const std::optional<int> code = agent.process().Wait(kSoon);
+  EXPECT_EQ(code, 1);
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(7));
+  EXPECT_TRUE(agent.Logged("the spool is gone"));
+  EXPECT_EQ(organization.Feed().size(), 10u);
+  EXPECT_EQ(Verify(), 0);
+}
+
+TEST_F(RedTeam, SignedHeadersInTheSpoolAreChanged) {
+  Attack(6, "change signed headers of batches that wait in the spool", "never logged as good; the agent says so and goes on under a new epoch");
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 5);
+  ASSERT_TRUE(Logged(5));
+  organization.StopAggregator();
+  Tell(agent, 5, 10);
+  agent.Kill();
+  ASSERT_GT(FlipIn(agent.state_dir() + "/spool/data.mdb", "OTB1"), 0);
+  organization.StartAggregator();
+  agent.Launch();
+  // It comes up and takes records, or refuses to run on such a spool; it never delivers what was changed.
+  ASSERT_TRUE(Eventually(kSoon, [&] { return !agent.Running() || agent.Logged("SPOOL_TAMPER") || agent.Logged("damaged") || agent.Logged("DATA_LOSS"); }))
+      << agent.LogTail();
+  for (const std::string& r : organization.Feed()) {
+    const int n = std::atoi(MemberOf(r, "n").c_str());
+    EXPECT_EQ(r, Record(n));
+  }
+  EXPECT_GE(organization.Feed().size(), 5u);
+  EXPECT_EQ(Verify(), 0);
+}
+
+TEST_F(RedTeam, TheSpoolIsRestoredFromACopy) {
+  Attack(9, "restore the agent's state from an older copy and start it", "refused: the log's head is newer; evidence and an alarm; nothing acknowledged changes");
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 10);
+  ASSERT_EQ(agent.Stop(), 0);
+  const std::string copy = organization.Path("copy");
+  stdfs::copy(agent.state_dir(), copy, stdfs::copy_options::recursive);
+  agent.Start();
+  Tell(agent, 10, 20);
+  ASSERT_TRUE(Logged(20));
+  ASSERT_EQ(agent.Stop(), 0);
+  stdfs::remove_all(agent.state_dir());
+  stdfs::copy(copy, agent.state_dir(), stdfs::copy_options::recursive);
+  agent.Launch();
+  ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Post(Record(99)).ok(); }));
+  EXPECT_TRUE(Eventually(kSoon, [&] {
+    const std::string alarms = Alarms();
+    return alarms.find("EPOCH_CONFLICT") != std::string::npos || alarms.find("EQUIVOCATION") != std::string::npos ||
+           alarms.find("EPOCH_STALE") != std::string::npos;
+  })) << agent.LogTail();
+  const std::vector<std::string> feed = organization.Feed();
+  ASSERT_GE(feed.size(), 20u);
+  for (int n = 0; n < 20; ++n) EXPECT_EQ(feed[static_cast<size_t>(n)], Record(n));
+  EXPECT_EQ(Verify(), 0);
+}
+
+TEST_F(RedTeam, TheAgentIsClonedToAnotherHost) {
+  Attack(10, "run a clone of the agent with the same identity beside it", "conflict within a heartbeat, an alarm; the log holds both branches or refuses one");
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 5);
+  ASSERT_TRUE(Logged(5));
+  ASSERT_EQ(agent.Stop(), 0);
+  AgentProcess& clone = organization.AddAgent({.account = kAlice, .name = "clone"});
+  stdfs::copy(agent.state_dir(), clone.state_dir(), stdfs::copy_options::recursive);
+  clone.mutable_spec().name = "web-1";
+  clone.WriteConfig();
+  agent.Start();
+  Tell(agent, 5, 10);
+  ASSERT_TRUE(Logged(10));
+  clone.Launch();
+  EXPECT_TRUE(Eventually(kSoon, [&] {
+    const std::string alarms = Alarms();
+    return alarms.find("EPOCH_CONFLICT") != std::string::npos || alarms.find("EQUIVOCATION") != std::string::npos;
+  })) << Alarms() << clone.LogTail();
+  EXPECT_EQ(Verify(), 0);
+}
+
+// ---- enrolment, identity
+
+TEST_F(RedTeam, AnAgentStoppedWithSigstopIsMissed) {
+  Attack(11, "SIGSTOP the agent", "SILENT_AGENT; on SIGCONT it goes on where it was");
+  organization.StopAggregator();
+  organization.Reconfigure("  heartbeat_interval: ", "  heartbeat_interval: 1s");
+  organization.StartAggregator();
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 5);
+  ASSERT_TRUE(Logged(5));
+  agent.process().Signal(SIGSTOP);
+  EXPECT_TRUE(Eventually(kPatience, [&] { return Alarms().find("SILENT_AGENT") != std::string::npos; }));
+  agent.process().Signal(SIGCONT);
+  Tell(agent, 5, 10);
+  EXPECT_TRUE(Logged(10));
+}
+
+TEST_F(RedTeam, CertificatesThatAreNotOfThisOrganization) {
+  Attack(25, "connect with a certificate of another CA", "refused");
+  Attack(27, "connect with the CA's own certificate, or the server's", "refused");
+  Organization other({.start = false});
+  const auto with = [&](const std::string& certificate, const std::string& key) {
+    return organization.Orgtrail({"--certificate", certificate, "--key", key, "status"}).code;
+  };
+  EXPECT_EQ(with(organization.Path("org/people/admin.crt"), organization.Path("org/people/admin.key")), 0);
+  EXPECT_EQ(with(other.Path("org/people/admin.crt"), other.Path("org/people/admin.key")), 1);
+  EXPECT_EQ(with(organization.Path("org/ca/ca.crt"), organization.Path("org/ca/ca.key")), 1);
+  EXPECT_EQ(with(organization.Path("org/aggregator/tls.crt"), organization.Path("org/aggregator/tls.key")), 1);
+}
+
+TEST_F(RedTeam, RevokedDuringAnOpenStream) {
+  Attack(30, "go on with a stream after the agent was revoked", "the stream ends within 5 s; what was acknowledged stays");
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 5);
+  ASSERT_TRUE(Logged(5));
+  organization.Must({"agents", "revoke", "web-1"});
+  EXPECT_TRUE(Eventually(absl::Seconds(5), [&] { return !agent.Ready(); }));
+  agent.Record(Record(5));
+  EXPECT_TRUE(Alarm("REVOKED") || agent.Logged("AUTH_REVOKED"));
+  EXPECT_EQ(organization.Feed().size(), 5u);
+}
+
+// ---- log, storage
+
+TEST_F(RedTeam, OneByteOfTheLedgerIsChanged) {
+  Attack(87, "edit bytes in the ledger's file", "fsck 2 and verify not 0: found, never read as good");
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 50);
+  ASSERT_TRUE(Logged(50));
+  ASSERT_EQ(agent.Stop(), 0);
+  ASSERT_EQ(organization.StopAggregator(), 0);
+  ASSERT_EQ(organization.Orgtrail({"fsck", organization.ledger_dir()}).code, 0);
+  int changed = 0;
+  for (const auto& file : stdfs::recursive_directory_iterator(organization.ledger_dir())) {
+    if (file.path().filename() == "data.mdb") changed += FlipIn(file.path(), "OTB1");
+  }
+  ASSERT_GT(changed, 0);
+  const Ran checked = organization.Orgtrail({"fsck", organization.ledger_dir()});
+  EXPECT_EQ(checked.code, 2) << checked.out << checked.err;
+  EXPECT_THAT(checked.out, HasSubstr("remedy"));
+  const Ran verified = organization.Orgtrail({"verify", "ledger", organization.ledger_dir(), "--trust", organization.trust(), "--strict"});
+  EXPECT_THAT(verified.code, AnyOf(2, 3)) << verified.out << verified.err;
+}
+
+TEST_F(RedTeam, YesterdaysBackupIsPutBack) {
+  Attack(88, "restore an older backup of the ledger and start", "refused at the start: the anchor knows a newer head; nothing is signed");
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 10);
+  ASSERT_TRUE(Logged(10));
+  ASSERT_EQ(organization.StopAggregator(), 0);
+  const std::string backup = organization.Path("backup");
+  stdfs::copy(organization.ledger_dir(), backup, stdfs::copy_options::recursive);
+  organization.StartAggregator();
+  Tell(agent, 10, 20);
+  ASSERT_TRUE(Logged(20));
+  ASSERT_EQ(organization.StopAggregator(), 0);
+  stdfs::remove_all(organization.ledger_dir());
+  stdfs::copy(backup, organization.ledger_dir(), stdfs::copy_options::recursive);
+  const Ran refused = RunProgram({Program("orgtrail-aggregator"), "--config", organization.config()}, {}, {}, kSoon);
+  EXPECT_EQ(refused.code, 1) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("cannot start"));
+}
+
+TEST_F(RedTeam, TwoAggregatorsOnOneLog) {
+  Attack(89, "start a second aggregator on the same state", "it does not start; the first goes on");
+  const Ran second = RunProgram({Program("orgtrail-aggregator"), "--config", organization.config()}, {}, {}, kSoon);
+  EXPECT_EQ(second.code, 1);
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 5);
+  EXPECT_TRUE(Logged(5));
+  EXPECT_EQ(Verify(), 0);
+}
+
+TEST_F(RedTeam, TheLedgersFileIsTorn) {
+  Attack(94, "truncate the ledger's file", "never read as good: the aggregator refuses or fsck says 2");
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 50);
+  ASSERT_TRUE(Logged(50));
+  ASSERT_EQ(organization.StopAggregator(), 0);
+  for (const auto& file : stdfs::recursive_directory_iterator(organization.ledger_dir())) {
+    if (file.path().filename() == "data.mdb") stdfs::resize_file(file.path(), file.file_size() / 2 + 1234);
+  }
+  EXPECT_EQ(organization.Orgtrail({"fsck", organization.ledger_dir()}).code, 2);
+  const Ran refused = RunProgram({Program("orgtrail-aggregator"), "--config", organization.config()}, {}, {}, kSoon);
+  EXPECT_NE(refused.code, 0);
+  EXPECT_NE(refused.code, -1) << "it runs on a torn ledger: " << refused.err;
+}
+
+TEST_F(RedTeam, TheLedgerIsFull) {
+  Attack(57, "fill the ledger", "no receipts, no losses: agents spool, reads go on, and with room again everything arrives in order");
+  organization.StopAggregator();
+  organization.Reconfigure("  map_bytes: ", "  map_bytes: 16MiB");
+  organization.StartAggregator();
+  AgentProcess& agent = Start({.yaml = "spool: {max_bytes: 256MiB, min_free: 0%}\n"});
+  std::vector<std::string> told;
+  for (int n = 0; n < 400; ++n) {
+    std::string record = Record(n);
+    record.insert(record.size() - 1, ",\"noise\":\"" + Base64(SystemRng().Bytes(60'000)) + "\"");
+    told.push_back(record);
+    agent.Record(record);
+  }
+  ASSERT_TRUE(Eventually(kPatience, [&] { return organization.AggregatorLogged("full"); })) << organization.AggregatorLogTail();
+  const size_t logged = organization.Feed().size();
+  EXPECT_LT(logged, told.size());
+  EXPECT_GT(agent.Metric("orgtrail_agent_spool_unacked_batches"), 0);
+  EXPECT_EQ(organization.StopAggregator(), 0);
+  organization.Reconfigure("  map_bytes: ", "  map_bytes: 1GiB");
+  organization.StartAggregator();
+  ASSERT_TRUE(Eventually(kPatience, [&] { return organization.Feed().size() >= told.size(); })) << organization.AggregatorLogTail();
+  EXPECT_TRUE(organization.Feed() == told);
+  EXPECT_EQ(Verify(), 0);
+}
+
+// ---- reading
+
+TEST_F(RedTeam, CursorsOfOthersForgedOrFromTheFuture) {
+  Attack(101, "use somebody else's cursor, or a forged one", "refused; cursors are bound to the identity");
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 3);
+  ASSERT_TRUE(Logged(3));
+  organization.CreateUser("alice", "user", kAlice);
+  const std::string file = organization.Path("cursor");
+  organization.Must({"feed", "--from", "start", "--no-follow", "--cursor-file", file, "-o", "jsonl"}, "auditor");
+  const std::string cursor = LinesOf(ReadWhole(file)).at(0);
+  EXPECT_EQ(organization.Orgtrail({"feed", "--from", cursor, "--no-follow"}, "alice").code, 1);
+  for (size_t i = 0; i < cursor.size(); i += 5) {
+    std::string forged = cursor;
+    forged[i] = forged[i] == 'A' ? 'B' : 'A';
+    EXPECT_NE(organization.Orgtrail({"feed", "--from", forged, "--no-follow"}, "auditor").code, 0) << i;
+  }
+}
+
+TEST_F(RedTeam, FiltersThatAreMeantToHurt) {
+  Attack(106, "filters of a mebibyte, and such as make regular expressions explode", "refused or matched literally, at once");
+  const std::string exploding = "EventName=" + std::string(60, 'a') + "(a+)+$";
+  EXPECT_EQ(organization.Orgtrail({"events", "lookup", "-a", exploding, "-o", "jsonl"}, "auditor").code, 0);
+  const Ran huge = organization.Orgtrail({"events", "lookup", "-a", "EventName=" + std::string(100'000, 'x'), "-o", "jsonl"}, "auditor");
+  EXPECT_NE(huge.code, -1);
+  EXPECT_EQ(organization.Orgtrail({"status"}).code, 0);
+}
+
+TEST_F(RedTeam, AReadIsOnRecordBeforeItsRowsAreShown) {
+  Attack(107, "an administrator reads audit data", "the read is a record of the log, with who and what");
+  AgentProcess& agent = Start();
+  Tell(agent, 0, 1);
+  ASSERT_TRUE(Logged(1));
+  organization.Must({"events", "lookup", "-a", "EventName=Count", "-o", "jsonl"}, "admin");
+  const std::string own = organization.Must({"feed", "--from", "start", "--no-follow", "--own", "-o", "jsonl"}, "auditor");
+  EXPECT_THAT(own, HasSubstr("LookupEvents"));
+  EXPECT_THAT(own, HasSubstr("role/governance/admin"));
+}
+
+}  // namespace
+}  // namespace orgtrail::e2e
