@@ -36,7 +36,7 @@ class OfficeTest : public ::testing::Test {
     WatchOptions options;
     options.state_dir = world_.dir.path();
     watch_ = std::make_unique<Watch>(
-        options, *world_.builder.ledger, world_.registry, alarms_, [] { return 0; }, [] { return std::vector<FollowerFacts>{}; }, fs_, world_.clock, world_.metrics);
+        options, *world_.builder.ledger, world_.registry, alarms_, [](const IdentityLeaf&) { return absl::OkStatus(); }, [] { return 0; }, [] { return std::vector<FollowerFacts>{}; }, fs_, world_.clock, world_.metrics);
     OfficeParts parts{*authority_, *world_.builder.ledger, world_.registry,
                       [this](const IdentityLeaf& leaf) -> absl::StatusOr<uint64_t> {
                         acts_.push_back("log " + std::string(ActName(leaf.act)));
@@ -48,6 +48,7 @@ class OfficeTest : public ::testing::Test {
                       [] { return std::vector<FollowerFacts>{{"history", 1}}; },
                       [] { return 3u; },
                       [](const std::string& account) -> std::string { return account == "222222222222" || account == "333333333333" ? "" : "unknown account"; },
+                      [](const std::string& region) -> std::string { return region.empty() || region == "eu-west-1" ? "" : "unknown region"; },
                       [this](const Identity& who, std::string_view name, std::string details, std::string_view error) -> absl::Status {
                         acts_.push_back("record " + std::string(name) + (error.empty() ? "" : " " + std::string(error)));
                         who_ = who.ToUri();
@@ -195,7 +196,7 @@ TEST_F(OfficeTest, TokensThatCannotBe) {
   EXPECT_TRUE(refused([](auto& q) { q.set_ttl_s(-1); }));
   EXPECT_TRUE(refused([](auto& q) { q.set_ttl_s(366 * 86'400); }));
   EXPECT_TRUE(refused([](auto& q) { q.set_cidr("10.0.0.0/99"); }));
-  EXPECT_TRUE(refused([](auto& q) { q.set_region("EU!"); }));
+  EXPECT_TRUE(refused([](auto& q) { q.set_region("eu-west-2"); }));
   EXPECT_TRUE(refused([](auto& q) { q.set_name("a/b"); }));
   EXPECT_TRUE(refused([](auto& q) { q.set_carries("some"); }));
   EXPECT_FALSE(refused([](auto&) {}));
