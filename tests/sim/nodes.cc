@@ -183,7 +183,7 @@ void AgentNode::Handle() {
   for (const std::string& code : std::exchange(todo, {})) {
     if (code == "ORIGIN_MISMATCH" || code == "SPOOL_TAMPER" || code == "EPOCH_STALE") {
       const EpochReason reason = code == "ORIGIN_MISMATCH" ? EpochReason::kHandover : EpochReason::kUnclean;
-      if (absl::Status opened = pipeline->NewEpoch(reason); !opened.ok()) world_.Note(name, "no new epoch: " + Describe(opened));
+      if (absl::Status opened = pipeline->NewEpoch(reason).status(); !opened.ok()) world_.Note(name, "no new epoch: " + Describe(opened));
     }
   }
 }
