@@ -10,19 +10,6 @@
 #include "orgtrail/v1/ingest.pb.h"
 #include "tests/sim/nodes.h"
 
-namespace orgtrail {
-namespace {
-Mutant planted = Mutant::kNone;
-}  // namespace
-
-bool Planted(Mutant mutant) { return mutant == planted; }
-
-void CheckFailed(const char* file, int line, const char* what, std::string_view detail) {
-  throw sim::Died(absl::StrCat(file, ":", line, ": check failed: ", what, " ", ToAbsl(detail)));
-}
-
-}  // namespace orgtrail
-
 namespace orgtrail::sim {
 namespace {
 
@@ -46,7 +33,7 @@ std::string ScratchDir() {
 const char* FaultName(Fault fault) { return kFaultNames[static_cast<int>(fault)]; }
 
 World::World(const Plan& p) : plan(p), rng(p.seed * 2 + 1), chance(p.seed * 2 + 2), scratch_(ScratchDir()) {
-  planted = plan.mutant;
+  Plant(plan.mutant);
   SetLog(LogFormat::kHuman, static_cast<LogLevel>(99));
   // Which faults this seed knows: about half of them, so that rare meetings of two are not drowned by the others.
   for (int i = 0; i < kFaults; ++i) enabled |= static_cast<uint32_t>(chance.Below(2)) << i;

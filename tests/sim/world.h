@@ -39,6 +39,7 @@ struct Outcome {
 };
 
 Outcome Run(const Plan& plan);
+void Plant(Mutant mutant);             // for the worlds from here on
 
 // How a simulated process dies when a CHECK fails.
 struct Died : std::exception {
