@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 constexpr const char* kFaultNames[kFaults] = {
     "kill-agent", "power-agent", "stop-agent", "kill-aggregator", "power-aggregator", "cut", "duplicate", "reorder", "disk-full", "disk-error",
     "clock-jump", "replay", "forged-receipt", "forked-head", "forged-batch", "reader-crash", "loss",
-    "restore"};
+    "restore", "delay"};
 
 constexpr int64_t kMs = 1'000'000;
 
@@ -262,11 +262,17 @@ void World::Network(bool all) {
     // What is on its way may still arrive: after the agent's next stream began, too.
     if (rng.Below(2) == 0) pipe->up.resize(rng.Below(pipe->up.size() + 1));
     pipe->down.clear();
+    if (Strikes(Fault::kDelay, 0.3)) {   // far behind what the next stream sends
+      for (Message& m : pipe->up) m.due_ns += static_cast<int64_t>(chance.Below(20'000)) * kMs;
+    }
     for (Message& m : pipe->up) m.due_ns += static_cast<int64_t>(rng.Below(1000)) * kMs;
     if (agents[pipe->from]->running) agents[pipe->from]->StreamEnded("cut");
     pipe->agent_gone = true;
     return;
   }
+  // A network that stands still for longer than anybody waits; what follows on the stream waits behind it.
+  if (!pipe->up.empty() && Strikes(Fault::kDelay, 0.002)) pipe->up.front().due_ns = now_ns + static_cast<int64_t>(chance.Below(100'000)) * kMs;
+  if (!pipe->down.empty() && Strikes(Fault::kDelay, 0.002)) pipe->down.front().due_ns = now_ns + static_cast<int64_t>(chance.Below(100'000)) * kMs;
   Deliver(pipe);
 }
 

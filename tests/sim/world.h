@@ -18,9 +18,9 @@ namespace orgtrail::sim {
 enum class Fault {
   kKillAgent, kCutAgentPower, kStopAgent, kKillAggregator, kCutAggregatorPower, kCutStream, kDuplicate, kReorder, kDiskFull, kDiskError,
   kClockJump, kReplay, kForgedReceipt, kForkedHead, kForgedBatch, kReaderCrash, kLoss,
-  kRestore,
+  kRestore, kDelay,
 };
-inline constexpr int kFaults = 18;
+inline constexpr int kFaults = 19;
 const char* FaultName(Fault fault);
 
 struct Plan {
