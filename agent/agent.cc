@@ -20,6 +20,10 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/worker.h"
+#include "common/crypto/digest.h"
+#include "common/format/batch.h"
+#include "common/format/frame.h"
+#include "common/merkle/tree.h"
 #include "common/http/observability.h"
 #include "common/metrics/metrics.h"
 
@@ -38,6 +42,18 @@ absl::StatusOr<uint32_t> UidOf(const std::string& user) {
   const passwd* entry = getpwnam(user.c_str());
   if (entry == nullptr) return absl::InvalidArgumentError(absl::StrCat("http.allow_users: there is no user ", user, " on this machine"));
   return entry->pw_uid;
+}
+
+absl::StatusOr<Hash> HashOfFile(Fs& fs, std::string_view path) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<File> file, fs.Open(path, OpenMode::kRead));
+  Sha256Stream hash;
+  std::string piece(64 << 10, '\0');
+  for (uint64_t at = 0;;) {
+    ASSIGN_OR_RETURN(const size_t n, file->ReadAt(at, piece.data(), piece.size()));
+    hash.Update(std::string_view(piece).substr(0, n));
+    at += n;
+    if (n < piece.size()) return hash.Finish();
+  }
 }
 
 // Keys in memory stay there: no core dumps, no ptrace by other processes of the same user.
@@ -71,6 +87,7 @@ struct Agent::Impl {
   absl::Status StartSources(Fs& fs);
   void Care();
   void Handle(const Report& report);
+  absl::Status LeaveDamageBehind(const std::string& detail);
   void ExportSpool();
   HealthReport Health() const;
 };
@@ -112,7 +129,7 @@ absl::Status Agent::Impl::StartPath(const std::string& config_text, Fs& fs, Rng&
   options.batch_interval = absl::Milliseconds(config.batch_interval_ms);
   options.origin = as.origin;
   options.config = Sha256(config_text);
-  if (absl::StatusOr<std::string> self = ReadFile(fs, "/proc/self/exe", 512 << 20); self.ok()) options.executable = Sha256(*self);
+  if (absl::StatusOr<Hash> self = HashOfFile(fs, "/proc/self/exe"); self.ok()) options.executable = *self;
   AgentIdentity identity{as.uuid, as.org, as.account, as.region, as.name};
   pipeline = std::make_unique<Pipeline>(identity, enrolment->identity_key(), *spool, options, *clock, rng, metrics);
   pipeline_worker = std::make_unique<Worker>("seal", *pipeline, *clock);
@@ -127,6 +144,7 @@ absl::Status Agent::Impl::StartPath(const std::string& config_text, Fs& fs, Rng&
   uplink_options.ca = files.ca;
   uplink_options.session.uuid = as.uuid;
   uplink_options.session.version = ORGTRAIL_VERSION;
+  uplink_options.session.accept_restored_log = config.accept_restored_log;
   UplinkReports uplink_reports;
   uplink_reports.pace = [this](uint32_t batch_ms, uint32_t heartbeat_s) {
     pipeline->SetIntervals(absl::Milliseconds(std::max<int64_t>(batch_ms, batch_ms == 0 ? 0 : config.batch_interval_ms)), absl::Seconds(heartbeat_s));
@@ -168,15 +186,45 @@ absl::Status Agent::Impl::StartSources(Fs& fs) {
 
 void Agent::Impl::Handle(const Report& report) {
   LogWarn("the aggregator reports", {{"code", report.code}, {"detail", report.detail}});
-  if (report.code == "EQUIVOCATION" || report.code == "EPOCH_CONFLICT" || report.code == "MONO_ROLLBACK") {
+  if (report.code == "EQUIVOCATION" || report.code == "EPOCH_CONFLICT" || report.code == "EPOCH_STALE" ||
+      report.code == "MONO_ROLLBACK") {
     LogError("this identity's chain conflicts with what the log holds: the state directory was probably restored from a copy, or another "
              "agent runs with it. Enrol this agent anew with an empty state_dir and a new join token", {{"code", report.code}});
     return;
   }
-  if (report.code == "ORIGIN_MISMATCH" || report.code == "SPOOL_TAMPER" || report.code == "EPOCH_STALE") {
-    const EpochReason reason = report.code == "ORIGIN_MISMATCH" ? EpochReason::kHandover : EpochReason::kUnclean;
-    if (absl::Status opened = pipeline->NewEpoch(reason); !opened.ok()) LogError("a new epoch could not be opened", {{"why", Describe(opened)}});
+  if (report.code == "ORIGIN_MISMATCH") {
+    if (absl::Status opened = pipeline->NewEpoch(EpochReason::kHandover).status(); !opened.ok()) {
+      LogError("a new epoch could not be opened", {{"why", Describe(opened)}});
+    }
   }
+  if (report.code == "SPOOL_TAMPER") {
+    if (absl::Status opened = LeaveDamageBehind(report.detail); !opened.ok()) {
+      LogError("a new epoch could not be opened past the damaged batches", {{"why", Describe(opened)}});
+    }
+  }
+}
+
+// The chain goes on from the last batch the log has; the batches between it and here are damaged or follow a damaged one, so
+// they cannot be delivered as what was signed. They stay in the spool as evidence, and a loss record says so.
+absl::Status Agent::Impl::LeaveDamageBehind(const std::string& detail) {
+  const BatchKey acked = uplink->session().Facts().acked;
+  SpoolTail previous;
+  if (acked != BatchKey{}) {
+    ASSIGN_OR_RETURN(std::string frame, spool->Read(acked));
+    ASSIGN_OR_RETURN(FrameView view, FrameView::Decode(frame));
+    ASSIGN_OR_RETURN(BatchEntry entry, BatchEntry::Decode(view.entry));
+    previous.epoch = acked.epoch;
+    previous.batch_seq = acked.batch_seq;
+    previous.last_seq = entry.header.last_seq;
+    previous.leaf = LeafHash(view.entry);
+  }
+  ASSIGN_OR_RETURN(BatchKey opened, pipeline->NewEpoch(EpochReason::kUnclean, previous));
+  pipeline->Note("Loss", "{\"cause\":\"decode\",\"afterEpoch\":" + std::to_string(acked.epoch) + ",\"afterBatch\":" +
+                             std::to_string(acked.batch_seq) + ",\"beforeEpoch\":" + std::to_string(opened.epoch) +
+                             ",\"detail\":" + JsonString(detail) + "}",
+                 EventClass::kLoss);
+  uplink->session().SkipBefore(opened);
+  return absl::OkStatus();
 }
 
 void Agent::Impl::Care() {

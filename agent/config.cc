@@ -7,12 +7,7 @@
 namespace orgtrail {
 namespace {
 
-bool IsHostPort(std::string_view text) {
-  const size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos || colon == 0) return false;
-  std::optional<uint64_t> port = ParseUint(text.substr(colon + 1));
-  return port && *port <= 65535;
-}
+constexpr uint64_t kLeastSpool = 16 << 20;
 
 void ReadSource(const YamlNode& node, AgentConfig* config) {
   const bool file = node.Has("file"), http = node.Has("http");
@@ -75,12 +70,17 @@ absl::StatusOr<AgentConfig> ParseAgentConfig(std::string_view path, std::string_
   spool.Bytes("max_bytes", &c.spool_max_bytes);
   spool.Percent("min_free", &c.spool_min_free);
   root.Int("batch_interval_ms", &c.batch_interval_ms, 5, 1000);
-  root.Map("metrics").String("listen", &c.metrics_listen);
+  if (c.spool_max_bytes != 0 && c.spool_max_bytes < kLeastSpool) spool.Complain("max_bytes", "at least 16MiB");
+  if (c.spool_min_free > 0.9) spool.Complain("min_free", "at most 90%");
+  YamlNode metrics = root.Map("metrics");
+  metrics.String("listen", &c.metrics_listen);
+  if (!c.metrics_listen.empty() && !IsHostPort(c.metrics_listen)) metrics.Complain("listen", "ADDRESS:PORT such as 127.0.0.1:7480; leave it out for none");
   root.String("prune", &c.prune);
-  if (c.prune != "L1" && c.prune != "L3") root.Complain("prune", "L1 (a receipt of this log) or L3 (a receipt of the home log)");
+  if (c.prune != "L1") root.Complain("prune", "L1: what has a receipt of this log may go when space is needed");
   root.Bool("ephemeral", &c.ephemeral);
-  for (const YamlNode& source : root.List("sources")) ReadSource(source, &c);
-  if (c.files.empty() && c.https.empty()) {
+  const std::vector<YamlNode> sources = root.List("sources");
+  for (const YamlNode& source : sources) ReadSource(source, &c);
+  if (sources.empty()) {
     root.Complain("sources", "at least one source, such as: - http: {listen: 127.0.0.1:8787}");
   }
   RETURN_IF_ERROR(file.Finish());

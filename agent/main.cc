@@ -8,6 +8,7 @@
 #include "agent/agent.h"
 #include "agent/config.h"
 #include "common/base/log.h"
+#include "common/base/memory.h"
 #include "common/base/status.h"
 #include "common/crypto/digest.h"
 #include "common/fs/file.h"
@@ -25,12 +26,15 @@ int main(int argc, char** argv) {
   CLI::App app("orgtrail-agent: captures who did what in one account, signs it, and never loses it on its way to the aggregator.", "orgtrail-agent");
   std::string path, format = "human", level = "info";
   bool check = false;
+  std::string resend_from;
   app.fallthrough();
   app.add_option("--config", path, "The configuration file")->required();
   app.add_flag("--check", check, "Validate the configuration: exit 0, or 2 with every mistake by file, line and key");
   app.add_option("--log-format", format, "human or json")->check(CLI::IsMember({"human", "json"}))->capture_default_str();
   app.add_option("--log-level", level, "debug, info, warn or error")->check(CLI::IsMember({"debug", "info", "warn", "error"}))->capture_default_str();
   app.set_version_flag("--version", std::string("orgtrail-agent ") + ORGTRAIL_VERSION);
+  app.add_option("--resend-from", resend_from, "head: the aggregator was restored from a backup. Gives up, once, the newer head this agent verified (kept as evidence) and sends again what the log lacks")
+      ->check(CLI::IsMember({"head"}));
   CLI::App* retire = app.add_subcommand("retire", "End this agent's identity: sends what is left, says goodbye, frees the name. Stop the running agent first");
   app.footer("\nSIGTERM closes the epoch, sends what is left for up to 10 s and exits 0; what is not sent stays in the spool.\n"
              "SIGHUP: certificates and join tokens are read again whenever they change, without it.\n"
@@ -63,7 +67,9 @@ int main(int argc, char** argv) {
   for (int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, s);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  KeepFewHeaps();
   InitRpc();
+  config->accept_restored_log = !resend_from.empty();
   const bool retiring = retire->parsed();
   if (retiring) {
     config->files.clear();

@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <utility>
 #include <vector>
 
@@ -51,10 +52,12 @@ class Fanout final : public Commits {
     if (verifier != nullptr) verifier->Committed(flush);
     if (own != nullptr) own->Committed(flush);
     if (sessions != nullptr) sessions->Committed(flush);
+    if (Worker* follower = history.load()) follower->Poke();
   }
   Verifier* verifier = nullptr;
   OwnAgent* own = nullptr;
   Sessions* sessions = nullptr;
+  std::atomic<Worker*> history{nullptr};
 };
 
 class OwnReadJournal final : public ReadJournal {
@@ -287,10 +290,13 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   watch_options.state_dir = config.state_dir;
   watch_options.own = own->identity().uuid;
   watch = std::make_unique<Watch>(
-      watch_options, *ledger, registry, *alarms, [this] { return ledger->stats().used_bytes; }, [this] { return Followers(); }, fs,
+      watch_options, *ledger, registry, *alarms,
+      [log = LogThrough(*committer, registry, kLogLimit)](const IdentityLeaf& leaf) { return log(leaf).status(); },
+      [this] { return ledger->stats().used_bytes; }, [this] { return Followers(); }, fs,
       clock, metrics);
   watch_worker = std::make_unique<Worker>("watch", *watch, clock);
   history_worker->Start();
+  fanout.history.store(history_worker.get());
   merger_worker->Start();
   watch_worker->Start();
 
@@ -300,10 +306,11 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   };
   journal = std::make_unique<OwnReadJournal>(*own, clock);
   lookup = std::make_unique<Lookup>(*history, *ledger, registry, live, mac_key);
-  query = std::make_unique<QueryService>(*lookup, *journal, metrics);
-  feed = std::make_unique<FeedService>(FeedOptions{}, *ledger, *history, registry, live, *journal, mac_key, clock, metrics);
+  query = std::make_unique<QueryService>(*lookup, *journal, metrics, AdmittedPeers(registry));
+  feed = std::make_unique<FeedService>(FeedOptions{}, *ledger, *history, registry, live, *journal, mac_key, clock, metrics,
+                                       AdmittedPeers(registry));
   proofs = std::make_unique<Transparency>(*ledger, registry, *lookup, NoteKey{config.Origin(), 1, log_key.public_key()}.Encode());
-  transparency = std::make_unique<TransparencyService>(*proofs, *journal, metrics);
+  transparency = std::make_unique<TransparencyService>(*proofs, *journal, metrics, AdmittedPeers(registry));
 
   OfficeParts parts{*authority, *ledger, registry, LogThrough(*committer, registry, kLogLimit), *sessions, *alarms, *watch,
                     [this] { return Followers(); },
@@ -313,9 +320,16 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
                       for (const std::string& a : config.accounts) {
                         if (a == account) return "";
                       }
-                      return "account " + account + " is not of this organization; add it to accounts in aggregator.yaml";
+                      return "account " + account + " is not of this organization; add it to accounts in aggregator.yaml and restart";
                     },
-                    [this, &clock](const Identity& who, std::string_view name, std::string details, bool read_only) {
+                    [this](const std::string& region) -> std::string {
+                      if (region.empty() || region == config.region) return "";
+                      for (const std::string& r : config.regions) {
+                        if (r == region) return "";
+                      }
+                      return "region " + region + " is not of this organization; add it to regions in aggregator.yaml and restart";
+                    },
+                    [this, &clock](const Identity& who, std::string_view name, std::string details, std::string_view error_code) {
                       const std::string uri = who.ToUri();
                       OwnRecord record;
                       record.name = name;
@@ -323,7 +337,7 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
                       record.account = config.management_account;
                       record.region = config.region;
                       record.who = uri;
-                      record.read_only = read_only;
+                      record.error_code = error_code;
                       record.details = std::move(details);
                       return own->Record(std::move(record)).status();
                     },
@@ -420,6 +434,7 @@ void Aggregator::Impl::Stop() {
   if (sessions_worker) sessions_worker->Stop();
   if (committer_worker) committer_worker->Stop();
   if (ledger) ledger->Wake();
+  fanout.history.store(nullptr);
   if (history_worker) history_worker->Stop();
   if (merger_worker) merger_worker->Stop();
   if (history) {

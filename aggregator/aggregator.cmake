@@ -23,7 +23,7 @@ orgtrail_library(aggregator_feed SOURCES aggregator/feed/service.cc aggregator/f
 orgtrail_library(aggregator_transparency SOURCES aggregator/transparency/service.cc aggregator/transparency/event_proof.cc
           aggregator/transparency/statement.cc aggregator/transparency/transparency.cc
   DEPS aggregator_query)
-orgtrail_library(aggregator_own SOURCES aggregator/own/own_agent.cc DEPS aggregator_ledger common_seal)
+orgtrail_library(aggregator_own SOURCES aggregator/own/own_agent.cc aggregator/own/journal.cc DEPS aggregator_ledger common_seal)
 orgtrail_library(aggregator_alarms SOURCES aggregator/alarms/alarms.cc aggregator/alarms/watch.cc aggregator/alarms/notifier.cc
   DEPS aggregator_ledger common_metrics common_http_client simdjson::simdjson)
 

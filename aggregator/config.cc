@@ -3,9 +3,16 @@
 #include "absl/strings/str_join.h"
 #include "common/base/ids.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/config/yaml.h"
 
 namespace orgtrail {
+
+namespace {
+
+constexpr uint64_t kLeastMap = 64 << 20, kLeastTail = 1 << 20;
+
+}  // namespace
 
 std::string AggregatorConfig::Origin() const {
   std::string origin = "orgtrail." + domain + "/" + org;
@@ -30,7 +37,8 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   enrol.String("listen", &c.enrol_listen);
   enrol.String("method", &c.enrol_method);
   enrol.Duration("certificate_life", &c.certificate_life);
-  root.Map("metrics").String("listen", &c.metrics_listen);
+  YamlNode metrics = root.Map("metrics");
+  metrics.String("listen", &c.metrics_listen);
   YamlNode tls = root.Map("tls");
   tls.String("certificate", &c.tls_certificate);
   tls.String("key", &c.tls_key);
@@ -45,7 +53,8 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   YamlNode ledger = root.Map("ledger");
   ledger.Bytes("map_bytes", &c.ledger_map_bytes);
   ledger.Bytes("tail_bytes", &c.tail_bytes);
-  root.Map("history").Duration("keep", &c.history_keep);
+  YamlNode history = root.Map("history");
+  history.Duration("keep", &c.history_keep);
   std::string reads = "allow";
   root.String("reads", &reads);
   if (reads != "allow" && reads != "refuse") root.Complain("reads", "allow or refuse");
@@ -68,6 +77,18 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
     if (!IsName(r)) root.Complain("regions", "names such as eu-west-1");
   }
   if (c.state_dir.empty() || c.state_dir[0] != '/') root.Complain("state_dir", "an absolute path");
+  if (!IsHostPort(c.listen)) root.Complain("listen", "ADDRESS:PORT such as 0.0.0.0:7443");
+  if (!IsHostPort(c.enrol_listen)) enrol.Complain("listen", "ADDRESS:PORT such as 0.0.0.0:7444");
+  if (!c.metrics_listen.empty() && !IsHostPort(c.metrics_listen)) metrics.Complain("listen", "ADDRESS:PORT such as 127.0.0.1:7481, or \"\" for none");
+  if (c.policy_note.empty() != c.policy_body.empty()) policy.Complain("note", "note and body, or neither");
+  if (c.ledger_map_bytes < kLeastMap) ledger.Complain("map_bytes", "at least 64MiB; 1TiB is usual and costs no disk");
+  if (c.tail_bytes < kLeastTail) ledger.Complain("tail_bytes", "at least 1MiB");
+  if (c.history_keep < absl::Hours(1)) history.Complain("keep", "at least 1h; 90d is usual");
+  const auto scheme = [&](std::string_view s) { return c.alarm_webhook.starts_with(s); };
+  if (!c.alarm_webhook.empty() && !scheme("https://") && !scheme("http://") && !scheme("unix:/")) {
+    alarms.Complain("webhook", "an address such as https://alerts.example.org/orgtrail");
+  }
+  if (!c.alarm_exec.empty() && c.alarm_exec[0] != '/') alarms.Complain("exec", "the absolute path of a program");
   if (c.enrol_method != "token") enrol.Complain("method", "token");
   for (const auto& [key, value] : {std::pair{"certificate", &c.tls_certificate}, {"key", &c.tls_key},
                                    {"ca_certificate", &c.ca_certificate}, {"ca_key", &c.ca_key}}) {
@@ -83,44 +104,83 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   return c;
 }
 
+namespace {
+
+// A YAML scalar no reader takes for anything but this text.
+std::string Quoted(const std::string& text) { return JsonString(text); }
+
+std::string Bytes(uint64_t n) {
+  static constexpr std::pair<int, const char*> kUnits[] = {{40, "TiB"}, {30, "GiB"}, {20, "MiB"}, {10, "KiB"}};
+  for (const auto& [shift, unit] : kUnits) {
+    if (n != 0 && n % (uint64_t{1} << shift) == 0) return std::to_string(n >> shift) + unit;
+  }
+  return std::to_string(n);
+}
+
+std::string Length(absl::Duration d) {
+  const int64_t ms = absl::ToInt64Milliseconds(d);
+  static constexpr std::pair<int64_t, const char*> kUnits[] = {{86'400'000, "d"}, {3'600'000, "h"}, {60'000, "m"}, {1000, "s"}};
+  for (const auto& [unit, name] : kUnits) {
+    if (ms != 0 && ms % unit == 0 && (unit != 86'400'000 || ms > unit)) return std::to_string(ms / unit) + name;
+  }
+  return std::to_string(ms) + "ms";
+}
+
+std::string Line(std::string_view key, const std::string& value, std::string_view comment = "") {
+  std::string line(key);
+  line += ": " + value;
+  if (!comment.empty()) {
+    if (line.size() < 40) line.resize(40, ' ');
+    line += "  # ";
+    line += comment;
+  }
+  return line + "\n";
+}
+
+}  // namespace
+
 std::string RenderAggregatorConfig(const AggregatorConfig& c) {
-  const auto quoted = [](const std::vector<std::string>& items) {
-    return absl::StrJoin(items, ", ", [](std::string* out, const std::string& s) { *out += "\"" + s + "\""; });
+  const auto list = [](const std::vector<std::string>& items) {
+    return "[" + absl::StrJoin(items, ", ", [](std::string* out, const std::string& s) { *out += Quoted(s); }) + "]";
   };
-  std::string y;
-  y += "# orgtrail-aggregator: every key, with its default or what `orgtrail org init` chose. `orgtrail-aggregator --check` validates it.\n";
-  y += "org: " + c.org + "                       # the organization's id; also the trust domain of every certificate\n";
-  y += "domain: " + c.domain + "       # the log's origin is orgtrail.<domain>/<org>; never change it\n";
-  y += "region: " + c.region + "\n";
-  y += std::string("home: ") + (c.home ? "true" : "false") + "                        # the home log; agents of any listed region may use it\n";
-  y += "management_account: \"" + c.management_account + "\"\n";
-  y += "accounts: [" + quoted(c.accounts) + "]\n";
-  y += "regions: [" + quoted(c.regions) + "]\n";
-  y += "state_dir: " + c.state_dir + "\n";
-  y += "listen: " + c.listen + "              # gRPC, mutual TLS: agents and people. 0.0.0.0:7443 for other machines\n";
+  std::string y =
+      "# orgtrail-aggregator: every key, with its default or what `orgtrail org init` chose. `orgtrail-aggregator --check` validates it.\n";
+  y += Line("org", Quoted(c.org), "the organization's id; also the trust domain of every certificate");
+  y += Line("domain", Quoted(c.domain), "the log's origin is orgtrail.<domain>/<org>; never change it");
+  y += Line("region", Quoted(c.region));
+  y += Line("home", c.home ? "true" : "false", "the home log; agents of any listed region may use it");
+  y += Line("management_account", Quoted(c.management_account));
+  y += Line("accounts", list(c.accounts), "members; join tokens are made for these only");
+  y += Line("regions", list(c.regions));
+  y += Line("state_dir", Quoted(c.state_dir));
+  y += Line("listen", Quoted(c.listen), "gRPC, mutual TLS: agents and people. 0.0.0.0:7443 for other machines");
   y += "enrol:\n";
-  y += "  listen: " + c.enrol_listen + "            # enrolment; the join token pins the CA\n";
-  y += "  method: " + c.enrol_method + "\n";
-  y += "  certificate_life: 24h                 # agents renew at half of it\n";
-  y += "metrics:\n  listen: " + c.metrics_listen + "            # Prometheus text at /metrics; /healthz, /readyz\n";
+  y += Line("  listen", Quoted(c.enrol_listen), "enrolment; the join token pins the CA");
+  y += Line("  method", Quoted(c.enrol_method));
+  y += Line("  certificate_life", Length(c.certificate_life), "agents renew at half of it");
+  y += "metrics:\n";
+  y += Line("  listen", Quoted(c.metrics_listen), "Prometheus text at /metrics; /healthz, /readyz; \"\": off");
   y += "tls:\n";
-  y += "  certificate: " + c.tls_certificate + "\n  key: " + c.tls_key + "\n  ca_certificate: " + c.ca_certificate + "\n  ca_key: " + c.ca_key + "\n";
+  y += Line("  certificate", Quoted(c.tls_certificate)) + Line("  key", Quoted(c.tls_key));
+  y += Line("  ca_certificate", Quoted(c.ca_certificate)) + Line("  ca_key", Quoted(c.ca_key));
   y += "keys:\n";
-  y += "  log: " + c.log_key + "      # signs every checkpoint: keep a copy offline (docs/KEYS.md)\n";
-  y += "  secrets: " + c.secrets + "  # MAC keys of cursors and page tokens\n";
-  y += "policy:\n  note: " + c.policy_note + "\n  body: " + c.policy_body + "\n";
+  y += Line("  log", Quoted(c.log_key), "signs every checkpoint: keep a copy offline (docs/KEYS.md)");
+  y += Line("  secrets", Quoted(c.secrets), "MAC keys of cursors and page tokens");
+  y += "policy:\n";
+  y += Line("  note", Quoted(c.policy_note)) + Line("  body", Quoted(c.policy_body));
   y += "ledger:\n";
-  y += "  map_bytes: 1TiB                       # reserved address space, sparse; not disk\n";
-  y += "  tail_bytes: 32MiB                     # newest leaves kept in memory for followers\n";
-  y += "history:\n  keep: 90d                             # lookups reach this far back; the ledger keeps everything\n";
-  y += "reads: allow                            # when a read cannot be logged (disk full): allow (journal it) or refuse\n";
+  y += Line("  map_bytes", Bytes(c.ledger_map_bytes), "reserved address space, sparse; not disk");
+  y += Line("  tail_bytes", Bytes(c.tail_bytes), "newest leaves kept in memory for followers");
+  y += "history:\n";
+  y += Line("  keep", Length(c.history_keep), "lookups reach this far back; the ledger keeps everything");
+  y += Line("reads", c.reads_allow ? "allow" : "refuse", "when a read cannot be logged (disk full): allow (journal it) or refuse");
   y += "alarms:\n";
-  y += "  webhook: \"\"                           # POSTs each alarm as JSON\n";
-  y += "  exec: \"\"                              # runs a program with each alarm on its standard input\n";
+  y += Line("  webhook", Quoted(c.alarm_webhook), "POSTs each alarm as JSON");
+  y += Line("  exec", Quoted(c.alarm_exec), "runs a program with each alarm on its standard input");
   y += "ingest:\n";
-  y += "  heartbeat_interval: 10s               # agents without data say so this often; 3 missed are SILENT_AGENT\n";
-  y += "  batch_interval_ms: 20                 # least time between an agent's batches; raised under load\n";
-  y += "  verify_threads: " + std::to_string(c.verify_threads) + "\n";
+  y += Line("  heartbeat_interval", Length(c.heartbeat_interval), "agents without data say so this often; 3 missed are SILENT_AGENT");
+  y += Line("  batch_interval_ms", std::to_string(c.batch_interval_ms), "least time between an agent's batches; raised under load");
+  y += Line("  verify_threads", std::to_string(c.verify_threads));
   return y;
 }
 

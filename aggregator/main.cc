@@ -8,6 +8,7 @@
 #include "aggregator/aggregator.h"
 #include "aggregator/config.h"
 #include "common/base/log.h"
+#include "common/base/memory.h"
 #include "common/base/status.h"
 #include "common/crypto/digest.h"
 #include "common/fs/file.h"
@@ -50,6 +51,7 @@ int main(int argc, char** argv) {
   for (int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, s);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  KeepFewHeaps();
   InitRpc();
   absl::StatusOr<std::unique_ptr<Aggregator>> aggregator = Aggregator::Start(*config, *text, fs, SystemClock(), SystemRng());
   if (!aggregator.ok()) {

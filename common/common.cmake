@@ -4,12 +4,12 @@ orgtrail_library(common_base
   DEPS absl::status absl::statusor absl::strings absl::time absl::flat_hash_map Threads::Threads)
 orgtrail_library(common_fs SOURCES common/fs/posix.cc common/fs/file.cc common/fs/map.cc DEPS common_base)
 orgtrail_library(common_crypto
-  SOURCES common/crypto/digest.cc common/crypto/sign.cc common/crypto/cipher.cc common/crypto/x509.cc common/crypto/pin.cc
+  SOURCES common/crypto/digest.cc common/crypto/sha256_pair.cc common/crypto/sign.cc common/crypto/cipher.cc common/crypto/x509.cc common/crypto/pin.cc
           common/crypto/openssl.cc
   DEPS common_base OpenSSL::SSL OpenSSL::Crypto)
 orgtrail_library(common_lmdb SOURCES common/lmdb/env.cc common/lmdb/short_file.cc DEPS common_base PkgConfig::lmdb)
 orgtrail_library(common_merkle SOURCES common/merkle/tree.cc common/merkle/proofs.cc DEPS common_crypto)
-orgtrail_library(common_json SOURCES common/json/scanner.cc common/json/fields.cc common/json/padding.cc DEPS common_base)
+orgtrail_library(common_json SOURCES common/json/scanner.cc common/json/fields.cc common/json/padding.cc common/json/members.cc DEPS common_base)
 orgtrail_library(common_compress SOURCES common/compress/zstd.cc common/compress/gzip.cc
   DEPS common_base zstd::libzstd_shared PkgConfig::libdeflate)
 orgtrail_library(common_format
@@ -24,6 +24,6 @@ if(ORGTRAIL_SANITIZE MATCHES "thread")  # ThreadSanitizer does not know fences; 
 endif()
 orgtrail_library(common_http_client SOURCES common/http/client.cc DEPS common_base CURL::libcurl)
 orgtrail_library(common_observability SOURCES common/http/observability.cc DEPS common_http common_metrics)
-orgtrail_library(common_metrics SOURCES common/metrics/metrics.cc DEPS common_base prometheus-cpp::core)
+orgtrail_library(common_metrics SOURCES common/metrics/metrics.cc DEPS common_base)
 orgtrail_library(common_config SOURCES common/config/yaml.cc DEPS common_base yaml-cpp)
 orgtrail_library(common_rpc SOURCES common/rpc/credentials.cc common/rpc/status.cc DEPS common_crypto orgtrail_proto gRPC::grpc++)

@@ -27,6 +27,17 @@ constexpr absl::Duration kForgetEvery = absl::Hours(1);
 constexpr int kForgetAfter = 24;  // looks in a row that found no such file
 constexpr size_t kForgetStep = 1000;
 
+// A record is one line everywhere. In a printed {"Records":[…]} file its members stand on lines of their own: line ends between
+// tokens become spaces, in place. (Inside a string a line end is a flaw, and the record is wrapped with every byte.)
+void OnOneLine(char* text, size_t size) {
+  bool quoted = false;
+  for (size_t i = 0; i < size; ++i) {
+    if (text[i] == '"') quoted = !quoted;
+    else if (text[i] == '\\' && quoted) ++i;
+    else if ((text[i] == '\n' || text[i] == '\r') && !quoted) text[i] = ' ';
+  }
+}
+
 bool LooksLikeRecords(std::string_view head) {
   const auto skip = [&](std::string_view token) {
     const size_t at = head.find_first_not_of(" \t\r\n");
@@ -604,6 +615,7 @@ absl::StatusOr<bool> FileTail::ReadRecords(Tracked& t) {
   for (size_t i = 0; i < records.size(); ++i) {
     const auto begin = static_cast<uint64_t>(records[i].data() - text.data());
     if (begin < t.offset) continue;  // taken before a restart
+    OnOneLine(text.data() + begin, records[i].size());
     texts_.push_back(records[i]);
     bytes += records[i].size();
     if (i + 1 < records.size() && texts_.size() < kChunkLines && bytes + records[i + 1].size() <= kReadBytes) continue;

@@ -1,7 +1,6 @@
 #include "agent/capture/put_audit_events.h"
 
 #include <arpa/inet.h>
-#include <simdjson.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +11,7 @@
 #include "common/base/text.h"
 #include "common/crypto/digest.h"
 #include "common/http/request.h"
+#include "common/json/members.h"
 
 namespace orgtrail {
 namespace {
@@ -55,8 +55,6 @@ struct Found {
   std::string text;
 };
 
-std::string_view Std(std::string_view s) { return s; }
-
 AuditEventError Failure(std::string_view code, std::string message) {
   if (message.size() > kMessageBytes) message.resize(kMessageBytes);
   return AuditEventError{std::string(code), std::move(message)};
@@ -66,45 +64,20 @@ size_t Characters(std::string_view utf8) {
   return static_cast<size_t>(std::count_if(utf8.begin(), utf8.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
-// The members the rules name. `json` was validated: on-demand parsing then finds exactly what is there, keeps numbers of any
-// size, and gives the exact length of what it does not look into. False: not an object, or the parser disagrees.
+// The members the rules name, of a `json` the scanner accepted. False: not an object.
 template <size_t N>
 bool ReadMembers(std::string_view json, const Rule (&rules)[N], std::array<Found, N>* out) {
-  namespace od = simdjson::ondemand;
-  try {
-    const simdjson::padded_string padded(json.data(), json.size());
-    od::parser parser;
-    od::document document;
-    od::object object;
-    if (parser.iterate(padded).get(document) || document.get_object().get(object)) return false;
-    for (auto member : object) {
-      od::field field;
-      std::string_view key;
-      if (std::move(member).get(field) || field.unescaped_key().get(key)) return false;
-      const auto rule = std::find_if(std::begin(rules), std::end(rules), [&](const Rule& r) { return r.key == key; });
-      if (rule == std::end(rules)) continue;
-      Found& found = (*out)[static_cast<size_t>(rule - std::begin(rules))];
-      od::value value = field.value();
-      od::json_type type;
-      if (value.type().get(type)) return false;
-      std::string_view text;
-      if (type == od::json_type::string) {
-        if (value.get_string().get(text)) return false;
-        found = {Found::Kind::kText, std::string(text)};
-      } else if (type == od::json_type::object) {
-        od::object inner;
-        if (value.get_object().get(inner) || inner.raw_json().get(text)) return false;
-        found = {Found::Kind::kObject, std::string(text)};
-      } else if (type == od::json_type::array) {
-        od::array inner;
-        if (value.get_array().get(inner) || inner.raw_json().get(text)) return false;
-        found = {Found::Kind::kOther, std::string(text)};
-      } else if (type != od::json_type::null) {  // null is absent
-        found = {Found::Kind::kOther, std::string(Std(value.raw_json_token()))};
-      }
-    }
-  } catch (const simdjson::simdjson_error&) {
-    return false;
+  if (json::Whole(json).type != json::Value::Type::kObject) return false;
+  json::MemberWalk walk(json);
+  std::string scratch;
+  for (json::Value name, value; walk.Next(&name, &value);) {
+    const std::string_view key = json::Text(name, scratch);
+    const auto rule = std::find_if(std::begin(rules), std::end(rules), [&](const Rule& r) { return r.key == key; });
+    if (rule == std::end(rules) || value.type == json::Value::Type::kNull) continue;  // null is absent
+    const Found::Kind kind = value.type == json::Value::Type::kString   ? Found::Kind::kText
+                             : value.type == json::Value::Type::kObject ? Found::Kind::kObject
+                                                                        : Found::Kind::kOther;
+    (*out)[static_cast<size_t>(rule - std::begin(rules))] = {kind, json::Text(value)};
   }
   return true;
 }
@@ -210,35 +183,48 @@ AuditCallError JudgeChannel(std::string_view text, std::string_view account, std
   return {};
 }
 
+// The first member of that name.
+json::Value Member(std::string_view object, std::string_view name) {
+  json::MemberWalk walk(object);
+  std::string scratch;
+  for (json::Value key, value; walk.Next(&key, &value);) {
+    if (json::Text(key, scratch) == name) return value;
+  }
+  return {};
+}
+
 AuditCallError ParseBody(std::string_view body, std::vector<AuditEvent>* events) {
+  using Type = json::Value::Type;
   const auto wrong = [](std::string message) { return AuditCallError{400, "ValidationException", std::move(message)}; };
-  simdjson::dom::parser parser;
-  simdjson::dom::element root;
-  simdjson::dom::array list;
-  if (parser.parse(body.data(), body.size()).get(root)) {
+  json::Scanner scanner;
+  if (scanner.Validate(body, true) != json::Flaw::kNone) {
     return {400, "SerializationException", "the body is not JSON: expected {\"auditEvents\":[{\"id\":…,\"eventData\":…}]}"};
   }
-  if (root["auditEvents"].get(list)) return wrong("auditEvents is missing or not an array");
-  if (list.size() < 1 || list.size() > kAuditCallEvents) {
-    return wrong("auditEvents must have 1 to 100 elements, it has " + std::to_string(list.size()));
+  const json::Value list = Member(body, "auditEvents");
+  if (list.type != Type::kArray) return wrong("auditEvents is missing or not an array");
+  size_t count = 0;
+  json::ElementWalk counting(list.raw);
+  for (json::Value element; counting.Next(&element);) ++count;
+  if (count < 1 || count > kAuditCallEvents) {
+    return wrong("auditEvents must have 1 to 100 elements, it has " + std::to_string(count));
   }
-  std::set<std::string_view> seen;
-  for (simdjson::dom::element element : list) {
+  std::set<std::string> seen;
+  json::ElementWalk elements(list.raw);
+  for (json::Value element; elements.Next(&element);) {
     const std::string name = "auditEvents[" + std::to_string(events->size()) + "]";
-    std::string_view id, data, checksum;
-    if (element["id"].get(id) || !IsId(id)) return wrong(name + ".id must be 1 to 128 characters of A-Z, a-z, 0-9, '-' and '_'");
-    if (element["eventData"].get(data)) return wrong(name + ".eventData must be a JSON document in a string");
+    const json::Value id = Member(element.raw, "id"), data = Member(element.raw, "eventData"), sum = Member(element.raw, "eventDataChecksum");
     AuditEvent event;
-    simdjson::dom::element sum;
-    if (!element["eventDataChecksum"].get(sum) && !sum.is_null()) {
-      if (sum.get(checksum)) return wrong(name + ".eventDataChecksum must be a string");
-      event.checksum = std::string(checksum);
+    event.id = json::Text(id);
+    if (id.type != Type::kString || !IsId(event.id)) return wrong(name + ".id must be 1 to 128 characters of A-Z, a-z, 0-9, '-' and '_'");
+    if (data.type != Type::kString) return wrong(name + ".eventData must be a JSON document in a string");
+    if (sum.type != Type::kAbsent && sum.type != Type::kNull) {
+      if (sum.type != Type::kString) return wrong(name + ".eventDataChecksum must be a string");
+      event.checksum = json::Text(sum);
     }
-    if (!seen.insert(id).second) {
-      return {400, "DuplicatedAuditEventId", "id " + std::string(id) + " occurs more than once in this call; nothing of it was taken"};
+    if (!seen.insert(event.id).second) {
+      return {400, "DuplicatedAuditEventId", "id " + event.id + " occurs more than once in this call; nothing of it was taken"};
     }
-    event.id = id;
-    event.event_data = data;
+    event.event_data = json::Text(data);
     events->push_back(std::move(event));
   }
   return {};

@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kReadyBytes = 8 << 20;                    // closed batches that may wait for the disk
 constexpr absl::Duration kLeastInterval = absl::Milliseconds(5);
-constexpr absl::Duration kSyncLimit = absl::Seconds(30);
+constexpr size_t kIdempotencyKeyBytes = 1024, kPositionKeyBytes = 500;   // what the spool takes
 constexpr absl::Duration kHourly = absl::Hours(1);
 constexpr int64_t kClockStepNs = 1'000'000'000;
 
@@ -94,23 +94,28 @@ absl::Status Pipeline::Open() {
   if (tail.epoch != 0) reason = tail.closed ? EpochReason::kClean : EpochReason::kUnclean;
   absl::Status opened = state_.With([&](State& s) { return OpenLocked(s, reason, tail.epoch + 1, tail); });
   RETURN_IF_ERROR(opened);
-  return CommitReady();
+  absl::Status stored = CommitReady();
+  return absl::IsResourceExhausted(stored) ? absl::OkStatus() : stored;
 }
 
-absl::Status Pipeline::NewEpoch(EpochReason reason) {
+absl::StatusOr<BatchKey> Pipeline::NewEpoch(EpochReason reason, const std::optional<SpoolTail>& previous) {
   RETURN_IF_ERROR(CommitReady());
-  absl::Status opened = state_.With([&](State& s) -> absl::Status {
-    if (!s.sealer->empty()) CloseBatch(s, BatchFlags());
+  absl::StatusOr<BatchKey> opened = state_.With([&](State& s) -> absl::StatusOr<BatchKey> {
+    if (s.closing) return absl::UnavailableError("the agent is shutting down");
+    if (!s.sealer->empty() || !s.open.positions.empty() || !s.open.replies.empty()) CloseBatch(s, BatchFlags());
+    const uint64_t epoch = s.sealer->epoch() + 1;
     SpoolTail tail;
     tail.epoch = s.sealer->epoch();
     tail.leaf = s.sealer->head();
     tail.last_seq = s.sealer->next_seq() - 1;
     tail.batch_seq = s.last_batch_seq;
     s.sealer = std::make_unique<Sealer>(identity_, identity_key_, clock_, rng_);
-    return OpenLocked(s, reason, tail.epoch + 1, tail);
+    RETURN_IF_ERROR(OpenLocked(s, reason, epoch, previous.value_or(tail)));
+    return BatchKey{epoch, 0};
   });
-  RETURN_IF_ERROR(opened);
-  return CommitReady();
+  RETURN_IF_ERROR(opened.status());
+  RETURN_IF_ERROR(CommitReady());
+  return opened;
 }
 
 absl::Status Pipeline::OpenLocked(State& s, EpochReason reason, uint64_t epoch, const SpoolTail& previous) {
@@ -143,6 +148,7 @@ absl::Status Pipeline::OpenLocked(State& s, EpochReason reason, uint64_t epoch, 
 void Pipeline::CloseBatch(State& s, uint16_t flags) {
   absl::StatusOr<std::vector<SealedBatch>> closed = s.sealer->Close(flags, SeenNow());
   CHECK_OK(closed.status());  // sealing touches neither disk nor network
+  s.open_lost = 0;
   s.open.batches = *std::move(closed);
   for (const SealedBatch& b : s.open.batches) {
     s.last_batch_seq = b.header.batch_seq;
@@ -154,7 +160,18 @@ void Pipeline::CloseBatch(State& s, uint16_t flags) {
   s.last_close = clock_.Now();
 }
 
+absl::Status Pipeline::CheckChunk(const RawChunk& chunk) {
+  for (const FilePosition& p : chunk.positions) {
+    if (p.key.empty() || p.key.size() > kPositionKeyBytes) return absl::InvalidArgumentError("a file position's key has 1 to 500 bytes");
+  }
+  const auto too_long = [](std::string_view key) { return key.size() > kIdempotencyKeyBytes; };
+  bool keys_fit = !too_long(chunk.idempotency_key);
+  for (const auto& [key, reply] : chunk.replies) keys_fit &= !too_long(key);
+  return keys_fit ? absl::OkStatus() : absl::InvalidArgumentError("an idempotency key has at most 1,024 bytes");
+}
+
 absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
+  RETURN_IF_ERROR(CheckChunk(chunk));
   struct Outcome {
     absl::Status status;
     Taken taken;
@@ -169,6 +186,9 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
           return {absl::ResourceExhaustedError("the spool is full: records wait for the aggregator to take what is stored, or for "
                                                "disk space; nothing of this was taken, send it again later"), {}, 0};
         }
+        bool known = !chunk.idempotency_key.empty() && s.keys.contains(chunk.idempotency_key);
+        for (const auto& [key, reply] : chunk.replies) known |= s.keys.contains(key);
+        if (known) return {absl::UnavailableError("an earlier request with the same key is still being stored; send it again"), {}, 0};
         Outcome out;
         for (std::string_view text : chunk.texts) {
           if (s.sealer->full()) CloseBatch(s, BatchFlags());
@@ -187,6 +207,7 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
         for (const FilePosition& p : chunk.positions) s.open.positions.push_back(p);
         if (!chunk.idempotency_key.empty()) s.open.replies.emplace_back(chunk.idempotency_key, chunk.idempotent_reply);
         for (const auto& reply : chunk.replies) s.open.replies.push_back(reply);
+        for (const auto& [key, reply] : s.open.replies) s.keys.insert(key);
         if (s.sealer->full()) CloseBatch(s, BatchFlags());
         s.sync_waits |= chunk.sync;
         out.turn = s.sealer->empty() && s.open.positions.empty() && s.open.replies.empty() ? s.sealed_turn : s.sealed_turn + 1;
@@ -198,16 +219,22 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
   if (poke_) poke_();
   if (!chunk.sync) return outcome.taken;
   const bool committed = state_.WhenFor(
-      kSyncLimit, [&](const State& s) { return s.committed_turn >= outcome.turn; }, [](State&, bool is_ready) { return is_ready; });
+      options_.sync_limit, [&](const State& s) { return s.committed_turn >= outcome.turn; }, [](State&, bool is_ready) { return is_ready; });
   if (!committed) {
-    return absl::UnavailableError("the spool did not store this within 30 s; it may still: send it again with the same "
+    return absl::UnavailableError("the spool did not store this in time; it may still: send it again with the same "
                                   "Idempotency-Key, or the same ids");
   }
   return outcome.taken;
 }
 
 absl::StatusOr<std::vector<FilePosition>> Pipeline::Positions() { return spool_.Positions(); }
-absl::StatusOr<std::string> Pipeline::IdempotentReply(std::string_view key) { return spool_.Reply(key); }
+
+absl::StatusOr<std::string> Pipeline::IdempotentReply(std::string_view key) {
+  const bool settled = state_.WhenFor(
+      options_.sync_limit, [&](const State& s) { return !s.keys.contains(key); }, [](State&, bool is_ready) { return is_ready; });
+  if (!settled) return absl::UnavailableError("an earlier request with the same key is still being stored; send it again");
+  return spool_.Reply(key);
+}
 
 void Pipeline::AddOwn(State& s, EventClass event_class, std::string_view name, std::string details) {
   if (s.sealer->full()) CloseBatch(s, BatchFlags());
@@ -220,24 +247,28 @@ void Pipeline::AddOwn(State& s, EventClass event_class, std::string_view name, s
   s.sealer->Add(event_class, 0, record.ToJson(Uuid::Random(rng_)));
 }
 
-void Pipeline::Note(std::string_view name, std::string details) {
+void Pipeline::Note(std::string_view name, std::string details, EventClass event_class) {
   state_.With([&](State& s) {
-    if (!s.closing) AddOwn(s, EventClass::kOwn, name, std::move(details));
+    if (!s.closing) AddOwn(s, event_class, name, std::move(details));
   });
   if (poke_) poke_();
 }
 
 void Pipeline::Lost(std::string_view source, std::string_view cause, uint32_t count, std::string_view detail) {
+  if (count == 0) return;
   lost_.Add(count);
   LogWarn("events lost at the source", {{"source", std::string(source)}, {"cause", std::string(cause)},
                                         {"count", std::to_string(count)}, {"detail", std::string(detail)}});
   state_.With([&](State& s) {
     if (s.closing) return;
+    // The loss and its record stay in one batch, whose count of losses has 32 bits.
+    if (s.sealer->full() || count > UINT32_MAX - s.open_lost) CloseBatch(s, BatchFlags());
+    s.open_lost += count;
     const uint64_t first = s.sealer->next_seq();
     s.sealer->Lose(count);
     std::string details = "{\"cause\":" + JsonString(cause) + ",\"count\":" + std::to_string(count) +
                           ",\"firstSequence\":" + std::to_string(first) +
-                          ",\"lastSequence\":" + std::to_string(first + count - 1) + ",\"source\":" + JsonString(source) +
+                          ",\"lastSequence\":" + std::to_string(first + (count - 1)) + ",\"source\":" + JsonString(source) +
                           ",\"detail\":" + JsonString(detail) + "}";
     AddOwn(s, EventClass::kLoss, "Loss", std::move(details));
   });
@@ -288,7 +319,7 @@ Tick Pipeline::Step(Tick now) {
       CloseBatch(s, flags);
       return now + beat;
     }
-    return s.last_close + (waiting ? wait : std::min(beat, absl::Duration(absl::Seconds(1))));
+    return waiting ? s.last_close + wait : std::min(s.last_close + beat, now + absl::Seconds(1));
   });
   absl::Status committed = CommitReady();
   if (absl::IsResourceExhausted(committed)) return now + absl::Seconds(1);
@@ -297,6 +328,7 @@ Tick Pipeline::Step(Tick now) {
 }
 
 absl::Status Pipeline::CommitReady() {
+  std::lock_guard one_at_a_time(committing_);
   uint64_t turn = 0;
   Closed group = state_.With([&](State& s) {
     turn = s.sealed_turn;
@@ -329,6 +361,7 @@ absl::Status Pipeline::CommitReady() {
     s.ready.bytes -= bytes;
     s.sealer->Committed();
     s.committed_turn = std::max(s.committed_turn, turn);
+    for (const auto& [key, reply] : group.replies) s.keys.erase(key);
     if (s.refusing) LogInfo("the spool stores again");
     s.refusing = false;
   });
@@ -340,7 +373,7 @@ absl::Status Pipeline::Close(bool retire) {
   absl::Status sealed = state_.With([&](State& s) -> absl::Status {
     if (s.closing) return absl::OkStatus();
     s.closing = true;
-    if (!s.sealer->empty() || !s.open.positions.empty()) CloseBatch(s, BatchFlags());
+    if (!s.sealer->empty() || !s.open.positions.empty() || !s.open.replies.empty()) CloseBatch(s, BatchFlags());
     ASSIGN_OR_RETURN(std::vector<SealedBatch> last, s.sealer->CloseEpoch(flags, SeenNow()));
     Closed closed;
     closed.batches = std::move(last);

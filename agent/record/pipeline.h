@@ -7,14 +7,19 @@
 // Holds    nothing is captured before the commit that fsyncs it: file positions travel in that commit, a sync caller waits for
 //          it. seq order is the order of Take calls.
 // Bounds   8 MiB of closed batches wait for the disk; beyond that a file source waits and a sync caller is refused.
+//          An idempotency key is stored once: while its chunk is on its way to the disk a Take with it is refused
+//          (Unavailable) and IdempotentReply waits for the commit, even when the first caller has given up waiting.
 // Fails    full spool: what is closed is held and tried again each second, Take refuses (ResourceExhausted). Any other failed
-//          commit ends the process: only recovery can tell what reached the disk.
+//          commit ends the process: only recovery can tell what reached the disk. Take refuses what the spool could never store
+//          (InvalidArgument: an idempotency key over 1,024 bytes, a position without a key).
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +42,7 @@ struct PipelineOptions {
   std::string origin;                                       // of the log, from enrolment
   Hash executable, config;                                  // SHA-256 of the running program and its configuration
   std::string cert_serial;
+  absl::Duration sync_limit = absl::Seconds(30);            // how long a sync caller waits for its commit
 };
 
 class Pipeline final : public Intake, public Stage {
@@ -45,17 +51,20 @@ class Pipeline final : public Intake, public Stage {
            const Clock& clock, Rng& rng, Metrics& metrics);
   ~Pipeline() override;
 
-  // Opens the next epoch and stores its first batch. `reason` kFirst/kClean/kUnclean is derived from the spool's tail unless given.
+  // Opens the next epoch after what the spool's tail says (kFirst, kClean or kUnclean) and stores its first batch. A full spool is
+  // no error: the batch waits like any other, so that an agent that is started on a full spool can send it and go on.
   absl::Status Open();
-  absl::Status NewEpoch(EpochReason reason);                // after EQUIVOCATION, EPOCH_CONFLICT or a damaged spool
+  // Goes on in a new epoch: another log (handover), or, when `previous` is given, from there: what lies between it and here is in
+  // no state to be delivered. Its key.
+  absl::StatusOr<BatchKey> NewEpoch(EpochReason reason, const std::optional<SpoolTail>& previous = std::nullopt);
 
   absl::StatusOr<Taken> Take(const RawChunk& chunk) override;
   absl::StatusOr<std::vector<FilePosition>> Positions() override;
   absl::StatusOr<std::string> IdempotentReply(std::string_view key) override;
   void Lost(std::string_view source, std::string_view cause, uint32_t count, std::string_view detail) override;
 
-  // One of orgtrail's own records (class 5): CLOCK_STEP, CONFIG_CHANGED, …; `details` is a JSON object.
-  void Note(std::string_view name, std::string details);
+  // One of orgtrail's own records (class 5, or 6 for a loss): CLOCK_STEP, CONFIG_CHANGED, …; `details` is a JSON object.
+  void Note(std::string_view name, std::string details, EventClass event_class = EventClass::kOwn);
 
   void SetIntervals(absl::Duration batch, absl::Duration heartbeat);   // zero: unchanged
   Tick Step(Tick now) override;
@@ -77,9 +86,11 @@ class Pipeline final : public Intake, public Stage {
     std::unique_ptr<Recorder> recorder;
     Closed open;                   // positions and replies of the open batch
     Closed ready;                  // closed, waiting for the disk
+    std::set<std::string, std::less<>> keys;  // idempotency keys of open, ready and what is being committed
     uint64_t sealed_turn = 0;      // how many closes there were
     uint64_t committed_turn = 0;   // … and up to which they are on disk
     uint64_t last_batch_seq = 0;   // of the newest sealed batch
+    uint32_t open_lost = 0;        // losses counted in the open batch
     bool sync_waits = false;
     bool refusing = false;         // the spool is full
     bool closing = false;
@@ -92,7 +103,8 @@ class Pipeline final : public Intake, public Stage {
   void CloseBatch(State& s, uint16_t flags);
   void AddOwn(State& s, EventClass event_class, std::string_view name, std::string details);
   void WatchClock(State& s, Tick now);
-  absl::Status CommitReady();      // the worker's (or Close's) thread
+  static absl::Status CheckChunk(const RawChunk& chunk);
+  absl::Status CommitReady();      // any thread; one at a time, so that batches reach the spool in order
   Seen SeenNow() const;
   uint16_t BatchFlags() const;
 
@@ -103,6 +115,7 @@ class Pipeline final : public Intake, public Stage {
   const Clock& clock_;
   Rng& rng_;
   std::function<void()> poke_;
+  std::mutex committing_;
   Guarded<State> state_;
   std::atomic<int64_t> batch_interval_ns_, heartbeat_interval_ns_;
 

@@ -106,10 +106,10 @@ absl::Status Spool::Impl::Load() {
   }
   lmdb::Cursor last(txn, batches);
   if (last.Last() && DecodeKey(last.key()) > now.counters.last) {
-    return absl::DataLossError("holds batches its counters do not know; run `orgtrail fsck` on it");
+    return absl::DataLossError("holds batches its counters do not know: keep a copy of the state directory, and enrol this agent anew with an empty one");
   }
   if (BatchKey{opened_tail.epoch, opened_tail.batch_seq} != now.counters.last) {
-    return absl::DataLossError("its tail and its counters disagree; run `orgtrail fsck` on it");
+    return absl::DataLossError("its tail and its counters disagree: keep a copy of the state directory, and enrol this agent anew with an empty one");
   }
   now.oldest_unacked = FirstUnacked(txn, now.counters.acked_through);
   shared.With([&](Shared& s) { s = now; });
@@ -297,7 +297,9 @@ absl::StatusOr<std::optional<std::pair<BatchKey, std::string>>> Spool::Next(Batc
   lmdb::Cursor cursor(txn, impl_->batches);
   if (!cursor.Seek(EncodeKey(Following(after)))) return std::nullopt;
   ASSIGN_OR_RETURN(const std::string_view frame, CheckBatchValue(cursor.key(), cursor.value()));
-  return std::make_pair(DecodeKey(cursor.key()), std::string(frame));
+  auto found = std::make_pair(DecodeKey(cursor.key()), std::string(frame));
+  txn.Unmap(frame);  // the spool may be gigabytes, and the agent reads it once
+  return found;
 }
 
 std::optional<BatchKey> Spool::KeyAfter(BatchKey after) const {

@@ -130,8 +130,7 @@ struct Uplink::Impl {
       }
     } forget{*this};
     if (stopping()) return absl::CancelledError("stopping");
-    const auto until = std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kConnect);
-    if (!channel->WaitForConnected(until)) return absl::UnavailableError("no connection to " + endpoint + " within 10 s");
+    RETURN_IF_ERROR(Connect(*channel, endpoint));
     streams.Add();
     const grpc::internal::RpcMethod method(kPush, grpc::internal::RpcMethod::BIDI_STREAMING, channel);
     std::unique_ptr<Stream> stream(
@@ -148,6 +147,16 @@ struct Uplink::Impl {
     if (!read.ok()) return read;
     if (!ended.ok()) return ended;
     return finished.ok() ? absl::UnavailableError("the aggregator ended the stream") : FromGrpc(finished);
+  }
+
+  // In looks of a moment, so that stopping does not wait for an aggregator that is not there.
+  absl::Status Connect(grpc::Channel& channel, const std::string& endpoint) {
+    const auto until = std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kConnect);
+    while (!channel.WaitForConnected(std::min(until, std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kLook)))) {
+      if (stopping()) return absl::CancelledError("stopping");
+      if (std::chrono::system_clock::now() >= until) return absl::UnavailableError("no connection to " + endpoint + " within 10 s");
+    }
+    return absl::OkStatus();
   }
 
   absl::Status Write(Stream& stream) {

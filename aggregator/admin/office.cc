@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 
@@ -12,6 +13,7 @@ using Kind = Identity::Kind;
 
 constexpr int64_t kMostTtl = 365 * 86'400;
 constexpr size_t kReason = 512;
+constexpr size_t kShown = 256;   // of what a request said, in the record of its refusal
 
 bool Governs(const Identity& who) { return who.kind == Kind::kGovernance; }
 bool Operates(const Identity& who) { return who.kind == Kind::kGovernance || who.kind == Kind::kOperator; }
@@ -42,10 +44,22 @@ v1::Alarm ToProto(const AlarmState& a) {
 
 }  // namespace
 
+// Who tried what they may not do is worth knowing; the answer does not depend on whether it could be recorded.
+absl::Status Office::Refuse(const Identity& who, std::string_view name, std::string details, std::string_view act, std::string_view needs) {
+  if (absl::Status recorded = p_.record(who, name, std::move(details), "AccessDenied"); !recorded.ok()) {
+    LogWarn("a refused act could not be recorded", {{"who", who.ToUri()}, {"act", std::string(name)}, {"why", Describe(recorded)}});
+  }
+  return Denied(act, needs);
+}
+
 absl::StatusOr<v1::CreateTokenResponse> Office::CreateToken(const Identity& who, const v1::CreateTokenRequest& request) {
   const bool own_account = who.kind == Kind::kUser && who.account == request.account() && request.carries().empty();
-  if (!Governs(who) && !own_account) return Denied("a join token", "the governance role, or a user of that account (not for collectors)");
+  if (!Governs(who) && !own_account) {
+    return Refuse(who, "CreateToken", "{\"account\":" + JsonString(request.account().substr(0, kShown)) + ",\"carries\":" + JsonString(request.carries().substr(0, kShown)) + "}",
+                  "a join token", "the governance role, or a user of that account (not for collectors)");
+  }
   if (std::string advice = p_.known_account(request.account()); !advice.empty()) return absl::InvalidArgumentError(advice);
+  if (std::string advice = p_.known_region(request.region()); !advice.empty()) return absl::InvalidArgumentError(advice);
   if (request.ttl_s() < 0 || request.ttl_s() > kMostTtl) return absl::InvalidArgumentError("a token lives at most 365 days");
   CertificateAuthority::TokenOrder order;
   order.account = request.account();
@@ -61,7 +75,7 @@ absl::StatusOr<v1::CreateTokenResponse> Office::CreateToken(const Identity& who,
                             "{\"account\":" + JsonString(order.account) + ",\"region\":" + JsonString(order.region) +
                                 ",\"name\":" + JsonString(order.name) + ",\"carries\":" + JsonString(order.carries) +
                                 ",\"uses\":" + std::to_string(order.uses) + ",\"tokenId\":" + JsonString(issued.token.Id()) + "}",
-                            false));
+                            ""));
   RETURN_IF_ERROR(p_.log(issued.leaf).status());
   v1::CreateTokenResponse response;
   response.set_token(issued.token.Encode());
@@ -124,14 +138,16 @@ absl::StatusOr<v1::ListAgentsResponse> Office::ListAgents(const Identity& who, c
 }
 
 absl::Status Office::RevokeAgent(const Identity& who, const v1::RevokeAgentRequest& request) {
-  if (!Governs(who)) return Denied("revoking an agent", "the governance role");
+  if (!Governs(who)) {
+    return Refuse(who, "RevokeAgent", "{\"agent\":" + JsonString(request.name().substr(0, kShown)) + "}", "revoking an agent", "the governance role");
+  }
   if (request.reason().size() > kReason) return absl::InvalidArgumentError("a reason is at most 512 characters");
   ASSIGN_OR_RETURN(std::vector<AgentIdentityRecord> found, Find(request.name(), ""));
   std::erase_if(found, [](const AgentIdentityRecord& a) { return a.revoked || a.retired; });
   if (request.name().empty() || found.empty()) return absl::NotFoundError("no live agent of that name; `orgtrail agents list` shows every one");
   if (found.size() > 1) return absl::FailedPreconditionError("several agents have that name: give ACCOUNT/REGION/NAME or the uuid");
   const AgentIdentityRecord& agent = found.front();
-  RETURN_IF_ERROR(p_.record(who, "RevokeAgent", "{\"agent\":" + JsonString(agent.uri) + ",\"reason\":" + JsonString(request.reason()) + "}", false));
+  RETURN_IF_ERROR(p_.record(who, "RevokeAgent", "{\"agent\":" + JsonString(agent.uri) + ",\"reason\":" + JsonString(request.reason()) + "}", ""));
   IdentityLeaf leaf;
   leaf.act = IdentityLeaf::Act::kRevoked;
   leaf.wall_ns = static_cast<uint64_t>(p_.clock.WallNanos());
@@ -146,7 +162,10 @@ absl::Status Office::RevokeAgent(const Identity& who, const v1::RevokeAgentReque
 }
 
 absl::StatusOr<v1::CreateUserResponse> Office::CreateUser(const Identity& who, const v1::CreateUserRequest& request) {
-  if (!Governs(who)) return Denied("a person's certificate", "the governance role");
+  if (!Governs(who)) {
+    return Refuse(who, "CreateUser", "{\"kind\":" + JsonString(request.uri_kind().substr(0, kShown)) + ",\"name\":" + JsonString(request.name().substr(0, kShown)) + "}",
+                  "a person's certificate", "the governance role");
+  }
   Identity identity;
   identity.org = p_.authority.org();
   identity.name = request.name();
@@ -167,7 +186,7 @@ absl::StatusOr<v1::CreateUserResponse> Office::CreateUser(const Identity& who, c
   if (request.ttl_s() < 300 || request.ttl_s() > 825 * 86'400) return absl::InvalidArgumentError("a certificate lives between 5 minutes and 825 days");
   ASSIGN_OR_RETURN(CertificateAuthority::Issued issued,
                    p_.authority.Issue(identity, request.csr_pem(), p_.clock.Wall(), absl::Seconds(request.ttl_s())));
-  RETURN_IF_ERROR(p_.record(who, "CreateUser", "{\"user\":" + JsonString(issued.uri) + ",\"serial\":" + JsonString(issued.facts.serial_hex) + "}", false));
+  RETURN_IF_ERROR(p_.record(who, "CreateUser", "{\"user\":" + JsonString(issued.uri) + ",\"serial\":" + JsonString(issued.facts.serial_hex) + "}", ""));
   IdentityLeaf leaf;
   leaf.act = IdentityLeaf::Act::kUserCreated;
   leaf.wall_ns = static_cast<uint64_t>(p_.clock.WallNanos());
@@ -185,14 +204,16 @@ absl::StatusOr<v1::CreateUserResponse> Office::CreateUser(const Identity& who, c
 }
 
 absl::Status Office::RevokeUser(const Identity& who, const v1::RevokeUserRequest& request) {
-  if (!Governs(who)) return Denied("revoking a person", "the governance role");
+  if (!Governs(who)) {
+    return Refuse(who, "RevokeUser", "{\"user\":" + JsonString(request.uri().substr(0, kShown)) + "}", "revoking a person", "the governance role");
+  }
   if (request.reason().size() > kReason) return absl::InvalidArgumentError("a reason is at most 512 characters");
   std::optional<Identity> identity = Identity::Parse(request.uri());
   if (!identity || identity->org != p_.authority.org() || identity->kind == Kind::kAgent || identity->kind == Kind::kAggregator) {
     return absl::InvalidArgumentError("not a person of this organization: spiffe://ORG/account/ID/user/NAME or spiffe://ORG/role/ROLE/NAME");
   }
   if (*identity == who) return absl::FailedPreconditionError("you would lock yourself out; let another governance admin do it");
-  RETURN_IF_ERROR(p_.record(who, "RevokeUser", "{\"user\":" + JsonString(request.uri()) + ",\"reason\":" + JsonString(request.reason()) + "}", false));
+  RETURN_IF_ERROR(p_.record(who, "RevokeUser", "{\"user\":" + JsonString(request.uri()) + ",\"reason\":" + JsonString(request.reason()) + "}", ""));
   IdentityLeaf leaf;
   leaf.act = IdentityLeaf::Act::kUserRevoked;
   leaf.wall_ns = static_cast<uint64_t>(p_.clock.WallNanos());
@@ -215,8 +236,11 @@ absl::StatusOr<v1::ListAlarmsResponse> Office::ListAlarms(const Identity& who, c
 }
 
 absl::Status Office::AcknowledgeAlarm(const Identity& who, const v1::AcknowledgeAlarmRequest& request) {
-  if (!Operates(who)) return Denied("acknowledging an alarm", "the operator or governance role");
-  RETURN_IF_ERROR(p_.record(who, "AcknowledgeAlarm", "{\"id\":" + JsonString(request.id()) + ",\"note\":" + JsonString(request.note()) + "}", false));
+  if (!Operates(who)) {
+    return Refuse(who, "AcknowledgeAlarm", "{\"id\":" + JsonString(request.id().substr(0, kShown)) + "}", "acknowledging an alarm", "the operator or governance role");
+  }
+  if (request.id().size() > kShown || request.note().size() > 2 * kReason) return absl::InvalidArgumentError("a note is at most 1,024 characters");
+  RETURN_IF_ERROR(p_.record(who, "AcknowledgeAlarm", "{\"id\":" + JsonString(request.id()) + ",\"note\":" + JsonString(request.note()) + "}", ""));
   return p_.alarms.Acknowledge(request.id(), who.ToUri(), request.note());
 }
 

@@ -1,5 +1,5 @@
 // Office: what governance, operators and members may do and see of the organization itself: tokens, fleet, people, alarms, status.
-// Every act is logged before it takes effect, and every act and read is a record of the own agent's.
+// Every act is logged before it takes effect, and every act is a record of the own agent's, those that were refused included.
 //
 // Threads  any; an act waits for its commit.
 #pragma once
@@ -30,9 +30,10 @@ struct OfficeParts {
   const Watch& watch;
   std::function<std::vector<FollowerFacts>()> followers;
   std::function<uint32_t()> subscriptions;
-  std::function<std::string(const std::string& account)> known_account;  // "" when the policy lists it, else advice
+  std::function<std::string(const std::string& account)> known_account;  // "" when it is the organization's, else advice
+  std::function<std::string(const std::string& region)> known_region;    // likewise
   // Logs what was done: who, name, details, error code ("" none). Not ok: the act is refused.
-  std::function<absl::Status(const Identity& who, std::string_view name, std::string details, bool read_only)> record;
+  std::function<absl::Status(const Identity& who, std::string_view name, std::string details, std::string_view error_code)> record;
   Uuid own;
   bool demo = false;
   const Clock& clock;
@@ -52,6 +53,7 @@ class Office {
   absl::StatusOr<v1::StatusResponse> Status(const Identity& who);
 
  private:
+  absl::Status Refuse(const Identity& who, std::string_view name, std::string details, std::string_view act, std::string_view needs);
   absl::StatusOr<std::vector<AgentIdentityRecord>> Find(const std::string& name, const std::string& account) const;
   const OfficeParts p_;
 };

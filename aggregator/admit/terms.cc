@@ -142,7 +142,7 @@ void Visit(const Fields& f, Sink sink) {
   add(Attribute::kAccessKeyId, f.identity_access_key);
 
   if (const std::string_view ip = text(f.source_ip); !ip.empty()) {
-    char canonical[INET6_ADDRSTRLEN];
+    char canonical[kIpTextBytes];
     sink(Attribute::kSourceIp, CanonicalIp(ip, canonical));
   }
   if (add(Attribute::kErrorCode, f.error_code)) sink(Attribute::kHasError, "true");
@@ -165,9 +165,9 @@ void Visit(const Fields& f, Sink sink) {
 
 }  // namespace
 
-std::string_view CanonicalIp(std::string_view text, char (&out)[INET6_ADDRSTRLEN]) {
+std::string_view CanonicalIp(std::string_view text, char (&out)[kIpTextBytes]) {
   if (text.size() >= sizeof out) return text;
-  char copy[INET6_ADDRSTRLEN];
+  char copy[kIpTextBytes];
   text.copy(copy, text.size());
   copy[text.size()] = '\0';
   if (text.find(':') == std::string_view::npos) return text;  // dotted quads have one spelling, names are their own

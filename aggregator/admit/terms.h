@@ -2,8 +2,6 @@
 // admission and index need; a match by hash is always checked against the record itself.
 #pragma once
 
-#include <netinet/in.h>
-
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -26,7 +24,8 @@ uint64_t TermHash(Attribute attribute, std::string_view value);
 
 // An address in the one spelling that is indexed: IPv6 as RFC 5952 prints it, an IPv4-mapped one as IPv4; anything else
 // ("AWS Internal", a service's name) as it is. The answer is `text` or lies in `out`.
-std::string_view CanonicalIp(std::string_view text, char (&out)[INET6_ADDRSTRLEN]);
+inline constexpr size_t kIpTextBytes = 46;   // INET6_ADDRSTRLEN
+std::string_view CanonicalIp(std::string_view text, char (&out)[kIpTextBytes]);
 
 // Every (attribute, value) of a record, computed as cloudtrail LookupEvents presents them: Username (userName; "root" for
 // Root; the session name of an assumed role), ReadOnly as text (from eventName's verb when absent), resources from

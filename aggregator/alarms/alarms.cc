@@ -63,6 +63,7 @@ absl::Status Alarms::Load() {
       };
       AlarmState a{str("id"), str("code"), str("subject"), str("detail"), ParseSeverity(str("severity")), num("raisedNs"),
                    num("lastNs"), num("clearedNs"), static_cast<uint64_t>(num("count")), str("acknowledgedBy"), str("note")};
+      if (a.id.empty() || a.code.empty()) continue;  // not an alarm of ours
       if (a.cleared_ns == 0 && a.severity != Severity::kInfo) {
         s.open[{a.code, a.subject}] = std::move(a);
       } else {
@@ -87,7 +88,7 @@ void Alarms::Post(const AlarmState& alarm, std::string_view what) {
 void Alarms::Raise(std::string_view code, Severity severity, std::string_view subject, std::string_view detail) {
   const int64_t now = clock_.WallNanos();
   AlarmState told;
-  enum class What { kNothing, kRaised, kAgain } what = What::kNothing;
+  enum class What { kNothing, kRaised, kAgain, kWorse } what = What::kNothing;
   state_.With([&](State& s) {
     const auto key = std::pair{std::string(code), std::string(subject)};
     auto it = s.open.find(key);
@@ -109,20 +110,25 @@ void Alarms::Raise(std::string_view code, Severity severity, std::string_view su
     AlarmState& a = it->second;
     ++a.count;
     a.detail = std::string(detail);
-    s.changed = true;
-    if (severity > a.severity) a.severity = severity;
-    if (now - a.last_ns >= kRepeatNs) {
-      a.last_ns = now;
-      told = a;
+    if (severity > a.severity) {
+      a.severity = severity;
+      a.acknowledged_by.clear();
+      a.note.clear();
+      what = What::kWorse;
+    } else if (now - a.last_ns >= kRepeatNs || now < a.last_ns) {
       what = What::kAgain;
     }
+    if (what == What::kNothing) return;
+    a.last_ns = now;
+    s.changed = true;
+    told = a;
   });
   metrics_.GetCounter("orgtrail_alarms_raised_total", "alarms raised, repeats included", {{"code", std::string(code)}}).Add();
   if (what == What::kNothing) return;
   Log(severity == Severity::kInfo ? LogLevel::kInfo : LogLevel::kWarn, "alarm",
-      {{"code", told.code}, {"severity", std::string(SeverityName(severity))}, {"subject", told.subject}, {"detail", told.detail}});
-  Post(told, what == What::kRaised ? "raised" : "again");
-  if (notify_ && what == What::kRaised) notify_(told);
+      {{"code", told.code}, {"severity", std::string(SeverityName(told.severity))}, {"subject", told.subject}, {"detail", told.detail}});
+  Post(told, what == What::kRaised ? "raised" : what == What::kWorse ? "worse" : "again");
+  if (notify_ && what != What::kAgain) notify_(told);
 }
 
 void Alarms::Clear(std::string_view code, std::string_view subject) {
@@ -154,7 +160,9 @@ std::vector<AlarmState> Alarms::List(bool all, size_t max) const {
     return v;
   });
   std::sort(out.begin(), out.end(), [](const AlarmState& a, const AlarmState& b) {
-    const auto rank = [](const AlarmState& x) { return (x.cleared_ns != 0 ? 10 : 0) + 2 - static_cast<int>(x.severity); };
+    const auto rank = [](const AlarmState& x) {
+      return (x.cleared_ns != 0 ? 20 : 0) + (x.acknowledged_by.empty() ? 0 : 10) + 2 - static_cast<int>(x.severity);
+    };
     return std::pair{rank(a), -a.raised_ns} < std::pair{rank(b), -b.raised_ns};
   });
   if (out.size() > max) out.resize(max);

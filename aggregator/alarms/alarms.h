@@ -30,7 +30,7 @@ struct AlarmState {
   std::string id;                  // uuid, as in the record's details
   std::string code, subject, detail;
   Severity severity = Severity::kWarn;
-  int64_t raised_ns = 0, last_ns = 0, cleared_ns = 0;
+  int64_t raised_ns = 0, last_ns = 0, cleared_ns = 0;   // last: the newest raise that was logged
   uint64_t count = 0;
   std::string acknowledged_by, note;
 };
@@ -42,13 +42,15 @@ class Alarms {
   void Wire(std::function<void(OwnRecord)> post, std::function<void(const AlarmState&)> notify);
   absl::Status Load();
 
-  // A raise of what is open already counts up and is logged at most once a minute. kInfo never stays open: it is logged, listed, done.
+  // A raise of what is open already counts up and is logged at most once a minute. One that is worse than before is logged at once,
+  // notified again, and undoes an acknowledgement, which was of the lesser one. kInfo never stays open: it is logged, listed, done.
   void Raise(std::string_view code, Severity severity, std::string_view subject, std::string_view detail);
   void Clear(std::string_view code, std::string_view subject);
-  std::vector<AlarmState> List(bool all, size_t max) const;      // open and unacknowledged pages first, then by time
+  // Open ones, the newest first: pages before warnings; all: then the acknowledged, then what is over.
+  std::vector<AlarmState> List(bool all, size_t max) const;
   absl::Status Acknowledge(std::string_view id, std::string_view by, std::string_view note);
   size_t open() const;
-  absl::Status Save();                                           // writes the file when something changed
+  absl::Status Save();                                           // writes the file when something was logged since
 
  private:
   struct State {

@@ -1,4 +1,5 @@
-// Notifier: tells people of alarms, by webhook or by running a program, with retries. One thread; at most 1,000 wait.
+// Notifier: tells people of alarms, by webhook or by running a program, with retries: 1, 2, 4, … 64 s apart, eight attempts. A
+// program gets the alarm's JSON as its standard input, a file it need not read, and 30 s. One thread; at most 1,000 alarms wait.
 #pragma once
 
 #include <string>
@@ -11,7 +12,7 @@ namespace orgtrail {
 
 class Notifier {
  public:
-  Notifier(std::string webhook, std::string exec, Metrics& metrics);   // either may be empty
+  Notifier(std::string webhook, std::string exec, Metrics& metrics, absl::Duration first_wait = absl::Seconds(1));  // either may be empty
   ~Notifier();                                                         // gives up what waits
   void Start();
   void Stop();
@@ -23,6 +24,7 @@ class Notifier {
   bool Execute(const std::string& json);
 
   const std::string webhook_, exec_;
+  const absl::Duration first_wait_;
   Counter& sent_;
   Counter& failed_;
   Inbox<std::string> inbox_{1000};

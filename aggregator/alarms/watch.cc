@@ -1,7 +1,6 @@
 #include "aggregator/alarms/watch.h"
 
-#include <map>
-#include <set>
+#include <algorithm>
 
 #include "common/base/log.h"
 #include "common/base/status.h"
@@ -19,9 +18,9 @@ std::string SubjectOf(const AgentIdentityRecord& agent) { return agent.account +
 }  // namespace
 
 Watch::Watch(const WatchOptions& options, const LedgerReader& ledger, const Registry& registry, Alarms& alarms,
-             std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs,
+             std::function<absl::Status(const IdentityLeaf&)> log, std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs,
              const Clock& clock, Metrics& metrics)
-    : options_(options), ledger_(ledger), registry_(registry), alarms_(alarms), ledger_bytes_(std::move(ledger_bytes)),
+    : options_(options), ledger_(ledger), registry_(registry), alarms_(alarms), log_(std::move(log)), ledger_bytes_(std::move(ledger_bytes)),
       followers_(std::move(followers)), fs_(fs), clock_(clock), started_ns_(clock.WallNanos()),
       live_(metrics.GetGauge("orgtrail_agents_live", "agents heard from within three heartbeats")),
       silent_(metrics.GetGauge("orgtrail_agents_silent", "enrolled agents not heard from for three heartbeats")),
@@ -35,21 +34,44 @@ AgentLife Watch::LifeOf(const AgentIdentityRecord& agent, const std::optional<Ag
   if (!head) return AgentLife::kNever;
   // Silence counts from our own start at the earliest: while we were down nobody could be heard.
   const int64_t since = clock_.WallNanos() - std::max(head->logged_ns, started_ns_);
-  const bool heard = since <= kMissedHeartbeats * absl::ToInt64Nanoseconds(options_.heartbeat_interval);
+  const bool heard = since <= absl::ToInt64Nanoseconds(Patience());
   return heard ? AgentLife::kLive : AgentLife::kSilent;
+}
+
+void Watch::Retire(const AgentIdentityRecord& agent) {
+  IdentityLeaf leaf;
+  leaf.act = IdentityLeaf::Act::kRetired;
+  leaf.wall_ns = static_cast<uint64_t>(clock_.WallNanos());
+  leaf.uuid = agent.uuid;
+  leaf.uri = agent.uri;
+  leaf.approver = agent.uri;
+  leaf.reason = "its last batch says so";
+  if (absl::Status logged = log_(leaf); !logged.ok()) LogWarn("a retirement is not logged yet", {{"agent", agent.uri}, {"why", Describe(logged)}});
+}
+
+absl::Duration Watch::Patience() const { return kMissedHeartbeats * options_.heartbeat_interval; }
+
+bool Watch::MayStillCome(const AgentIdentityRecord& agent) {
+  const int64_t now = clock_.WallNanos();
+  return now - never_since_.emplace(agent.uuid, now).first->second <= absl::ToInt64Nanoseconds(Patience());
 }
 
 void Watch::WatchAgents(WatchFacts& facts) {
   std::map<Uuid, AgentHead> heads;
   for (AgentHead& h : ledger_.Heads()) heads.emplace(h.uuid, std::move(h));
-  std::map<std::string, bool> covered;  // account/region → has a live agent
-  for (const AgentIdentityRecord& agent : registry_.Agents()) {
+  std::vector<AgentIdentityRecord> agents = registry_.Agents();
+  // An agent that lost its state directory enrols anew under its old name: the newest of a name is the one to miss.
+  std::map<std::string, uint64_t> newest;
+  for (const AgentIdentityRecord& agent : agents) newest[agent.uri] = std::max(newest[agent.uri], agent.enrolled_leaf);
+  std::map<std::string, bool> covered;  // account/region → has a live agent, or one that has just enrolled
+  for (const AgentIdentityRecord& agent : agents) {
     if (agent.uuid == options_.own) continue;
     auto it = heads.find(agent.uuid);
     const std::optional<AgentHead> head = it == heads.end() ? std::nullopt : std::optional(it->second);
     const AgentLife life = LifeOf(agent, head);
     const std::string subject = SubjectOf(agent);
     bool& cover = covered[agent.account + "/" + agent.region];
+    if (newest[agent.uri] != agent.enrolled_leaf && life != AgentLife::kLive) continue;
     switch (life) {
       case AgentLife::kLive:
         cover = true;
@@ -69,8 +91,11 @@ void Watch::WatchAgents(WatchFacts& facts) {
       }
       case AgentLife::kNever:
         ++facts.total;
+        cover |= MayStillCome(agent);
         break;
       case AgentLife::kRetired:
+        if (!agent.retired) Retire(agent);
+        [[fallthrough]];
       case AgentLife::kRevoked:
         alarms_.Clear("SILENT_AGENT", subject);
         break;
@@ -79,7 +104,7 @@ void Watch::WatchAgents(WatchFacts& facts) {
   for (const auto& [where, live] : covered) {
     if (live) {
       alarms_.Clear("COVERAGE_MISSING", where);
-    } else if (clock_.WallNanos() - started_ns_ > kMissedHeartbeats * absl::ToInt64Nanoseconds(options_.heartbeat_interval)) {
+    } else if (clock_.WallNanos() - started_ns_ > absl::ToInt64Nanoseconds(Patience())) {
       alarms_.Raise("COVERAGE_MISSING", Severity::kPage, where,
                     "no live agent captures this account and region: what happens there is not recorded");
     }
@@ -106,7 +131,7 @@ void Watch::WatchDisk(WatchFacts& facts) {
     const bool page = share < kPageFree || (facts.days_left >= 0 && facts.days_left < kPageDays);
     std::string detail = std::to_string(*free >> 20) + " MiB free";
     if (facts.days_left >= 0) detail += ", about " + std::to_string(static_cast<int64_t>(facts.days_left)) + " days at the present rate";
-    alarms_.Raise("DISK_LOW", page ? Severity::kPage : Severity::kWarn, options_.state_dir, detail + ": add space or shorten retention");
+    alarms_.Raise("DISK_LOW", page ? Severity::kPage : Severity::kWarn, options_.state_dir, detail + ": add space");
   } else {
     alarms_.Clear("DISK_LOW", options_.state_dir);
   }

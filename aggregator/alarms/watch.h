@@ -1,10 +1,12 @@
 // Watch: looks once a second at what should be there: live agents, coverage, disk, clock, followers; raises and clears alarms.
-// A Stage: plain code over snapshots. Threads: Step: one Worker ("watch"); facts(): any.
+// An agent whose last words said retired is retired in the log here, which frees its name.
+// A Stage: plain code over snapshots. Threads: Step: one Worker ("watch"), may wait for a commit; facts(): any.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "common/base/clock.h"
 #include "common/base/guarded.h"
 #include "common/base/stage.h"
+#include "common/format/control.h"
 #include "common/fs/file.h"
 
 namespace orgtrail {
@@ -37,12 +40,12 @@ struct WatchFacts {
   int64_t started_ns = 0;
 };
 
-enum class AgentLife { kLive, kSilent, kNever, kRetired, kRevoked };
+enum class AgentLife { kLive, kSilent, kNever, kRetired, kRevoked };   // never: enrolled, and has sent nothing yet
 
 class Watch final : public Stage {
  public:
   Watch(const WatchOptions& options, const LedgerReader& ledger, const Registry& registry, Alarms& alarms,
-        std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs, const Clock& clock,
+        std::function<absl::Status(const IdentityLeaf&)> log, std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs, const Clock& clock,
         Metrics& metrics);
   Tick Step(Tick now) override;
   WatchFacts facts() const;
@@ -53,7 +56,10 @@ class Watch final : public Stage {
     int64_t wall_ns = 0;
     uint64_t events = 0, bytes = 0;
   };
+  absl::Duration Patience() const;   // three heartbeats
+  bool MayStillCome(const AgentIdentityRecord& agent);
   void WatchAgents(WatchFacts& facts);
+  void Retire(const AgentIdentityRecord& agent);
   void WatchDisk(WatchFacts& facts);
   void WatchFollowers();
 
@@ -61,12 +67,14 @@ class Watch final : public Stage {
   const LedgerReader& ledger_;
   const Registry& registry_;
   Alarms& alarms_;
+  const std::function<absl::Status(const IdentityLeaf&)> log_;
   const std::function<uint64_t()> ledger_bytes_;
   const std::function<std::vector<FollowerFacts>()> followers_;
   Fs& fs_;
   const Clock& clock_;
   const int64_t started_ns_;
   std::deque<Sample> minute_, day_;
+  std::map<Uuid, int64_t> never_since_;   // agents that sent nothing yet: since when that is known
   bool clock_told_ = false;
   Guarded<WatchFacts> facts_;
   Gauge& live_;

@@ -68,7 +68,7 @@ absl::StatusOr<pb::LookupRequest> RequestOf(const Context& context, const Lookup
   int64_t start = 0, end = 0;
   if (!f.last.empty()) {
     if (!f.start.empty()) return absl::InvalidArgumentError("--last and --start both say where to begin: give one");
-    RETURN_IF_ERROR(time("--last", "-" + f.last, &start));
+    if (!time("--last", "-" + f.last, &start).ok()) return absl::InvalidArgumentError("--last " + f.last + ": a span such as 30m, 2h or 7d");
   }
   if (!f.start.empty()) RETURN_IF_ERROR(time("--start", f.start, &start));
   if (!f.end.empty()) RETURN_IF_ERROR(time("--end", f.end, &end));
@@ -213,11 +213,13 @@ absl::Status Show(Context& context, const std::string& id, const std::string& at
     std::printf("%s\n", e.record().c_str());
     const pb::Envelope& v = e.envelope();
     std::printf("\naccount    %s   region %s\nagent      %s (%s/%s), epoch %llu, batch %llu, sequence %llu\n", Printable(v.account()).c_str(),
-                Printable(v.region()).c_str(), v.agent().c_str(), v.agent_account().c_str(), v.agent_region().c_str(),
+                Printable(v.region()).c_str(), v.agent().c_str(), (v.agent_account().empty() ? v.account() : v.agent_account()).c_str(),
+                (v.agent_region().empty() ? v.region() : v.agent_region()).c_str(),
                 static_cast<unsigned long long>(v.epoch()), static_cast<unsigned long long>(v.batch_seq()), static_cast<unsigned long long>(v.seq()));
     std::printf("captured   %s (agent's clock)\nlogged     %s (aggregator's clock), leaf %llu, event %u\n",
                 Rfc3339(absl::FromUnixNanos(v.captured_ns()), 6).c_str(), Rfc3339(absl::FromUnixNanos(v.logged_ns()), 6).c_str(),
                 static_cast<unsigned long long>(v.leaf_index()), v.event_index());
+    if (v.added_members_size() != 0) std::printf("added      %s (by the agent, before hashing)\n", absl::StrJoin(v.added_members(), ", ").c_str());
     if (v.notes_size() != 0) std::printf("notes      %s\n", absl::StrJoin(v.notes(), ", ").c_str());
   }
   if (proof) {

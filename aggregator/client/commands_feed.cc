@@ -25,14 +25,23 @@ struct FeedFlags {
   bool no_follow = false, envelope = false, own = false;
 };
 
+sigset_t Interrupts() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  return set;
+}
+// Before any thread is started (connecting does): a thread that had them open would let them end the process.
+void HoldInterrupts() {
+  const sigset_t set = Interrupts();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
 // Ctrl-C and SIGTERM end a feed between records: the cursor is saved, the exit code is 0.
 class Interrupt {
  public:
-  explicit Interrupt(std::function<void()> act) {
-    sigemptyset(&set_);
-    sigaddset(&set_, SIGINT);
-    sigaddset(&set_, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+  explicit Interrupt(std::function<void()> act) : set_(Interrupts()) {
     thread_ = std::thread([this, act = std::move(act)] {
       int signal = 0;
       sigwait(&set_, &signal);
@@ -46,7 +55,7 @@ class Interrupt {
   }
 
  private:
-  sigset_t set_;
+  const sigset_t set_;
   Guarded<bool> done_{false};
   std::thread thread_;
 };
@@ -85,6 +94,7 @@ absl::StatusOr<pb::SubscribeRequest> RequestOf(const Context& context, const Fee
 }
 
 absl::Status Follow(Context& context, const FeedFlags& f) {
+  HoldInterrupts();
   ASSIGN_OR_RETURN(CursorFile cursor, CursorFile::Open(context.fs, f.cursor_file, f.file));
   ASSIGN_OR_RETURN(pb::SubscribeRequest request, RequestOf(context, f, cursor.cursor()));
   ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
@@ -177,7 +187,10 @@ void AddRecord(CLI::App& app, Context& context) {
       if (answer->status != 200) {
         return absl::UnavailableError(absl::StrCat("the agent answered ", answer->status, ": ", Printable(answer->body)));
       }
-      std::printf("%s\n", answer->body.c_str());
+      std::printf("%s%s", answer->body.c_str(), answer->body.ends_with('\n') ? "" : "\n");
+      if (answer->body.find("\"wrapped\":0") == std::string::npos && answer->body.find("\"wrapped\":") != std::string::npos) {
+        std::fprintf(stderr, "orgtrail: a line that is no JSON object was kept whole, wrapped in one (docs/formats/record.md)\n");
+      }
       return absl::OkStatus();
     });
   });

@@ -22,8 +22,12 @@ namespace {
 absl::StatusOr<TrustPolicy> LoadTrust(Context& context) {
   std::string path = context.trust;
   if (path.empty()) {
-    ASSIGN_OR_RETURN(Profile profile, context.LoadProfile());
-    path = profile.trust;
+    absl::StatusOr<Profile> profile = context.LoadProfile();
+    if (!profile.ok()) {
+      context.exit_code = kNoTrust;
+      return profile.status();
+    }
+    path = profile->trust;
   }
   if (path.empty()) {
     context.exit_code = kNoTrust;
@@ -84,11 +88,14 @@ absl::Status Prove(Context& context, const std::string& id, const std::string& a
 absl::Status VerifyOne(Context& context, const std::string& path, const std::string& record_path) {
   ASSIGN_OR_RETURN(TrustPolicy trust, LoadTrust(context));
   ASSIGN_OR_RETURN(std::string text, ReadInput(context, path));
+  std::string record;
+  if (!record_path.empty()) {
+    ASSIGN_OR_RETURN(record, ReadFile(context.fs, record_path));
+  }
   context.exit_code = kTampered;  // until proven
   absl::StatusOr<EventProof> proof = EventProof::Decode(text);
   if (!proof.ok()) return Annotate(proof.status(), "NOT PROVEN, the proof cannot be read");
   if (!record_path.empty()) {
-    ASSIGN_OR_RETURN(std::string record, ReadFile(context.fs, record_path));
     if (record != proof->body && !(record.ends_with('\n') && std::string_view(record).substr(0, record.size() - 1) == proof->body)) {
       return absl::DataLossError(absl::StrCat("NOT PROVEN: ", record_path, " is not the record this proof is about"));
     }

@@ -21,6 +21,7 @@ class CursorFile {
 
  private:
   CursorFile(Fs& fs, std::string path) : fs_(&fs), path_(std::move(path)) {}
+  absl::Status Save();
   Fs* fs_;
   std::string path_, cursor_;
   std::unique_ptr<File> output_;

@@ -41,7 +41,8 @@ std::string EnvelopeOnlyJson(const orgtrail::v1::Envelope& e) {
   json += ",\"account\":" + JsonString(e.account()) + ",\"region\":" + JsonString(e.region());
   json += ",\"agent\":{\"name\":" + JsonString(e.agent());
   if (e.agent_uuid().size() == 16) json += ",\"uuid\":" + JsonString(Uuid::FromBytes(e.agent_uuid()).ToString());
-  json += ",\"account\":" + JsonString(e.agent_account()) + ",\"region\":" + JsonString(e.agent_region()) + "}";
+  json += ",\"account\":" + JsonString(e.agent_account().empty() ? e.account() : e.agent_account());
+  json += ",\"region\":" + JsonString(e.agent_region().empty() ? e.region() : e.agent_region()) + "}";
   json += ",\"epoch\":" + std::to_string(e.epoch()) + ",\"batch\":" + std::to_string(e.batch_seq());
   json += ",\"sequence\":" + std::to_string(e.seq());
   json += ",\"leaf\":" + std::to_string(e.leaf_index()) + ",\"event\":" + std::to_string(e.event_index());
@@ -79,6 +80,9 @@ EventLine LineOf(const orgtrail::v1::Event& event, const absl::TimeZone& zone) {
   std::string source = json::Text(s.fields.event_source);
   if (const size_t dot = source.find(".amazonaws.com"); dot != std::string::npos) source.resize(dot);
   line.event = source + ":" + json::Text(s.fields.event_name);
+  for (const std::string& note : event.envelope().notes()) {
+    if (note == "RAW_WRAPPED") line.event = "(not a record; kept as it came)";
+  }
   line.source_ip = json::Text(s.fields.source_ip);
   if (s.fields.error_code.type == json::Value::Type::kString) line.error = json::Text(s.fields.error_code);
   line.id = json::Text(s.fields.event_id);

@@ -27,7 +27,16 @@ std::string Line(std::string_view name, const std::string& value) {
   std::string line = "  ";
   line += name;
   line.append(name.size() < 16 ? 16 - name.size() : 1, ' ');
-  return line + value + "\n";
+  return line + Printable(value) + "\n";  // what others wrote must not speak to the terminal
+}
+std::string Lines(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const size_t end = text.find('\n');
+    out += Printable(text.substr(0, end)) + "\n";
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  }
+  return out;
 }
 std::string Ns(uint64_t ns) { return Rfc3339(absl::FromUnixNanos(static_cast<int64_t>(ns)), 9); }
 std::string N(uint64_t n) { return std::to_string(n); }
@@ -81,7 +90,7 @@ absl::StatusOr<std::string> Control(std::string_view bytes) {
            Line("detail", Printable(leaf.detail)) + Line("object", N(leaf.object.size()) + " bytes");
   }
   ASSIGN_OR_RETURN(PolicyLeaf leaf, PolicyLeaf::Decode(bytes));
-  return "policy leaf OTP1\n" + Line("when", Ns(leaf.wall_ns)) + leaf.note + leaf.body;
+  return "policy leaf OTP1\n" + Line("when", Ns(leaf.wall_ns)) + Lines(leaf.note) + Lines(leaf.body);
 }
 
 absl::StatusOr<std::string> Frame(std::string_view bytes) {
@@ -115,7 +124,7 @@ absl::StatusOr<std::string> Proof(std::string_view text) {
   out += Line("record", N(p.body.size()) + " bytes: " + Printable(std::string_view(p.body).substr(0, 200)));
   out += Line("where", "event " + N(p.event_index) + " of leaf " + N(p.batch.index)) + Line("captured", Ns(p.prefix.wall_ns));
   out += Line("epoch leaf", N(p.epoch_open.index)) + Line("enrolment", "leaf " + N(p.enrolment.index));
-  return out + Header(entry.header) + p.checkpoint;
+  return out + Header(entry.header) + Lines(p.checkpoint);
 }
 
 }  // namespace
@@ -146,12 +155,19 @@ absl::StatusOr<std::string> Explain(std::string_view bytes) {
     out += Line("valid", Rfc3339(f.not_before) + " to " + Rfc3339(f.not_after));
     return out + Line("SHA-256", Hex(f.der_hash.view())) + Line("key SHA-256", Hex(f.spki_hash.view()));
   }
+  constexpr std::string_view kLmdbMagic = "\xDE\xC0\xEF\xBE";
+  if (bytes.size() >= 4096 && bytes.substr(16, 4) == kLmdbMagic) {
+    return std::string("LMDB data file of a ledger or a spool: docs/formats/ledger.md, spool.md\n") +
+           Line("look inside", "orgtrail fsck DIR and orgtrail verify ledger DIR, for a ledger");
+  }
+  if (bytes.starts_with("OTHRUN01")) return std::string("run of the history index: docs/formats/history.md. Derived: it may be deleted, and is rebuilt\n");
+  if (bytes.starts_with("orgtrail history ") || bytes.starts_with("orgtrail agent identity ")) return std::string(bytes);
   if (bytes.find("\n\n\xE2\x80\x94 ") != std::string_view::npos) {
     const std::string_view text = bytes.substr(0, bytes.find("\n\n") + 1);
     if (absl::StatusOr<Checkpoint> c = Checkpoint::Decode(text); c.ok()) {
       return "checkpoint (C2SP tlog-checkpoint)\n" + Line("log", c->origin) + Line("size", N(c->size)) + Line("root", Base64(c->root.view()));
     }
-    return "signed note\n" + std::string(bytes);
+    return "signed note\n" + Lines(bytes);
   }
   if (absl::StatusOr<TrustPolicy> trust = TrustPolicy::Decode(bytes); trust.ok() && !trust->logs.empty()) {
     std::string out = "trust policy (C2SP tlog-policy)\n";

@@ -22,22 +22,73 @@ constexpr absl::Duration kPersonLife = absl::Hours(24 * 365);
 constexpr absl::Duration kBackdate = absl::Minutes(5);  // clocks of clients may be a little behind
 
 struct GovernanceKey {
-  std::string name;
+  std::string name, pem;
   NoteKey note_key;
 };
+
+bool IsHost(std::string_view text) {
+  return !text.empty() && text.size() <= 253 &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:") == std::string_view::npos;
+}
+
+std::string HostPort(const std::string& host, int port) {
+  return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + std::to_string(port);
+}
+
+void DropRepeats(std::vector<std::string>* items) {
+  std::vector<std::string> kept;
+  for (std::string& i : *items) {
+    if (std::find(kept.begin(), kept.end(), i) == kept.end()) kept.push_back(std::move(i));
+  }
+  *items = std::move(kept);
+}
+
+// Reads every key before anything is written. One person must not count twice.
+absl::StatusOr<std::vector<GovernanceKey>> ReadGovernanceKeys(const OrganizationOptions& o, Fs& fs) {
+  std::vector<GovernanceKey> keys;
+  for (const std::string& spec : o.governance_keys) {
+    const size_t eq = spec.find('=');
+    if (eq == std::string::npos || !IsName(std::string_view(spec).substr(0, eq))) {
+      return absl::InvalidArgumentError(absl::StrCat("--governance-key ", spec, ": NAME=FILE.pub, a PEM public key (openssl pkey -pubout)"));
+    }
+    absl::StatusOr<std::string> pem = ReadFile(fs, spec.substr(eq + 1));
+    if (!pem.ok()) return absl::InvalidArgumentError(absl::StrCat("--governance-key ", spec, ": ", pem.status().message()));
+    absl::StatusOr<PublicKey> key = PublicKeyFromPem(*pem);
+    if (!key.ok()) return Annotate(key.status(), "--governance-key " + spec);
+    const std::string name = spec.substr(0, eq);
+    for (const GovernanceKey& known : keys) {
+      if (known.name == name || known.note_key.key == *key) {
+        return absl::InvalidArgumentError(absl::StrCat("--governance-key ", spec, ": the same name or key as ", known.name));
+      }
+    }
+    keys.push_back({name, *std::move(pem), NoteKey{o.org + "/governance/" + name, 1, *key}});
+  }
+  return keys;
+}
 
 absl::Status Check(const OrganizationOptions& o) {
   if (!IsName(o.org)) return absl::InvalidArgumentError("--org-id: a name of a-z, 0-9, '.', '_' and '-', such as o-demo");
   if (!IsName(o.domain)) return absl::InvalidArgumentError("--domain: a domain name in lower case, such as example.org");
-  for (const std::string& a : o.accounts) {
-    if (!IsAccountId(a)) return absl::InvalidArgumentError(absl::StrCat("--account ", a, ": an account id is 12 digits, such as 222222222222"));
-  }
   if (!IsAccountId(o.management_account)) {
     return absl::InvalidArgumentError("--management-account: an account id is 12 digits, such as 111111111111");
+  }
+  for (const std::string& a : o.accounts) {
+    if (!IsAccountId(a)) return absl::InvalidArgumentError(absl::StrCat("--account ", a, ": an account id is 12 digits, such as 222222222222"));
   }
   if (o.regions.empty()) return absl::InvalidArgumentError("--region: at least one, such as us-east-1; the first is the home region");
   for (const std::string& r : o.regions) {
     if (!IsName(r)) return absl::InvalidArgumentError(absl::StrCat("--region ", r, ": a name such as eu-west-1"));
+  }
+  if (o.dir.empty() || o.dir[0] != '/') return absl::InvalidArgumentError("--dir: an absolute path");
+  for (const std::string& h : o.hosts) {
+    if (!IsHost(h)) return absl::InvalidArgumentError(absl::StrCat("--host ", h, ": a name or address such as trail.example.org"));
+  }
+  if (!IsHost(o.listen_address)) return absl::InvalidArgumentError("--listen: an address such as 0.0.0.0");
+  for (const auto& [flag, port] : {std::pair{"--port", o.port}, {"--enrol-port", o.enrol_port}, {"--metrics-port", o.metrics_port}}) {
+    if (port < 1 || port > 65535) return absl::InvalidArgumentError(absl::StrCat(flag, ": between 1 and 65535"));
+  }
+  if (o.port == o.enrol_port || o.port == o.metrics_port || o.enrol_port == o.metrics_port) {
+    return absl::InvalidArgumentError("--port, --enrol-port and --metrics-port: three different ones");
   }
   const int n = std::max<int>(1, static_cast<int>(o.governance_keys.size()));
   if (o.threshold < 1 || o.threshold > n) return absl::InvalidArgumentError("--threshold: between 1 and the number of governance keys");
@@ -99,7 +150,10 @@ absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& opt
   if (std::find(o.accounts.begin(), o.accounts.end(), o.management_account) == o.accounts.end()) {
     o.accounts.insert(o.accounts.begin(), o.management_account);
   }
+  DropRepeats(&o.accounts);
+  DropRepeats(&o.regions);
   RETURN_IF_ERROR(Check(o));
+  ASSIGN_OR_RETURN(std::vector<GovernanceKey> governance, ReadGovernanceKeys(o, fs));
   Writer w(fs, o.dir);
   if (fs.Facts(w.Path("aggregator/aggregator.yaml")).ok()) {
     return absl::AlreadyExistsError(absl::StrCat(o.dir, " already holds an organization; choose another --dir, or keep using it"));
@@ -132,8 +186,8 @@ absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& opt
   config.accounts = o.accounts;
   config.regions = o.regions;
   config.state_dir = w.Path("aggregator/state");
-  config.listen = o.listen_address + ":" + std::to_string(o.port);
-  config.enrol_listen = o.listen_address + ":" + std::to_string(o.enrol_port);
+  config.listen = HostPort(o.listen_address, o.port);
+  config.enrol_listen = HostPort(o.listen_address, o.enrol_port);
   config.metrics_listen = "127.0.0.1:" + std::to_string(o.metrics_port);
   config.ca_certificate = ca_path;
   config.ca_key = ca_key_path;
@@ -162,27 +216,14 @@ absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& opt
   made.origin = config.Origin();
   made.log_vkey = NoteKey{made.origin, 1, log_key.public_key()}.Encode();
 
-  std::vector<GovernanceKey> governance;
   SigningKey demo_key;
   if (o.governance_keys.empty()) {
     made.demo = true;
     demo_key = SigningKey::Generate(rng);
     w.Put("governance/demo.key", demo_key.ToPem(), 0600);
-    w.Put("governance/demo.pub", PublicKeyToPem(demo_key.public_key()), 0644);
-    governance.push_back({"demo", NoteKey{o.org + "/governance/demo", 1, demo_key.public_key()}});
+    governance.push_back({"demo", PublicKeyToPem(demo_key.public_key()), NoteKey{o.org + "/governance/demo", 1, demo_key.public_key()}});
   }
-  for (const std::string& spec : o.governance_keys) {
-    const size_t eq = spec.find('=');
-    if (eq == std::string::npos || !IsName(std::string_view(spec).substr(0, eq))) {
-      return absl::InvalidArgumentError(absl::StrCat("--governance-key ", spec, ": NAME=FILE.pub, a PEM public key (openssl pkey -pubout)"));
-    }
-    ASSIGN_OR_RETURN(std::string pem, ReadFile(fs, spec.substr(eq + 1)));
-    absl::StatusOr<PublicKey> key = PublicKeyFromPem(pem);
-    if (!key.ok()) return Annotate(key.status(), "--governance-key " + spec);
-    const std::string name = spec.substr(0, eq);
-    w.Put("governance/" + name + ".pub", pem, 0644);
-    governance.push_back({name, NoteKey{o.org + "/governance/" + name, 1, *key}});
-  }
+  for (const GovernanceKey& key : governance) w.Put("governance/" + key.name + ".pub", key.pem, 0644);
   const std::string body = PolicyBody(o, made.origin, made.log_vkey);
   std::string note = PolicyText(o, governance, body, now);
   if (made.demo) note = SignNote(note, governance.front().note_key.name, demo_key);
@@ -202,8 +243,8 @@ absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& opt
     const std::string cert_path = w.Put("people/" + name + ".crt", cert, 0644);
     const std::string key_path = w.Put("people/" + name + ".key", key_pem, 0600);
     *profile = w.Put("profiles/" + name + ".yaml",
-                     "server: " + (o.hosts.empty() ? std::string("127.0.0.1") : o.hosts.front()) + ":" + std::to_string(o.port) +
-                         "\nca: " + ca_path + "\ncertificate: " + cert_path + "\nkey: " + key_path + "\ntrust: " + made.trust + "\n",
+                     "server: " + JsonString(HostPort(o.hosts.empty() ? "127.0.0.1" : o.hosts.front(), o.port)) + "\nca: " + JsonString(ca_path) +
+                         "\ncertificate: " + JsonString(cert_path) + "\nkey: " + JsonString(key_path) + "\ntrust: " + JsonString(made.trust) + "\n",
                      0644);
     return absl::OkStatus();
   };

@@ -77,6 +77,10 @@ class GrpcRpc final : public Rpc {
       return absl::UnavailableError(absl::StrCat("cannot reach the aggregator at ", server_, " (", s.message(),
                                                  "): is it running, and is this certificate of its organization?"));
     }
+    if (s.message().empty()) {
+      return absl::Status(s.code(), absl::StrCat(server_, " answers, but not to this call: is it the aggregator's `listen` port (7443), not its "
+                                                          "enrolment port, and of this release?"));
+    }
     return s;
   }
 

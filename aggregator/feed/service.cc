@@ -98,6 +98,12 @@ class FeedService::Stream final : public grpc::ServerWriteReactor<v1::FeedMessag
     });
   }
 
+  // A revoked reader's stream ends, whether or not there is anything to tell it.
+  void EndIfRevoked() {
+    if (!opened_) return;
+    if (absl::Status admitted = service_.registry_.Admit(peer_.identity, peer_.serial_hex); !admitted.ok()) End(std::move(admitted));
+  }
+
   // A worker's turn.
   void Work() {
     if (state_.Peek([](const State& s) { return s.cancelled || s.end.has_value(); })) return Done(absl::OkStatus(), false);
@@ -301,6 +307,7 @@ void FeedService::Notify() {
     if (now >= look_at) {
       look_at = now + absl::Milliseconds(500);
       for (const auto& stream : All()) {
+        stream->EndIfRevoked();
         if (!stream->Stalled(now, options_.stall)) continue;
         stalled_.Add();
         stream->Cancel();

@@ -163,7 +163,10 @@ absl::Status History::SaveList(const std::vector<std::shared_ptr<const Run>>& ru
 
 absl::Status History::Flush() {
   if (next_ == saved_) return absl::OkStatus();
-  auto [runs, blocks] = view_.Peek([](const View& v) { return std::pair(v.runs, v.recent.Blocks()); });
+  auto [runs, blocks] = view_.With([](View& v) {
+    v.recent.Seal();
+    return std::pair(v.runs, v.recent.Blocks());
+  });
   if (Planted(Mutant::kCursorFirst)) RETURN_IF_ERROR(SaveList(runs, next_));
   if (!blocks.empty()) {
     const std::string path = JoinPath(options_.dir, RunName(saved_, next_, 0));
@@ -206,10 +209,10 @@ absl::Status History::Follow(Tick now) {
     }
   }
   while (next_ < end) {
-    ASSIGN_OR_RETURN(const std::shared_ptr<const Leaf> leaf, ledger_.Read(next_));
+    ASSIGN_OR_RETURN(const std::shared_ptr<const LeafTerms> leaf, ledger_.ReadTerms(next_));
     const size_t records = view_.With([&](View& v) {
       const size_t before = v.recent.records();
-      if (leaf->is_batch) v.recent.Add(*leaf);
+      v.recent.Add(*leaf);
       v.indexed_to = next_ + 1;
       records_total_.Add(static_cast<double>(v.recent.records() - before));
       return v.recent.records();

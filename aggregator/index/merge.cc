@@ -1,7 +1,6 @@
 #include "aggregator/index/merge.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "common/base/status.h"
 
@@ -50,23 +49,6 @@ class Remap {
   std::vector<std::vector<uint32_t>> to_;
 };
 
-// Ascending order for ordinals in [0, records). Long lists go through a bitmap: linear, whatever their order.
-void Order(std::vector<uint32_t>* ordinals, uint64_t records, std::vector<uint64_t>* bitmap) {
-  if (std::is_sorted(ordinals->begin(), ordinals->end())) return;
-  if (ordinals->size() < records / 256 + 64) {
-    std::sort(ordinals->begin(), ordinals->end());
-    return;
-  }
-  bitmap->assign((records + 63) / 64, 0);
-  for (const uint32_t o : *ordinals) (*bitmap)[o / 64] |= uint64_t{1} << (o % 64);
-  ordinals->clear();
-  for (size_t w = 0; w < bitmap->size(); ++w) {
-    for (uint64_t bits = (*bitmap)[w]; bits != 0; bits &= bits - 1) {
-      ordinals->push_back(static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(bits))));
-    }
-  }
-}
-
 }  // namespace
 
 absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr<const Run>> runs) {
@@ -103,8 +85,9 @@ absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr
     // Later leaves are mostly newer: from the last input backwards the new ordinals come nearly ascending.
     for (size_t i = k; i-- > 0;) {
       if (term[i] != least || at[i] == runs[i]->facts().terms) continue;
-      Postings list = runs[i]->PostingsAt(at[i]);
-      for (uint32_t o = list.Seek(0); o != kNoOrdinal; o = list.Seek(o + 1)) ordinals.push_back(remap(i, o));
+      const size_t before = ordinals.size();
+      if (!runs[i]->PostingsAt(at[i]).AppendTo(&ordinals)) return absl::DataLossError("history merge: a damaged list in " + runs[i]->path());
+      for (size_t o = before; o < ordinals.size(); ++o) ordinals[o] = remap(i, ordinals[o]);
       ++at[i];
       term[i] = at[i] < runs[i]->facts().terms ? runs[i]->TermAt(at[i]) : kDone;
     }
@@ -112,7 +95,7 @@ absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr
       if (least != kDone) return absl::DataLossError("history merge: a term without records");
       break;
     }
-    Order(&ordinals, records, &bitmap);
+    SortOrdinals(&ordinals, records, &bitmap);
     RETURN_IF_ERROR(writer->AddTerm(least, ordinals));
   }
   return writer->Finish(facts);

@@ -1,56 +1,54 @@
 #include "aggregator/index/recent.h"
 
 #include <algorithm>
-#include <numeric>
 
+#include "common/base/limits.h"
 #include "common/base/status.h"
 
 namespace orgtrail {
 namespace {
 
 constexpr size_t kBlockRecords = 4096;
-
-bool ByTerm(const TermAtOrdinal& a, const TermAtOrdinal& b) { return a.term < b.term; }
+static_assert(kBlockRecords + limits::kBatchEvents <= UINT16_MAX);  // a block ends with a whole leaf
+constexpr size_t kWrittenAtOnce = 4096;
 
 }  // namespace
+
+std::span<const uint16_t> RecentBlock::PostingsOf(uint64_t term) const {
+  const auto at = std::lower_bound(dictionary.begin(), dictionary.end(), term);
+  if (at == dictionary.end() || *at != term) return {};
+  const auto i = static_cast<size_t>(at - dictionary.begin());
+  return {postings.data() + begins[i], begins[i + 1] - begins[i]};
+}
+
+void RecentBlock::FindInOpen(std::span<const uint64_t> wanted, std::vector<HistoryRecord>* found) const {
+  for (uint32_t record = 0, begin = 0; record < records.size(); begin = ends[record++]) {
+    const std::span<const uint64_t> own(terms.data() + begin, ends[record] - begin);
+    if (std::all_of(wanted.begin(), wanted.end(), [&](uint64_t w) { return std::find(own.begin(), own.end(), w) != own.end(); })) {
+      found->push_back(records[record]);
+    }
+  }
+}
 
 void RecentBlock::Find(std::span<const uint64_t> wanted, std::vector<HistoryRecord>* found) const {
   if (wanted.empty()) {
     found->insert(found->end(), records.begin(), records.end());
     return;
   }
-  const auto has_all = [&](uint32_t record) {
-    const std::span<const uint64_t> own = TermsOf(record);
-    return std::all_of(wanted.begin(), wanted.end(),
-                       [&](uint64_t w) { return std::find(own.begin(), own.end(), w) != own.end(); });
-  };
-  if (sorted.empty()) {
-    uint32_t last = kNoOrdinal;
-    for (size_t i = 0; i < terms.size(); ++i) {
-      if (terms[i] != wanted[0]) continue;
-      const auto record = static_cast<uint32_t>(std::upper_bound(ends.begin(), ends.end(), i) - ends.begin());
-      if (record != last && has_all(record)) found->push_back(records[record]);
-      last = record;
+  if (begins.empty()) return FindInOpen(wanted, found);
+  std::vector<std::span<const uint16_t>> lists;
+  for (const uint64_t term : wanted) lists.push_back(PostingsOf(term));
+  std::sort(lists.begin(), lists.end(), [](const auto& a, const auto& b) { return a.size() < b.size(); });
+  for (const uint16_t record : lists[0]) {
+    if (std::all_of(lists.begin() + 1, lists.end(), [&](const auto& l) { return std::binary_search(l.begin(), l.end(), record); })) {
+      found->push_back(records[record]);
     }
-    return;
-  }
-  auto best = std::equal_range(sorted.begin(), sorted.end(), TermAtOrdinal{wanted[0], 0}, ByTerm);
-  for (size_t i = 1; i < wanted.size(); ++i) {
-    const auto range = std::equal_range(sorted.begin(), sorted.end(), TermAtOrdinal{wanted[i], 0}, ByTerm);
-    if (range.second - range.first < best.second - best.first) best = range;
-  }
-  uint32_t last = kNoOrdinal;
-  for (auto it = best.first; it != best.second; ++it) {
-    if (it->ordinal != last && has_all(it->ordinal)) found->push_back(records[it->ordinal]);
-    last = it->ordinal;
   }
 }
 
-void Recent::Add(const Leaf& leaf) {
-  for (size_t i = 0; i < leaf.events.rows.size(); ++i) {
-    const Row& row = leaf.events.rows[i];
-    if (row.event_class == static_cast<uint16_t>(EventClass::kChunk)) continue;
-    const RowFacts& facts = leaf.facts[i];
+void Recent::Add(const LeafTerms& leaf) {
+  const auto base = static_cast<uint32_t>(open_.terms.size());
+  for (const LeafTerms::Row& row : leaf.rows) {
     uint32_t flags = 0;
     if (leaf.flags & kLeafQuarantined) flags |= kHistoryQuarantined;
     if (row.event_class == static_cast<uint16_t>(EventClass::kOwn) ||
@@ -58,25 +56,48 @@ void Recent::Add(const Leaf& leaf) {
       flags |= kHistoryOwn;
     }
     if (row.tombstone) flags |= kHistoryTombstone;
-    open_.records.push_back({facts.event_time_ns, leaf.index, static_cast<uint32_t>(i), flags});
-    open_.logged_ns.push_back(leaf.logged_ns);
-    open_.terms.insert(open_.terms.end(), leaf.terms.begin() + facts.terms_begin, leaf.terms.begin() + facts.terms_end);
-    open_.ends.push_back(static_cast<uint32_t>(open_.terms.size()));
-    ++records_;
+    open_.records.push_back({row.event_time_ns, leaf.index, row.event, flags});
+    open_.ends.push_back(base + row.terms_end);
   }
+  open_.logged_ns.insert(open_.logged_ns.end(), leaf.rows.size(), leaf.logged_ns);
+  open_.terms.insert(open_.terms.end(), leaf.terms.begin(), leaf.terms.end());
+  records_ += leaf.rows.size();
   if (open_.records.size() >= kBlockRecords) Seal();
 }
 
 void Recent::Seal() {
-  auto block = std::make_shared<RecentBlock>(std::move(open_));
-  open_ = {};
-  block->sorted.reserve(block->terms.size());
-  uint32_t at = 0;
-  for (uint32_t record = 0; record < block->records.size(); ++record) {
-    for (; at < block->ends[record]; ++at) block->sorted.push_back({block->terms[at], record});
+  if (open_.records.empty()) return;
+  sorted_.clear();
+  sorted_.reserve(open_.terms.size());
+  for (uint32_t record = 0, at = 0; record < open_.records.size(); ++record) {
+    for (; at < open_.ends[record]; ++at) sorted_.push_back({open_.terms[at], record});
   }
-  SortTerms(&block->sorted, &scratch_);
+  SortTerms(&sorted_, &scratch_);
+  size_t distinct = 0;
+  for (size_t i = 0; i < sorted_.size(); ++i) distinct += i == 0 || sorted_[i].term != sorted_[i - 1].term;
+
+  auto block = std::make_shared<RecentBlock>();
+  block->records = open_.records;  // copies, so that the open block keeps its room
+  block->logged_ns = open_.logged_ns;
+  block->dictionary.reserve(distinct);
+  block->begins.reserve(distinct + 1);
+  block->postings.reserve(sorted_.size());
+  for (size_t i = 0; i < sorted_.size(); ++i) {
+    const bool fresh = i == 0 || sorted_[i].term != sorted_[i - 1].term;
+    if (fresh) {
+      block->dictionary.push_back(sorted_[i].term);
+      block->begins.push_back(static_cast<uint32_t>(block->postings.size()));
+    } else if (sorted_[i].ordinal == sorted_[i - 1].ordinal) {
+      continue;  // a record that has the term twice
+    }
+    block->postings.push_back(static_cast<uint16_t>(sorted_[i].ordinal));
+  }
+  block->begins.push_back(static_cast<uint32_t>(block->postings.size()));
   sealed_.push_back(std::move(block));
+  open_.records.clear();
+  open_.logged_ns.clear();
+  open_.terms.clear();
+  open_.ends.clear();
 }
 
 std::vector<std::shared_ptr<const RecentBlock>> Recent::Blocks() const {
@@ -91,49 +112,84 @@ void Recent::Clear() {
   records_ = 0;
 }
 
-absl::Status WriteRun(Fs& fs, std::string path, std::span<const std::shared_ptr<const RecentBlock>> blocks,
-                      uint64_t first_leaf, uint64_t next_leaf) {
+namespace {
+
+// Where each block's records stand in the run.
+struct RunOrder {
+  std::vector<HistoryRecord> records;               // newest first
+  std::vector<std::vector<uint32_t>> ordinals;      // of each block's records
+};
+
+RunOrder OrderOf(std::span<const std::shared_ptr<const RecentBlock>> blocks) {
   struct Place {
-    HistoryRecord record;
+    int64_t time_ns;
     uint32_t block, at;
   };
   std::vector<Place> order;
-  size_t n_terms = 0;
-  for (uint32_t b = 0; b < blocks.size(); ++b) {
-    n_terms += blocks[b]->terms.size();
-    for (uint32_t i = 0; i < blocks[b]->records.size(); ++i) order.push_back({blocks[b]->records[i], b, i});
-  }
-  CHECK(!order.empty());
-  std::reverse(order.begin(), order.end());  // arrival is nearly the order of time
-  const auto newer = [](const Place& a, const Place& b) { return Newer(a.record, b.record); };
-  if (!std::is_sorted(order.begin(), order.end(), newer)) std::sort(order.begin(), order.end(), newer);
-
-  RunFacts facts = {.level = 0, .min_time_ns = order.back().record.time_ns, .max_time_ns = order[0].record.time_ns,
-                    .first_leaf = first_leaf, .next_leaf = next_leaf, .min_logged_ns = INT64_MAX, .max_logged_ns = INT64_MIN};
-  std::vector<HistoryRecord> records;
-  records.reserve(order.size());
-  std::vector<TermAtOrdinal> terms, scratch;
-  terms.reserve(n_terms);
-  for (uint32_t ordinal = 0; ordinal < order.size(); ++ordinal) {
-    const Place& p = order[ordinal];
-    const RecentBlock& block = *blocks[p.block];
-    records.push_back(p.record);
-    for (const uint64_t term : block.TermsOf(p.at)) terms.push_back({term, ordinal});
-    facts.min_logged_ns = std::min(facts.min_logged_ns, block.logged_ns[p.at]);
-    facts.max_logged_ns = std::max(facts.max_logged_ns, block.logged_ns[p.at]);
-  }
-  SortTerms(&terms, &scratch);
-
-  ASSIGN_OR_RETURN(std::unique_ptr<RunWriter> writer, RunWriter::Create(fs, std::move(path), records.size()));
-  RETURN_IF_ERROR(writer->AddRecords(records));
-  std::vector<uint32_t> ordinals;
-  for (size_t i = 0; i < terms.size();) {
-    const uint64_t term = terms[i].term;
-    ordinals.clear();
-    for (; i < terms.size() && terms[i].term == term; ++i) {
-      if (ordinals.empty() || ordinals.back() != terms[i].ordinal) ordinals.push_back(terms[i].ordinal);
+  size_t records = 0;
+  for (const auto& block : blocks) records += block->records.size();
+  order.reserve(records);
+  // Backwards, so that among records of one time the later leaf and event come first, as they must; then by time alone.
+  for (size_t b = blocks.size(); b-- > 0;) {
+    for (size_t i = blocks[b]->records.size(); i-- > 0;) {
+      order.push_back({blocks[b]->records[i].time_ns, static_cast<uint32_t>(b), static_cast<uint32_t>(i)});
     }
-    RETURN_IF_ERROR(writer->AddTerm(term, ordinals));
+  }
+  std::stable_sort(order.begin(), order.end(), [](const Place& a, const Place& b) { return a.time_ns > b.time_ns; });
+  RunOrder out;
+  out.records.reserve(records);
+  for (const auto& block : blocks) out.ordinals.emplace_back(block->records.size());
+  for (const Place& p : order) {
+    out.ordinals[p.block][p.at] = static_cast<uint32_t>(out.records.size());
+    out.records.push_back(blocks[p.block]->records[p.at]);
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::Status WriteRun(Fs& fs, std::string path, std::span<const std::shared_ptr<const RecentBlock>> blocks,
+                      uint64_t first_leaf, uint64_t next_leaf) {
+  const RunOrder order = OrderOf(blocks);
+  CHECK(!order.records.empty());
+  RunFacts facts = {.level = 0, .min_time_ns = order.records.back().time_ns, .max_time_ns = order.records[0].time_ns,
+                    .first_leaf = first_leaf, .next_leaf = next_leaf, .min_logged_ns = INT64_MAX, .max_logged_ns = INT64_MIN};
+  for (const auto& block : blocks) {
+    for (const int64_t logged : block->logged_ns) {
+      facts.min_logged_ns = std::min(facts.min_logged_ns, logged);
+      facts.max_logged_ns = std::max(facts.max_logged_ns, logged);
+    }
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<RunWriter> writer, RunWriter::Create(fs, std::move(path), order.records.size()));
+  for (size_t at = 0; at < order.records.size(); at += kWrittenAtOnce) {
+    const size_t n = std::min(kWrittenAtOnce, order.records.size() - at);
+    RETURN_IF_ERROR(writer->AddRecords(std::span(order.records).subspan(at, n)));
+  }
+
+  // The blocks' dictionaries are merged: what is least in any of them comes next.
+  std::vector<size_t> next(blocks.size());
+  std::vector<uint32_t> ordinals;
+  std::vector<uint64_t> bitmap;
+  for (;;) {
+    uint64_t least = UINT64_MAX;
+    bool any = false;
+    for (size_t b = 0; b < blocks.size(); ++b) {
+      if (next[b] == blocks[b]->dictionary.size()) continue;
+      least = std::min(least, blocks[b]->dictionary[next[b]]);
+      any = true;
+    }
+    if (!any) break;
+    ordinals.clear();
+    for (size_t b = blocks.size(); b-- > 0;) {  // backwards: nearly ascending, since later records are mostly newer
+      const RecentBlock& block = *blocks[b];
+      if (next[b] == block.dictionary.size() || block.dictionary[next[b]] != least) continue;
+      for (uint32_t i = block.begins[next[b] + 1]; i-- > block.begins[next[b]];) {
+        ordinals.push_back(order.ordinals[b][block.postings[i]]);
+      }
+      ++next[b];
+    }
+    SortOrdinals(&ordinals, order.records.size(), &bitmap);
+    RETURN_IF_ERROR(writer->AddTerm(least, ordinals));
   }
   return writer->Finish(facts);
 }

@@ -1,5 +1,5 @@
-// Recent: the newest records, in memory until a run holds them. A short open block takes new records; full blocks are sorted
-// by term and never change again, so readers share them.
+// Recent: the newest records, in memory until a run holds them. A short open block takes new records; full blocks are turned
+// into posting lists and never change again, so readers share them. Some 90 bytes a record.
 // Threads: RecentBlock: any once sealed. Recent: the follower's, under History's lock.
 #pragma once
 
@@ -15,36 +15,42 @@ namespace orgtrail {
 
 struct RecentBlock {
   std::vector<HistoryRecord> records;          // in order of arrival
-  std::vector<uint32_t> ends;                  // of each record's terms
-  std::vector<uint64_t> terms;
-  std::vector<TermAtOrdinal> sorted;           // sealed blocks: every (term, record)
   std::vector<int64_t> logged_ns;              // of each record
 
-  std::span<const uint64_t> TermsOf(uint32_t record) const {
-    const uint32_t begin = record == 0 ? 0 : ends[record - 1];
-    return {terms.data() + begin, ends[record] - begin};
-  }
+  // While it is open: each record's terms, one after another.
+  std::vector<uint64_t> terms;
+  std::vector<uint32_t> ends;                  // of each record's terms
+
+  // Once it is sealed: which records have which term.
+  std::vector<uint64_t> dictionary;            // ascending
+  std::vector<uint32_t> begins;                // of each term's postings; one more at the end
+  std::vector<uint16_t> postings;              // positions in `records`, ascending for each term
+
   // Records that have every term; all records when there is none.
   void Find(std::span<const uint64_t> wanted, std::vector<HistoryRecord>* found) const;
+  std::span<const uint16_t> PostingsOf(uint64_t term) const;   // sealed blocks
+
+ private:
+  void FindInOpen(std::span<const uint64_t> wanted, std::vector<HistoryRecord>* found) const;
 };
 
 class Recent {
  public:
-  void Add(const Leaf& leaf);                  // chunk rows are not listed
+  void Add(const LeafTerms& leaf);
   size_t records() const { return records_; }
   // Sealed blocks and a copy of the open one.
   std::vector<std::shared_ptr<const RecentBlock>> Blocks() const;
+  void Seal();                                 // the open block, whatever it holds
   void Clear();
 
  private:
-  void Seal();
   std::vector<std::shared_ptr<const RecentBlock>> sealed_;
   RecentBlock open_;
-  std::vector<TermAtOrdinal> scratch_;
+  std::vector<TermAtOrdinal> sorted_, scratch_;
   size_t records_ = 0;
 };
 
-// Writes what the blocks hold as one run of level 0. The files of `path` must not exist.
+// Writes what the blocks, all of them sealed, hold as one run of level 0. The files of `path` must not exist.
 absl::Status WriteRun(Fs& fs, std::string path, std::span<const std::shared_ptr<const RecentBlock>> blocks,
                       uint64_t first_leaf, uint64_t next_leaf);
 

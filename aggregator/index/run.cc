@@ -148,6 +148,59 @@ uint32_t Postings::Seek(uint32_t target) {
   return kNoOrdinal;
 }
 
+bool Postings::AppendTo(std::vector<uint32_t>* out) const {
+  switch (kind_) {
+    case Kind::kEmpty:
+      return true;
+    case Kind::kAll:
+      for (uint32_t o = 0; o < records_; ++o) out->push_back(o);
+      return true;
+    case Kind::kOne:
+      out->push_back(one_);
+      return true;
+    case Kind::kBitmap:
+      for (uint32_t w = 0; w < (records_ + 31) / 32; ++w) {
+        for (uint32_t bits = Load<uint32_t>(begin_ + size_t{w} * 4); bits != 0; bits &= bits - 1) {
+          const uint32_t o = w * 32 + static_cast<uint32_t>(std::countr_zero(bits));
+          if (o >= records_) return false;
+          out->push_back(o);
+        }
+      }
+      return true;
+    case Kind::kDeltas: {
+      const size_t before = out->size();
+      out->resize(before + count_);
+      uint32_t* const to = out->data() + before;
+      const auto cut = [&](uint32_t n) {
+        out->resize(before + n);
+        return false;
+      };
+      const char* at = begin_;
+      uint64_t current = 0;
+      for (uint32_t i = 0; i < count_; ++i) {
+        uint32_t delta;
+        if (i % kBlock == 0 && skips_ != nullptr) {
+          const uint32_t first = Load<uint32_t>(skips_ + size_t{i / kBlock} * 8);
+          if (i > 0 && first <= current) return cut(i);
+          current = first;
+        } else {  // the varints of all blocks follow one another
+          if (at < end_ && static_cast<uint8_t>(*at) < 0x80) {
+            delta = static_cast<uint8_t>(*at++);  // nearly all are this short
+          } else if (!GetVarint(&at, end_, &delta)) {
+            return cut(i);
+          }
+          if (i > 0 && delta == 0) return cut(i);
+          current += delta;
+        }
+        if (current >= records_) return cut(i);
+        to[i] = static_cast<uint32_t>(current);
+      }
+      return true;
+    }
+  }
+  return false;
+}
+
 absl::StatusOr<std::shared_ptr<const Run>> Run::Open(std::string_view path) {
   auto run = std::shared_ptr<Run>(new Run);
   run->path_ = path;
@@ -372,6 +425,22 @@ absl::Status RunWriter::Finish(RunFacts facts) {
   file_.reset();
   finished_ = true;
   return fs_.Rename(path_ + ".tmp", path_, Fsync::kYes);
+}
+
+void SortOrdinals(std::vector<uint32_t>* ordinals, uint64_t records, std::vector<uint64_t>* bitmap) {
+  if (std::is_sorted(ordinals->begin(), ordinals->end())) return;
+  if (ordinals->size() < records / 256 + 64) {
+    std::sort(ordinals->begin(), ordinals->end());
+    return;
+  }
+  bitmap->assign((records + 63) / 64, 0);
+  for (const uint32_t o : *ordinals) (*bitmap)[o / 64] |= uint64_t{1} << (o % 64);
+  ordinals->clear();
+  for (size_t w = 0; w < bitmap->size(); ++w) {
+    for (uint64_t bits = (*bitmap)[w]; bits != 0; bits &= bits - 1) {
+      ordinals->push_back(static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(bits))));
+    }
+  }
 }
 
 void SortTerms(std::vector<TermAtOrdinal>* terms, std::vector<TermAtOrdinal>* scratch) {

@@ -58,6 +58,8 @@ class Postings {
   uint32_t count() const { return count_; }
   // The first ordinal >= target, kNoOrdinal when there is none. Targets never decrease from call to call.
   uint32_t Seek(uint32_t target);
+  // All ordinals, in one go; instead of Seek, not after it. False when the list is damaged; what came before stays appended.
+  bool AppendTo(std::vector<uint32_t>* out) const;
 
  private:
   friend class Run;
@@ -133,5 +135,7 @@ struct TermAtOrdinal {
 };
 // Sorts by (term, ordinal); the input is ascending in ordinal. `scratch` is resized as needed.
 void SortTerms(std::vector<TermAtOrdinal>* terms, std::vector<TermAtOrdinal>* scratch);
+// Ascending order for ordinals in [0, records). Long lists go through a bitmap: linear, whatever their order.
+void SortOrdinals(std::vector<uint32_t>* ordinals, uint64_t records, std::vector<uint64_t>* bitmap);
 
 }  // namespace orgtrail

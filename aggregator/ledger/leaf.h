@@ -47,4 +47,21 @@ struct Leaf {
   std::vector<uint64_t> terms;   // hashes of (attribute, value): admit/terms.h
 };
 
+// What the history needs of a leaf: no bodies, no views into it.
+struct LeafTerms {
+  struct Row {                   // a record; chunks are left out
+    int64_t event_time_ns = 0;
+    uint32_t event = 0;          // its number in the leaf
+    uint32_t terms_end = 0;      // in `terms`; its first follows the last of the row before
+    uint16_t event_class = 0;
+    bool tombstone = false;
+  };
+  uint64_t index = 0;
+  int64_t logged_ns = 0;
+  uint16_t flags = 0;
+  std::vector<Row> rows;
+  std::vector<uint64_t> terms;
+  static std::shared_ptr<const LeafTerms> Of(const Leaf& leaf);
+};
+
 }  // namespace orgtrail

@@ -44,6 +44,7 @@ class DiskLedger final : public Ledger {
     published_.With([](Published& p) { p.woken = true; });
   }
   absl::StatusOr<std::shared_ptr<const Leaf>> Read(uint64_t index) const override;
+  absl::StatusOr<std::shared_ptr<const LeafTerms>> ReadTerms(uint64_t index) const override;
   absl::StatusOr<RawLeaf> ReadRaw(uint64_t index) const override;
   absl::StatusOr<std::string> ReadEntry(uint64_t index) const override;
   absl::StatusOr<Hash> LeafHashAt(uint64_t index) const override;
@@ -419,6 +420,7 @@ absl::StatusOr<RawLeaf> DiskLedger::ReadRawIn(const lmdb::ReadTxn& txn, uint64_t
   const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, *value, Crc::kCheck);
   if (!stored.ok()) return DamagedLeaf(index, dir, ToStd(stored.status().message()));
   RawLeaf raw{index, stored->logged_ns, stored->flags, std::string(stored->bytes)};
+  txn.Unmap(stored->bytes);
   if (stored->form == LeafForm::kSealedKey) {
     if (options_.kek.empty()) {
       return absl::FailedPreconditionError(absl::StrCat(
@@ -455,6 +457,12 @@ absl::StatusOr<std::shared_ptr<const Leaf>> DiskLedger::Read(uint64_t index) con
   absl::StatusOr<std::shared_ptr<const Leaf>> leaf = inflater_.Inflate(std::move(raw), hash);
   if (!leaf.ok()) return DamagedLeaf(index, shard_.env->dir(), ToStd(leaf.status().message()));
   return leaf;
+}
+
+absl::StatusOr<std::shared_ptr<const LeafTerms>> DiskLedger::ReadTerms(uint64_t index) const {
+  RETURN_IF_ERROR(CheckIndex(index));
+  if (std::shared_ptr<const LeafTerms> terms = tail_.Terms(index)) return terms;
+  return LedgerReader::ReadTerms(index);
 }
 
 absl::StatusOr<std::string> DiskLedger::ReadEntry(uint64_t index) const {

@@ -70,6 +70,7 @@ class LedgerReader {
   virtual void Wake() = 0;                                                // ends all waits, now and later (shutdown)
 
   virtual absl::StatusOr<std::shared_ptr<const Leaf>> Read(uint64_t index) const = 0;  // from the tail in memory, or disk
+  virtual absl::StatusOr<std::shared_ptr<const LeafTerms>> ReadTerms(uint64_t index) const;  // in memory for longer than the leaf
   virtual absl::StatusOr<RawLeaf> ReadRaw(uint64_t index) const = 0;
   // Entry only (header || signatures, or control), without touching the bodies.
   virtual absl::StatusOr<std::string> ReadEntry(uint64_t index) const = 0;

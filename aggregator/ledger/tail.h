@@ -1,5 +1,7 @@
 // Tail: the newest leaves, inflated, as the path built them. Followers that keep up read them here and never inflate again.
-// Threads: any. Bounds: bytes; the newest leaf always stays, so that memory is at most `bytes` and one leaf.
+// Behind them, for longer, what the history needs of each: a tenth of the memory, so that a burst which outruns the history
+// costs it no second inflating and scanning.
+// Threads: any. Bounds: half of `bytes` for the leaves, half for what stays of them. The newest leaf always stays.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +17,23 @@ size_t MemoryOf(const Leaf& leaf);  // what a leaf holds in memory, to a few per
 
 class Tail {
  public:
-  explicit Tail(size_t bytes) : cap_(bytes) {}
+  explicit Tail(size_t bytes) : leaf_cap_(bytes / 2), terms_cap_(bytes - bytes / 2) {}
   // Indexes follow one another; a leaf that does not continue the ring starts a new one.
   void Push(std::shared_ptr<const Leaf> leaf);
   std::shared_ptr<const Leaf> Get(uint64_t index) const;  // null when it is not here
-  size_t bytes() const;
+  // Of a leaf that is here or went lately.
+  std::shared_ptr<const LeafTerms> Terms(uint64_t index) const;
+  size_t bytes() const;     // of the leaves
   size_t leaves() const;
 
  private:
   struct State {
     std::deque<std::shared_ptr<const Leaf>> ring;
     size_t bytes = 0;
+    std::deque<std::shared_ptr<const LeafTerms>> terms;   // of the leaves before the ring's first
+    size_t terms_bytes = 0;
   };
-  const size_t cap_;
+  const size_t leaf_cap_, terms_cap_;
   Guarded<State> state_;
 };
 

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
@@ -13,7 +14,6 @@ namespace {
 constexpr absl::Duration kCommitLimit = absl::Seconds(10);
 constexpr absl::Duration kLeastInterval = absl::Milliseconds(5);
 constexpr size_t kWaitingFrames = 64;
-constexpr uint64_t kJournalBytes = 64 << 20;
 
 }  // namespace
 
@@ -42,10 +42,6 @@ absl::StatusOr<std::unique_ptr<OwnAgent>> OwnAgent::Open(const OwnAgentOptions& 
   std::optional<Uuid> uuid = Uuid::Parse(std::string_view(text).substr(0, 36));
   if (!uuid) return absl::DataLossError(absl::StrCat(uuid_path, ": not a uuid; restore the file from a backup"));
   own->identity_ = AgentIdentity{*uuid, options.org, options.account, options.region, "aggregator"};
-  own->state_.With([&](State& s) {
-    const std::string journal = JoinPath(options.dir, "journal.ndjson");
-    if (fs.Facts(journal).ok()) s.journal = journal;
-  });
   return own;
 }
 
@@ -60,6 +56,7 @@ Seen OwnAgent::SeenNow() const {
 absl::Status OwnAgent::Start(std::function<absl::Status(std::string)> submit) {
   submit_ = std::move(submit);
   const std::optional<AgentHead> head = ledger_.HeadOf(identity_.uuid);
+  ASSIGN_OR_RETURN(journal_, OwnJournal::Open(fs_, options_.dir, head));
   return state_.With([&](State& s) -> absl::Status {
     s.sealer = std::make_unique<Sealer>(identity_, key_, clock_, rng_);
     EpochOpening opening;
@@ -99,6 +96,7 @@ void OwnAgent::CloseBatch(State& s) {
 }
 
 void OwnAgent::SubmitWaiting(State& s) {
+  if (s.hold_frames) return;
   size_t sent = 0;
   for (; sent < s.waiting.size(); ++sent) {
     if (!submit_(s.waiting[sent]).ok()) break;  // the verifier's inbox is full: the worker tries again
@@ -106,48 +104,49 @@ void OwnAgent::SubmitWaiting(State& s) {
   s.waiting.erase(s.waiting.begin(), s.waiting.begin() + static_cast<ptrdiff_t>(sent));
 }
 
-absl::Status OwnAgent::Journal(std::string_view json) {
-  const std::string path = JoinPath(options_.dir, "journal.ndjson");
-  absl::StatusOr<FileFacts> facts = fs_.Facts(path);
-  if (facts.ok() && facts->size > kJournalBytes) {
-    return absl::ResourceExhaustedError("the ledger cannot write and the local journal of reads is full: free disk space");
+// Records that were journalled go into the chain piece by piece; the next piece when the ledger has the last one.
+void OwnAgent::ReplayJournal() {
+  if (journal_ == nullptr || journal_->empty() || committer_.held()) return;
+  if (replayed_seq_ != 0) {
+    if (state_.Peek([](const State& s) { return s.committed_seq; }) < replayed_seq_) return;
+    replayed_seq_ = 0;
+    if (absl::Status done = journal_->Done(); !done.ok()) LogError("the journal of reads cannot be removed", {{"error", Describe(done)}});
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<File> file, fs_.Open(path, OpenMode::kAppend, 0600));
-  RETURN_IF_ERROR(file->Append(std::string(json) + "\n"));
-  RETURN_IF_ERROR(file->Sync());
-  state_.With([&](State& s) { s.journal = path; });
-  return absl::OkStatus();
-}
-
-void OwnAgent::ReplayJournal(State& s) {
-  if (s.journal.empty() || committer_.held()) return;
-  absl::StatusOr<std::string> text = ReadFile(fs_, s.journal, kJournalBytes * 2);
-  if (!text.ok()) {
-    LogError("the journal of reads cannot be read", {{"error", Describe(text.status())}});
+  absl::StatusOr<std::vector<std::string>> lines = journal_->Next();
+  if (!lines.ok()) {
+    LogError("the journal of reads cannot be read", {{"error", Describe(lines.status())}});
     return;
   }
-  std::string_view rest = *text;
-  while (!rest.empty()) {
-    const size_t end = rest.find('\n');
-    if (end == std::string_view::npos) break;  // torn tail: was never answered
-    if (s.sealer->full()) CloseBatch(s);
-    s.sealer->Add(EventClass::kOwn, 0, rest.substr(0, end));
-    rest.remove_prefix(end + 1);
+  if (lines->empty()) return;
+  uint64_t epoch = 0, first = 0;
+  const bool added = state_.With([&](State& s) {
+    if (s.closed) return false;
+    s.hold_frames = true;
+    epoch = s.sealer->epoch();
+    first = s.sealer->next_seq();
+    for (const std::string& line : *lines) {
+      if (s.sealer->full()) CloseBatch(s);
+      s.sealer->Add(EventClass::kOwn, 0, line);
+    }
+    return true;
+  });
+  if (!added) return;  // the next start replays them
+  replayed_seq_ = first + lines->size() - 1;
+  if (absl::Status begun = journal_->Begin(epoch, first); !begun.ok()) {
+    LogWarn("the journal of reads cannot be marked; a crash now would log its records twice", {{"error", Describe(begun)}});
   }
-  if (absl::Status removed = fs_.Remove(s.journal); !removed.ok()) {
-    LogError("the journal of reads cannot be removed; its records will be logged again", {{"error", Describe(removed)}});
-  }
-  s.journal.clear();
+  state_.With([](State& s) { s.hold_frames = false; });
 }
 
 absl::StatusOr<std::string> OwnAgent::Record(OwnRecord record) {
   const Uuid id = Uuid::Random(rng_);
   const std::string json = record.ToJson(id);
-  if (committer_.held()) {
+  if (json.size() > limits::kRecordInlineBytes) return absl::InvalidArgumentError("what was asked is too long to be logged: at most 1 MiB");
+  if (committer_.held() && journal_ != nullptr) {
     if (!options_.journal_when_full) {
       return absl::ResourceExhaustedError("this read cannot be logged because the ledger's disk is full, and reads: refuse is set");
     }
-    RETURN_IF_ERROR(Journal(json));
+    RETURN_IF_ERROR(journal_->Append(json));
     return id.ToString();
   }
   uint64_t seq = 0;
@@ -167,11 +166,16 @@ absl::StatusOr<std::string> OwnAgent::Record(OwnRecord record) {
 
 void OwnAgent::Post(OwnRecord record) {
   const std::string json = record.ToJson(Uuid::Random(rng_));
-  state_.With([&](State& s) {
-    if (!s.started || s.closed) return;
+  const bool gave_up = state_.With([&](State& s) {
+    if (!s.started || s.closed) return false;
+    const bool room = s.waiting.size() <= kWaitingFrames && json.size() <= limits::kRecordInlineBytes;
+    if (!room) return !std::exchange(s.gave_up, true);
+    s.gave_up = false;
     if (s.sealer->full()) CloseBatch(s);
     s.sealer->Add(EventClass::kOwn, 0, json);
+    return false;
   });
+  if (gave_up) LogError("orgtrail's own records are not logged: the ledger takes none", {{"first", json.substr(0, 1000)}});
   if (poke_) poke_();
 }
 
@@ -191,13 +195,18 @@ void OwnAgent::Committed(const Flush& flush) {
 }
 
 Tick OwnAgent::Step(Tick now) {
+  if (state_.Peek([](const State& s) { return s.started && !s.closed; })) ReplayJournal();
   return state_.With([&](State& s) {
-    if (!s.started || s.closed) return Tick::Never();
-    ReplayJournal(s);
+    if (!s.started) return Tick::Never();
+    if (s.closed) {  // what the verifier had no room for, last words among it
+      SubmitWaiting(s);
+      return s.waiting.empty() ? Tick::Never() : now + absl::Milliseconds(20);
+    }
     const absl::Duration since = now - s.last_close;
-    if (!s.sealer->empty() && since >= kLeastInterval) {
+    // While frames wait the open batch grows instead, and nobody needs a heartbeat.
+    if (!s.sealer->empty() && since >= kLeastInterval && (s.waiting.empty() || s.sealer->full())) {
       CloseBatch(s);
-    } else if (s.sealer->empty() && since >= options_.heartbeat_interval) {
+    } else if (s.sealer->empty() && s.waiting.empty() && since >= options_.heartbeat_interval) {
       CloseBatch(s);
     }
     SubmitWaiting(s);
@@ -219,6 +228,7 @@ absl::Status OwnAgent::Close() {
     return true;
   });
   if (!sealed) return absl::OkStatus();
+  if (poke_) poke_();
   const bool committed = state_.WhenFor(
       kCommitLimit, [](const State& s) { return s.has_committed_close; }, [](State&, bool is_ready) { return is_ready; });
   return committed ? absl::OkStatus()

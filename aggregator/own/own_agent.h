@@ -4,8 +4,10 @@
 // Path     alarms, query, feed, admin → [OwnAgent: Sealer] → verify → admit → ledger
 // Threads  Record: any (waits for the commit, so never a gRPC reaction). Committed: the committer's. Step: one Worker ("own").
 // Owns     its sealer and identity key (state_dir/own/). No spool: what is not committed was answered to nobody.
-// Fails    disk full: with `reads: allow` records are journalled in state_dir/own/journal.ndjson (fsynced) and logged when the
-//          ledger writes again; else Record returns ResourceExhausted and the read is refused.
+// Bounds   64 frames wait for the verifier; beyond that Record is refused (Unavailable) and a Post is given up with a line in the
+//          process's log. A record is at most 1 MiB.
+// Fails    disk full: with `reads: allow` records are journalled (journal.h) and logged when the ledger writes again; else Record
+//          returns ResourceExhausted and the read is refused.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "aggregator/ledger/committer.h"
 #include "aggregator/ledger/reader.h"
+#include "aggregator/own/journal.h"
 #include "common/base/clock.h"
 #include "common/base/guarded.h"
 #include "common/base/stage.h"
@@ -54,7 +57,7 @@ class OwnAgent final : public Stage {
   void Committed(const Flush& flush);     // part of the Commits fan-out
   Tick Step(Tick now) override;
   void Poked(std::function<void()> poke) { poke_ = std::move(poke); }
-  absl::Status Close();                   // last words; before the path stops
+  absl::Status Close();                   // last words; before the path stops, while Step still runs
 
  private:
   OwnAgent(const OwnAgentOptions& options, const LedgerReader& ledger, const Committer& committer, Fs& fs, const Clock& clock,
@@ -66,10 +69,10 @@ class OwnAgent final : public Stage {
     std::vector<std::string> waiting;     // frames not yet taken by the verifier, in order
     Tick last_close{};
     bool started = false, closed = false, has_committed_close = false;
-    std::string journal;                  // path while something is journalled, else empty
+    bool hold_frames = false;             // frames that hold journalled records wait for the journal's mark
+    bool gave_up = false;                 // Posts are being dropped: said once
   };
-  absl::Status Journal(std::string_view json);
-  void ReplayJournal(State& s);
+  void ReplayJournal();
   Seen SeenNow() const;
   void CloseBatch(State& s);
   void SubmitWaiting(State& s);
@@ -82,6 +85,8 @@ class OwnAgent final : public Stage {
   Rng& rng_;
   SigningKey key_;
   AgentIdentity identity_;
+  std::unique_ptr<OwnJournal> journal_;   // from Start on
+  uint64_t replayed_seq_ = 0;             // Step's: last of the piece under way; 0: none
   std::function<absl::Status(std::string)> submit_;
   std::function<void()> poke_;
   Guarded<State> state_;

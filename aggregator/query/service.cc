@@ -13,6 +13,14 @@ PeerSource TlsPeers() {
   return [](const grpc::CallbackServerContext& context) { return PeerOf(context); };
 }
 
+PeerSource AdmittedPeers(const Registry& registry) {
+  return [&registry](const grpc::CallbackServerContext& context) -> absl::StatusOr<Peer> {
+    ASSIGN_OR_RETURN(Peer peer, PeerOf(context));
+    RETURN_IF_ERROR(registry.Admit(peer.identity, peer.serial_hex));
+    return peer;
+  };
+}
+
 grpc::ServerUnaryReactor* FinishOnPool(Pool& pool, grpc::CallbackServerContext* context, std::function<absl::Status()> work) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   if (!pool.TrySubmit([reactor, context, work = std::move(work)] {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "aggregator/ledger/registry.h"
 #include "aggregator/query/lookup.h"
 #include "aggregator/query/pool.h"
 #include "aggregator/query/read_journal.h"
@@ -18,6 +19,8 @@ namespace orgtrail {
 // Who calls; PeerOf unless a test says otherwise.
 using PeerSource = std::function<absl::StatusOr<Peer>(const grpc::CallbackServerContext&)>;
 PeerSource TlsPeers();
+// … and is not revoked, as of this call. `registry` outlives what uses it.
+PeerSource AdmittedPeers(const Registry& registry);
 
 // Runs `work` on the pool and finishes the call with its status; RESOURCE_EXHAUSTED when the pool's queue is full.
 grpc::ServerUnaryReactor* FinishOnPool(Pool& pool, grpc::CallbackServerContext* context, std::function<absl::Status()> work);

@@ -28,6 +28,9 @@ bool Cidr::Contains(std::string_view address) const {
   bool is_v4 = false;
   const std::optional<std::array<uint8_t, 16>> bytes = ParseAddress(address, &is_v4);
   if (!bytes) return false;
+  constexpr std::array<uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
+  const bool mapped = std::memcmp(bytes->data(), kMapped.data(), kMapped.size()) == 0;
+  if (mapped && bits < 96) return false;  // ::/0 is every IPv6 address and no IPv4 one
   const auto whole = static_cast<size_t>(bits / 8);
   if (std::memcmp(bytes->data(), prefix.data(), whole) != 0) return false;
   if (bits % 8 == 0) return true;

@@ -46,18 +46,20 @@ void ZstdCompressor::Compress(std::string_view plain, std::string* out) {
   // High levels would take a larger window than the decompressor allows; small content never needs one.
   const bool large = plain.size() > size_t{1} << limits::kZstdWindowLog;
   CHECK(!ZSTD_isError(ZSTD_CCtx_setParameter(ctx, ZSTD_c_windowLog, large ? limits::kZstdWindowLog : 0)));
-  const size_t before = out->size();
-  out->resize(before + ZSTD_compressBound(plain.size()));
-  const size_t n = ZSTD_compress2(ctx, out->data() + before, out->size() - before, plain.data(), plain.size());
+  char* const room = room_.Reset(ZSTD_compressBound(plain.size()));
+  const size_t n = ZSTD_compress2(ctx, room, room_.size(), plain.data(), plain.size());
   CHECK(!ZSTD_isError(n));  // the bound always suffices; what is left is lack of memory
-  out->resize(before + n);
+  out->append(room, n);
 }
 
 ZstdDecompressor::ZstdDecompressor() : ctx_(ZSTD_createDCtx()) { CHECK(ctx_ != nullptr); }
 
 ZstdDecompressor::~ZstdDecompressor() { ZSTD_freeDCtx(static_cast<ZSTD_DCtx*>(ctx_)); }
 
-absl::Status ZstdDecompressor::Decompress(std::string_view frame, size_t cap, std::string* out) {
+namespace {
+
+// How much the one frame inflates to, when that may be: before anything is allocated.
+absl::StatusOr<size_t> InflatedSize(std::string_view frame, size_t cap) {
   RETURN_IF_ERROR(CheckHeader(frame));
   const unsigned long long size = ZSTD_getFrameContentSize(frame.data(), frame.size());
   if (size == ZSTD_CONTENTSIZE_ERROR) return absl::DataLossError("zstd frame header is cut short");
@@ -69,11 +71,27 @@ absl::Status ZstdDecompressor::Decompress(std::string_view frame, size_t cap, st
   const size_t used = ZSTD_findFrameCompressedSize(frame.data(), frame.size());
   if (ZSTD_isError(used)) return absl::DataLossError(absl::StrCat("zstd frame: ", ZSTD_getErrorName(used)));
   if (used != frame.size()) return absl::DataLossError("bytes after the zstd frame");
-  out->resize(size);
-  const size_t n = ZSTD_decompressDCtx(static_cast<ZSTD_DCtx*>(ctx_), out->data(), out->size(), frame.data(), frame.size());
+  return static_cast<size_t>(size);
+}
+
+absl::Status Inflate(void* ctx, std::string_view frame, char* out, size_t size) {
+  const size_t n = ZSTD_decompressDCtx(static_cast<ZSTD_DCtx*>(ctx), out, size, frame.data(), frame.size());
   if (ZSTD_isError(n)) return absl::DataLossError(absl::StrCat("zstd frame: ", ZSTD_getErrorName(n)));
   if (n != size) return absl::DataLossError("zstd frame holds less than it declares");
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ZstdDecompressor::Decompress(std::string_view frame, size_t cap, std::string* out) {
+  ASSIGN_OR_RETURN(const size_t size, InflatedSize(frame, cap));
+  out->resize(size);
+  return Inflate(ctx_, frame, out->data(), size);
+}
+
+absl::Status ZstdDecompressor::Decompress(std::string_view frame, size_t cap, Buffer* out) {
+  ASSIGN_OR_RETURN(const size_t size, InflatedSize(frame, cap));
+  return Inflate(ctx_, frame, out->Reset(size), size);
 }
 
 }  // namespace orgtrail

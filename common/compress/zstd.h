@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "common/base/buffer.h"
 
 namespace orgtrail {
 
@@ -16,6 +17,7 @@ class ZstdCompressor {
   void Compress(std::string_view plain, std::string* out);  // appends one frame with content size, no dictionary, checksum off
  private:
   void* ctx_;
+  Buffer room_;  // for the largest frame so far: what is returned then takes only the memory it needs
 };
 
 class ZstdDecompressor {
@@ -26,6 +28,7 @@ class ZstdDecompressor {
   // Exactly one frame, content size declared and at most `cap`, windowLog at most limits::kZstdWindowLog, no dictionary.
   // ResourceExhausted ("DECOMP_LIMIT …") before any allocation otherwise; DataLoss when the content is corrupt.
   absl::Status Decompress(std::string_view frame, size_t cap, std::string* out);
+  absl::Status Decompress(std::string_view frame, size_t cap, Buffer* out);
  private:
   void* ctx_;
 };

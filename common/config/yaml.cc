@@ -454,4 +454,14 @@ absl::Status YamlFile::Finish() const {
   return absl::InvalidArgumentError(message);
 }
 
+bool IsHostPort(std::string_view text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return false;
+  const std::string_view host = text.substr(0, colon);
+  const bool bracketed = host.starts_with('[') && host.ends_with(']') && host.size() > 2;
+  if (!bracketed && host.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != std::string_view::npos) return false;
+  std::optional<uint64_t> port = ParseUint(text.substr(colon + 1));
+  return port && *port <= 65535;
+}
+
 }  // namespace orgtrail

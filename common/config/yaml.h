@@ -48,4 +48,7 @@ class YamlFile {
   std::shared_ptr<YamlNode::State> root_;
 };
 
+// HOST:PORT with a port of at most 65535; an IPv6 address stands in brackets.
+bool IsHostPort(std::string_view text);
+
 }  // namespace orgtrail

@@ -1,5 +1,8 @@
 #include "common/crypto/cipher.h"
 
+#include <openssl/crypto.h>
+
+#include <cstring>
 #include <utility>
 
 #include "common/base/bytes.h"
@@ -48,21 +51,33 @@ SaltCipher::SaltCipher(std::string_view batch_key32) : ctx_(EVP_CIPHER_CTX_new()
   CHECK(EVP_EncryptInit_ex2(ctx, Ecb(), Bytes(batch_key32), nullptr, nullptr) == 1);
   CHECK(EVP_CIPHER_CTX_set_padding(ctx, 0) == 1);
 }
-SaltCipher::~SaltCipher() { EVP_CIPHER_CTX_free(static_cast<EVP_CIPHER_CTX*>(ctx_)); }
+SaltCipher::~SaltCipher() {
+  EVP_CIPHER_CTX_free(static_cast<EVP_CIPHER_CTX*>(ctx_));
+  OPENSSL_cleanse(salts_, sizeof salts_);
+}
 SaltCipher::SaltCipher(SaltCipher&& other) noexcept : ctx_(std::exchange(other.ctx_, nullptr)) {}
 SaltCipher& SaltCipher::operator=(SaltCipher&& other) noexcept {
   std::swap(ctx_, other.ctx_);
+  ready_ = other.ready_ = 0;
   return *this;
 }
 
 void SaltCipher::Salt(uint64_t seq, char out[16]) {
   CHECK(ctx_ != nullptr);
-  char block[16] = {};
-  const uint64_t be = __builtin_bswap64(seq);
-  std::memcpy(block + 8, &be, sizeof be);
-  int n = 0;
-  CHECK(EVP_EncryptUpdate(static_cast<EVP_CIPHER_CTX*>(ctx_), Bytes(out), &n, Bytes(block), sizeof block) == 1);
-  CHECK(n == 16);
+  if (seq - first_ >= ready_) {
+    char blocks[sizeof salts_] = {};
+    for (size_t i = 0; i < kAhead; ++i) {
+      const uint64_t be = __builtin_bswap64(seq + i);
+      std::memcpy(blocks + 16 * i + 8, &be, sizeof be);
+    }
+    int n = 0;
+    CHECK(EVP_EncryptUpdate(static_cast<EVP_CIPHER_CTX*>(ctx_), Bytes(salts_), &n, Bytes(std::string_view(blocks, sizeof blocks)),
+                            sizeof blocks) == 1);
+    CHECK(n == sizeof blocks);
+    first_ = seq;
+    ready_ = kAhead;
+  }
+  std::memcpy(out, salts_ + 16 * (seq - first_), 16);
 }
 
 std::string GcmSeal(std::string_view key32, std::string_view associated, std::string_view plain, Rng& rng) {

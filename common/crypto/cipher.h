@@ -20,7 +20,11 @@ class SaltCipher {
   void Salt(uint64_t seq, char out[16]);
 
  private:
+  static constexpr size_t kAhead = 32;  // salts computed at once: a batch asks for one after another
   void* ctx_;
+  uint64_t first_ = 0;
+  size_t ready_ = 0;                    // salts_ holds those of [first_, first_ + ready_)
+  char salts_[kAhead * 16];
 };
 
 // AES-256-GCM with a random 96-bit nonce in front: nonce || ciphertext || tag.

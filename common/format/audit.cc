@@ -1,6 +1,8 @@
 #include "common/format/audit.h"
 
+#include <algorithm>
 #include <atomic>
+#include <deque>
 #include <thread>
 
 #include "common/base/limits.h"
@@ -16,6 +18,7 @@ namespace {
 
 constexpr size_t kGroup = 256;
 constexpr size_t kFindings = 1000;
+constexpr size_t kTreesApart = 4;
 
 }  // namespace
 
@@ -28,6 +31,7 @@ struct Audit::Keys {
 struct Audit::Agent {
   ChainState chain;
   std::map<uint64_t, std::shared_ptr<const Keys>> trees;   // by tree_base, of the epoch under way
+  std::deque<std::shared_ptr<const Keys>> apart;           // of branches in quarantine, the newest last
   uint64_t epoch = 0;
 };
 
@@ -69,20 +73,43 @@ void Audit::Add(std::string bytes, bool quarantined) {
   if (group_.size() == kGroup) Drain();
 }
 
+// A branch in quarantine signs with trees of its own, or with those of the chain it left.
+void Audit::KeepApart(Agent& agent, std::shared_ptr<const Keys> keys) {
+  agent.apart.push_back(std::move(keys));
+  if (agent.apart.size() > kTreesApart) agent.apart.pop_front();
+}
+
+std::shared_ptr<const Audit::Keys> Audit::TreeApart(const Agent& agent, const Hash& root) {
+  for (const auto& keys : agent.apart) {
+    if (keys->root == root) return keys;
+  }
+  for (const auto& [base, keys] : agent.trees) {
+    if (keys->root == root) return keys;
+  }
+  return nullptr;
+}
+
 void Audit::Prepare(Item& item) {
   item.is_batch = item.bytes.starts_with("OTF1");
   if (!item.is_batch) {
-    if (LeafMagic(item.bytes).empty()) {
-      item.undecodable = "bytes of no kind this release knows";
-      return;
-    }
-    if (LeafMagic(item.bytes) == "OTN1") {
+    const std::string_view magic = LeafMagic(item.bytes);
+    if (magic == "OTV1" || magic == "OTP1") {
+      const absl::Status decoded = magic == "OTV1" ? EvidenceLeaf::Decode(item.bytes).status() : PolicyLeaf::Decode(item.bytes).status();
+      if (!decoded.ok()) item.undecodable = std::string(decoded.message());
+    } else if (magic != "OTN1") {
+      item.undecodable = magic == "OTB1" ? "a batch's entry without its frame: the records are missing" : "bytes of no kind this release writes";
+    } else {
       absl::StatusOr<IdentityLeaf> act = IdentityLeaf::Decode(item.bytes);
       if (!act.ok()) {
         item.undecodable = std::string(act.status().message());
         return;
       }
-      if (act->act == IdentityLeaf::Act::kEnrolled && act->identity_key.size() == 32) identities_[act->uuid] = *std::move(act);
+      if (act->act == IdentityLeaf::Act::kEnrolled && act->identity_key.size() == 32) {
+        const auto [known, fresh] = identities_.try_emplace(act->uuid, *act);  // the first counts: a uuid is never given twice
+        if (!fresh && known->second.identity_key != act->identity_key) {
+          item.broken.push_back("uuid " + act->uuid.ToString() + " is enrolled again with another identity key");
+        }
+      }
     }
     return;
   }
@@ -121,18 +148,25 @@ void Audit::Prepare(Item& item) {
     }
     if (!item.quarantined) agent.trees[0] = keys;
     item.keys = keys;
+    if (item.quarantined) KeepApart(agent, std::move(keys));
+  } else if (item.quarantined) {
+    item.keys = TreeApart(agent, h.keytree_root);
   } else if (h.batch_seq >= h.key_slot) {
     if (auto it = agent.trees.find(h.batch_seq - h.key_slot); it != agent.trees.end() && agent.epoch == h.epoch) item.keys = it->second;
   }
-  if (h.kind == BatchKind::kKeytreeRoll && extension.ok() && !item.quarantined) {
+  if (h.kind == BatchKind::kKeytreeRoll && extension.ok()) {
     absl::StatusOr<std::vector<PublicKey>> list = DecodeKeyList(item.view.extension);
     if (list.ok()) {
       auto keys = std::make_shared<Keys>();
       keys->tree_base = h.batch_seq + 1;
       keys->root = item.new_root;
       keys->keys = *std::move(list);
-      while (agent.trees.size() > 1) agent.trees.erase(agent.trees.begin());
-      agent.trees[keys->tree_base] = std::move(keys);
+      if (item.quarantined) {
+        KeepApart(agent, std::move(keys));
+      } else {
+        while (agent.trees.size() > 1) agent.trees.erase(agent.trees.begin());
+        agent.trees[keys->tree_base] = std::move(keys);
+      }
     }
   }
 }

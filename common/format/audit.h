@@ -50,6 +50,8 @@ class Audit {
   struct Keys;
   void Drain();
   void Prepare(Item& item);            // in order: which keys, which identity
+  static void KeepApart(Agent& agent, std::shared_ptr<const Keys> keys);
+  static std::shared_ptr<const Keys> TreeApart(const Agent& agent, const Hash& root);
   static void Check(Item& item);       // any thread: hashes and signatures
   void Link(Item& item);               // in order: chain and tree
   void Find(AuditFinding::Kind kind, uint64_t leaf, std::string what);

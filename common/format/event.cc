@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "common/base/bytes.h"
+#include "common/crypto/sha256_pair.h"
 
 namespace orgtrail {
 namespace {
@@ -40,11 +41,26 @@ bool EventPrefix::Decode(std::string_view bytes, EventPrefix* out) {
   return true;
 }
 
-Hash EventLeaf(const EventPrefix& prefix, std::string_view body) {
-  char head[1 + kEventPrefixBytes];
-  head[0] = 0;  // RFC 6962's leaf byte, beside the prefix: one input less for the hash
-  prefix.Encode(head + 1);
-  return Sha256({std::string_view(head, sizeof head), body});
+namespace {
+
+// What stands before the body: RFC 6962's leaf byte, then the prefix; one input less for the hash.
+struct Head {
+  explicit Head(const EventPrefix& prefix) {
+    bytes[0] = 0;
+    prefix.Encode(bytes + 1);
+  }
+  std::string_view view() const { return {bytes, sizeof bytes}; }
+  char bytes[1 + kEventPrefixBytes];
+};
+
+}  // namespace
+
+Hash EventLeaf(const EventPrefix& prefix, std::string_view body) { return Sha256({Head(prefix).view(), body}); }
+
+void EventLeaves(const EventPrefix& prefix_a, std::string_view body_a, const EventPrefix& prefix_b, std::string_view body_b, Hash* leaf_a,
+                 Hash* leaf_b) {
+  const Head a(prefix_a), b(prefix_b);
+  Sha256Two({a.view(), body_a}, {b.view(), body_b}, leaf_a, leaf_b);
 }
 
 }  // namespace orgtrail

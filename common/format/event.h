@@ -31,5 +31,8 @@ struct EventPrefix {
 };
 
 Hash EventLeaf(const EventPrefix& prefix, std::string_view body);  // H(00 || EV1 || body)
+// Two leaves for little more than the time of one.
+void EventLeaves(const EventPrefix& prefix_a, std::string_view body_a, const EventPrefix& prefix_b, std::string_view body_b, Hash* leaf_a,
+                 Hash* leaf_b);
 
 }  // namespace orgtrail

@@ -65,11 +65,11 @@ absl::StatusOr<FrameView> FrameView::Decode(std::string_view frame) {
 absl::StatusOr<Events> InflateFrame(const FrameView& frame, ZstdDecompressor& zstd) {
   Events events;
   if (frame.n_rows == 0) return events;
-  if (absl::Status inflated = zstd.Decompress(frame.packed, limits::kFrameRawBytes, events.storage.get()); !inflated.ok()) {
+  if (absl::Status inflated = zstd.Decompress(frame.packed, limits::kFrameRawBytes, &events.storage); !inflated.ok()) {
     if (absl::IsResourceExhausted(inflated)) return inflated;
     return Malformed(inflated.message());
   }
-  const std::string_view plain = *events.storage;
+  const std::string_view plain = events.storage.view();
   const size_t n = frame.n_rows;
   if (plain.size() < n * limits::kRowBytes) {
     return absl::InvalidArgumentError(absl::StrCat("COUNT_MISMATCH frame: ", n, " rows do not fit in ", plain.size(), " bytes"));
@@ -120,23 +120,30 @@ RowHashes HashRows(std::string_view batch_key, std::vector<Row>& rows) {
     return hashes;
   }
   SaltCipher salts(batch_key);
-  std::vector<Hash> leaves;
-  leaves.reserve(rows.size());
-  EventPrefix prefix;
+  EventPrefix prefix, waiting_prefix;
+  Row* waiting = nullptr;  // for a second row: two are hashed at once
   for (Row& row : rows) {
     hashes.body_bytes += kEventPrefixBytes + row.body_len;
-    if (!row.tombstone) {
-      salts.Salt(row.seq, prefix.salt);
-      prefix.seq = row.seq;
-      prefix.wall_ns = row.wall_ns;
-      prefix.boot_ns = row.boot_ns;
-      prefix.event_class = row.event_class;
-      prefix.flags = row.flags;
-      prefix.body_len = row.body_len;
-      row.leaf = EventLeaf(prefix, row.body);
+    if (row.tombstone) continue;
+    salts.Salt(row.seq, prefix.salt);
+    prefix.seq = row.seq;
+    prefix.wall_ns = row.wall_ns;
+    prefix.boot_ns = row.boot_ns;
+    prefix.event_class = row.event_class;
+    prefix.flags = row.flags;
+    prefix.body_len = row.body_len;
+    if (waiting == nullptr) {
+      waiting = &row;
+      waiting_prefix = prefix;
+    } else {
+      EventLeaves(waiting_prefix, waiting->body, prefix, row.body, &waiting->leaf, &row.leaf);
+      waiting = nullptr;
     }
-    leaves.push_back(row.leaf);
   }
+  if (waiting != nullptr) waiting->leaf = EventLeaf(waiting_prefix, waiting->body);
+  std::vector<Hash> leaves;
+  leaves.reserve(rows.size());
+  for (const Row& row : rows) leaves.push_back(row.leaf);
   hashes.root = RootOf(leaves);
   return hashes;
 }
@@ -184,7 +191,7 @@ std::string FramePacker::Finish(std::string_view entry, std::string_view extensi
   CHECK(batch_key.size() == kKeyBytes);
   const size_t n = rows_.size();
   std::string frame;
-  frame.reserve(4 + 2 + entry.size() + 4 + extension.size() + kKeyBytes + 4 + (plain_.size() - kRowRoom) / 4);
+  frame.reserve(4 + 2 + entry.size() + 4 + extension.size() + kKeyBytes + 4);  // what waits in a spool or a window is no larger than it is
   frame.append(kMagic);
   PutU16(frame, static_cast<uint16_t>(entry.size()));
   frame.append(entry);

@@ -8,12 +8,12 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/base/buffer.h"
 #include "common/base/limits.h"
 #include "common/compress/zstd.h"
 #include "common/format/batch.h"
@@ -45,7 +45,7 @@ struct Row {
 
 // Inflated rows and the bytes they view. Movable; views stay valid.
 struct Events {
-  std::unique_ptr<std::string> storage = std::make_unique<std::string>();
+  Buffer storage;
   std::vector<Row> rows;
 };
 
@@ -71,6 +71,8 @@ class FramePacker {
                     const Hash& leaf, TombstoneReason reason);
   size_t rows() const { return rows_.size(); }
   size_t body_bytes() const { return plain_.size() - kRowRoom; }
+  // What was added, from byte `offset` of body_bytes(); until the next Add.
+  std::string_view body(size_t offset, size_t size) const { return std::string_view(plain_).substr(kRowRoom + offset, size); }
   // The whole frame; clears the packer for the next batch.
   std::string Finish(std::string_view entry, std::string_view extension, std::string_view batch_key, ZstdCompressor& zstd);
 

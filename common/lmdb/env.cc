@@ -1,7 +1,9 @@
 #include "common/lmdb/env.h"
 
 #include <lmdb.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -51,6 +53,17 @@ absl::Status LmdbStatus(std::string_view operation, std::string_view dir, int rc
     default:
       return absl::InternalError(message);
   }
+}
+
+// LMDB calls a write that stored less than it was given EIO, and that is how a file system runs full: the next write, which would
+// say ENOSPC, is never made. Either way its data pages go first and its meta page last, so nothing was committed; if the meta page
+// was the one that failed, LMDB refuses the next transaction (MDB_PANIC), whatever is answered here.
+bool IsFileSystemFull(MDB_env* env) {
+  constexpr uint64_t kNothing = 16 << 20;  // what file systems keep for themselves
+  mdb_filehandle_t fd = -1;
+  struct statvfs facts {};
+  if (mdb_env_get_fd(env, &fd) != MDB_SUCCESS || ::fstatvfs(fd, &facts) != 0) return false;
+  return uint64_t{facts.f_bavail} * facts.f_frsize < kNothing;
 }
 
 // LMDB's locks are per process: opening one environment twice in a process silently drops them. This is a fact about
@@ -108,6 +121,14 @@ std::optional<std::string_view> ReadTxn::Get(Table t, std::string_view key) cons
   return std::nullopt;
 }
 
+void ReadTxn::Unmap(std::string_view value) {
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(value.data()) + kPage - 1) & ~(kPage - 1);
+  const uintptr_t end = reinterpret_cast<uintptr_t>(value.data() + value.size()) & ~(kPage - 1);
+  // Of a shared file mapping only the page table entries go. Nothing depends on it, so a refusal changes nothing.
+  if (begin < end) (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 absl::StatusOr<std::unique_ptr<WriteTxn>> WriteTxn::Begin(Env& env) {
   std::unique_ptr<WriteTxn> txn(new WriteTxn);
   const int rc = mdb_txn_begin(env.raw(), nullptr, 0, &txn->txn_);
@@ -144,7 +165,12 @@ absl::Status WriteTxn::Delete(Table t, std::string_view key) {
   return rc == MDB_NOTFOUND ? absl::OkStatus() : LmdbStatus("delete from", *dir_, rc);
 }
 
-absl::Status WriteTxn::Commit() { return LmdbStatus("commit to", *dir_, mdb_txn_commit(std::exchange(txn_, nullptr))); }
+absl::Status WriteTxn::Commit() {
+  MDB_env* const env = mdb_txn_env(txn_);
+  int rc = mdb_txn_commit(std::exchange(txn_, nullptr));
+  if (rc == EIO && IsFileSystemFull(env)) rc = ENOSPC;
+  return LmdbStatus("commit to", *dir_, rc);
+}
 
 Cursor::Cursor(const ReadTxn& txn, Table t) {
   const int rc = mdb_cursor_open(txn.txn_, t.dbi, &cursor_);

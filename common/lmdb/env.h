@@ -40,6 +40,9 @@ class ReadTxn {
   ReadTxn(const ReadTxn&) = delete;
   ReadTxn& operator=(const ReadTxn&) = delete;
   std::optional<std::string_view> Get(Table t, std::string_view key) const;
+  // The whole pages of a large value, once it has been copied, stop counting as this process' memory. They stay in the page
+  // cache, and whoever looks again finds them.
+  static void Unmap(std::string_view value);
 
  protected:
   friend class Cursor;

@@ -1,14 +1,12 @@
 #include "common/metrics/metrics.h"
 
-#include <prometheus/counter.h>
-#include <prometheus/family.h>
-#include <prometheus/gauge.h>
-#include <prometheus/histogram.h>
-#include <prometheus/registry.h>
-#include <prometheus/text_serializer.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -16,55 +14,104 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/base/text.h"
 
 namespace orgtrail {
 namespace {
 
-struct PrometheusCounter final : Counter {
-  explicit PrometheusCounter(prometheus::Counter& c) : counter(c) {}
-  void Add(double n) override { counter.Increment(n); }
-  double Value() const override { return counter.Value(); }
-  prometheus::Counter& counter;
+std::string Number(double v) {
+  if (std::isnan(v)) return "NaN";
+  if (std::isinf(v)) return v > 0 ? "+Inf" : "-Inf";
+  char text[400];
+  const double size = std::abs(v);
+  const auto end = size != 0 && (size < 1e-6 || size >= 1e15) ? std::to_chars(text, text + sizeof text, v)
+                                                             : std::to_chars(text, text + sizeof text, v, std::chars_format::fixed);
+  return std::string(text, end.ptr);
+}
+
+std::string Escaped(std::string_view text, bool quotes) {
+  std::string out;
+  for (char c : text) {
+    if (c == '\\') {
+      out += "\\\\";
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (c == '"' && quotes) {
+      out += "\\\"";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+bool IsMetricName(std::string_view name, bool colons) {
+  if (name.empty() || (name[0] >= '0' && name[0] <= '9')) return false;
+  return std::all_of(name.begin(), name.end(), [colons](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || (c == ':' && colons);
+  });
+}
+
+struct Number64 final : Counter, Gauge {
+  void Add(double n) override { value.fetch_add(n, std::memory_order_relaxed); }
+  void Set(double v) override { value.store(v, std::memory_order_relaxed); }
+  double Value() const override { return value.load(std::memory_order_relaxed); }
+  std::atomic<double> value{0};
 };
-struct PrometheusGauge final : Gauge {
-  explicit PrometheusGauge(prometheus::Gauge& g) : gauge(g) {}
-  void Set(double v) override { gauge.Set(v); }
-  prometheus::Gauge& gauge;
+
+struct Buckets final : Histogram {
+  explicit Buckets(std::vector<double> b) : bounds(std::move(b)), counts(bounds.size() + 1) {}
+  void Observe(double v) override {
+    const auto at = std::lower_bound(bounds.begin(), bounds.end(), v) - bounds.begin();  // le: a bound belongs to its bucket
+    counts[static_cast<size_t>(at)].fetch_add(1, std::memory_order_relaxed);
+    sum.fetch_add(v, std::memory_order_relaxed);
+  }
+  const std::vector<double> bounds;  // ascending
+  std::vector<std::atomic<uint64_t>> counts;
+  std::atomic<double> sum{0};
 };
-struct PrometheusHistogram final : Histogram {
-  explicit PrometheusHistogram(prometheus::Histogram& h) : histogram(h) {}
-  void Observe(double v) override { histogram.Observe(v); }
-  prometheus::Histogram& histogram;
-};
+
+// {k="v",…} with one more label at the end, or nothing.
+std::string LabelText(const Labels& labels, std::string_view more = {}) {
+  std::string out;
+  for (const auto& [name, value] : labels) out += (out.empty() ? "{" : ",") + name + "=\"" + Escaped(value, true) + '"';
+  if (!more.empty()) out += (out.empty() ? "{" : ",") + std::string(more);
+  return out.empty() ? out : out + '}';
+}
+
+void Require(bool right, std::string_view name, std::string_view rule) {
+  if (!right) [[unlikely]] CheckFailed(__FILE__, __LINE__, "metric", std::string(name) + ": " + std::string(rule));
+}
 
 }  // namespace
 
 struct Metrics::Impl {
-  // One name, one kind, one help: a second use with another kind is our mistake, found at once.
-  template <class Kind, class Builder, class Wrapped, class... Args>
-  Wrapped& Get(std::map<std::string, std::pair<prometheus::Family<Kind>*, std::map<Labels, std::unique_ptr<Wrapped>>>>& all,
-               Builder builder, std::string_view name, std::string_view help, const Labels& labels, Args&&... args) {
+  enum class Kind { kCounter, kGauge, kHistogram };
+  struct Family {
+    Kind kind;
+    std::string help;
+    std::map<Labels, std::unique_ptr<Number64>> numbers;
+    std::map<Labels, std::unique_ptr<Buckets>> histograms;
+  };
+
+  // One name, one kind: a second use with another kind is our mistake, found at once. The caller holds mu.
+  Family& Of(std::string_view name, std::string_view help, Kind kind, const Labels& labels) {
+    Require(IsMetricName(name, true), name, "not a name");
+    for (const auto& [label, value] : labels) Require(IsMetricName(label, false), name, "a label's name is not one");
+    auto [it, added] = families.try_emplace(std::string(name));
+    if (added) it->second = Family{kind, std::string(help), {}, {}};
+    Require(it->second.kind == kind, name, "it is of another kind already");
+    return it->second;
+  }
+  Number64& NumberOf(std::string_view name, std::string_view help, Kind kind, const Labels& labels) {
     std::lock_guard lock(mu);
-    auto& [family, objects] = all[std::string(name)];
-    try {
-      if (family == nullptr) family = &builder.Name(std::string(name)).Help(std::string(help)).Register(registry);
-      std::unique_ptr<Wrapped>& object = objects[labels];
-      if (object == nullptr) object = std::make_unique<Wrapped>(family->Add(labels, std::forward<Args>(args)...));
-      return *object;
-    } catch (const std::exception& e) {  // a name or label Prometheus does not take, or a name of another kind
-      CheckFailed(__FILE__, __LINE__, "metric", std::string(name) + ": " + e.what());
-    }
+    std::unique_ptr<Number64>& number = Of(name, help, kind, labels).numbers[labels];
+    if (!number) number = std::make_unique<Number64>();
+    return *number;
   }
 
   mutable std::mutex mu;  // of the maps; the numbers are atomic
-  prometheus::Registry registry;
-  std::map<std::string, std::pair<prometheus::Family<prometheus::Counter>*, std::map<Labels, std::unique_ptr<PrometheusCounter>>>>
-      counters;
-  std::map<std::string, std::pair<prometheus::Family<prometheus::Gauge>*, std::map<Labels, std::unique_ptr<PrometheusGauge>>>>
-      gauges;
-  std::map<std::string,
-           std::pair<prometheus::Family<prometheus::Histogram>*, std::map<Labels, std::unique_ptr<PrometheusHistogram>>>>
-      histograms;
+  std::map<std::string, Family> families;
 
   mutable std::mutex collect_mu;  // one Text() at a time runs the readers
   std::vector<std::function<void()>> readers;
@@ -74,14 +121,20 @@ Metrics::Metrics() : impl_(std::make_unique<Impl>()) {}
 Metrics::~Metrics() = default;
 
 Counter& Metrics::GetCounter(std::string_view name, std::string_view help, const Labels& labels) {
-  return impl_->Get(impl_->counters, prometheus::BuildCounter(), name, help, labels);
+  return impl_->NumberOf(name, help, Impl::Kind::kCounter, labels);
 }
 Gauge& Metrics::GetGauge(std::string_view name, std::string_view help, const Labels& labels) {
-  return impl_->Get(impl_->gauges, prometheus::BuildGauge(), name, help, labels);
+  return impl_->NumberOf(name, help, Impl::Kind::kGauge, labels);
 }
 Histogram& Metrics::GetHistogram(std::string_view name, std::string_view help, std::vector<double> bounds,
                                  const Labels& labels) {
-  return impl_->Get(impl_->histograms, prometheus::BuildHistogram(), name, help, labels, std::move(bounds));
+  std::lock_guard lock(impl_->mu);
+  std::unique_ptr<Buckets>& buckets = impl_->Of(name, help, Impl::Kind::kHistogram, labels).histograms[labels];
+  if (!buckets) {
+    Require(std::is_sorted(bounds.begin(), bounds.end()), name, "its bounds do not ascend");
+    buckets = std::make_unique<Buckets>(std::move(bounds));
+  }
+  return *buckets;
 }
 
 void Metrics::OnCollect(std::function<void()> read) {
@@ -90,9 +143,28 @@ void Metrics::OnCollect(std::function<void()> read) {
 }
 
 std::string Metrics::Text() const {
-  std::lock_guard lock(impl_->collect_mu);
+  std::lock_guard collect(impl_->collect_mu);
   for (const auto& read : impl_->readers) read();
-  return prometheus::TextSerializer().Serialize(impl_->registry.Collect());
+  std::lock_guard lock(impl_->mu);
+  std::string out;
+  for (const auto& [name, family] : impl_->families) {
+    constexpr std::string_view kKinds[] = {"counter", "gauge", "histogram"};
+    out += "# HELP " + name + ' ' + Escaped(family.help, false) + "\n# TYPE " + name + ' ';
+    out += kKinds[static_cast<size_t>(family.kind)];
+    out += '\n';
+    for (const auto& [labels, number] : family.numbers) out += name + LabelText(labels) + ' ' + Number(number->Value()) + '\n';
+    for (const auto& [labels, histogram] : family.histograms) {
+      uint64_t so_far = 0;
+      for (size_t i = 0; i <= histogram->bounds.size(); ++i) {
+        so_far += histogram->counts[i].load(std::memory_order_relaxed);
+        const std::string le = i < histogram->bounds.size() ? Number(histogram->bounds[i]) : "+Inf";
+        out += name + "_bucket" + LabelText(labels, "le=\"" + le + '"') + ' ' + std::to_string(so_far) + '\n';
+      }
+      out += name + "_sum" + LabelText(labels) + ' ' + Number(histogram->sum.load(std::memory_order_relaxed)) + '\n';
+      out += name + "_count" + LabelText(labels) + ' ' + std::to_string(so_far) + '\n';
+    }
+  }
+  return out;
 }
 
 std::vector<double> Metrics::Latency() {

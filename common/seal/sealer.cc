@@ -49,6 +49,7 @@ struct Sealer::Impl {
   // The open batch.
   FramePacker packer;
   std::vector<Hash> leaves;
+  std::optional<EventPrefix> unhashed;  // the last event, when it waits for a second one: two are hashed at once
   uint64_t body_bytes = 0;           // full EV1 lengths
   uint32_t n_lost = 0;
   std::string batch_key;
@@ -78,8 +79,15 @@ struct Sealer::Impl {
     }
   }
 
+  void HashLast() {
+    if (!unhashed) return;
+    leaves.back() = EventLeaf(*unhashed, packer.body(packer.body_bytes() - unhashed->body_len, unhashed->body_len));
+    unhashed.reset();
+  }
+
   // Signs and links one batch; the open batch's events go into it when `kind` is data.
   SealedBatch Seal(BatchKind kind, uint16_t flags, std::string_view extension) {
+    HashLast();
     SealedBatch out;
     BatchHeader& h = out.header;
     h.kind = kind;
@@ -213,9 +221,17 @@ uint64_t Sealer::Add(EventClass event_class, uint16_t flags, std::string_view bo
   prefix.flags = flags;
   prefix.body_len = static_cast<uint32_t>(body.size());
   s.salts->Salt(prefix.seq, prefix.salt);
-  s.leaves.push_back(EventLeaf(prefix, body));
+  s.leaves.emplace_back();
   s.body_bytes += kEventPrefixBytes + body.size();
   s.packer.Add(flags, prefix.event_class, prefix.seq, prefix.wall_ns, prefix.boot_ns, body);
+  if (!s.unhashed) {
+    s.unhashed = prefix;
+    return prefix.seq;
+  }
+  const size_t n = s.leaves.size(), here = s.packer.body_bytes() - body.size(), before = here - s.unhashed->body_len;
+  EventLeaves(*s.unhashed, s.packer.body(before, s.unhashed->body_len), prefix, s.packer.body(here, body.size()), &s.leaves[n - 2],
+              &s.leaves[n - 1]);
+  s.unhashed.reset();
   return prefix.seq;
 }
 

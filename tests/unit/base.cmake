@@ -1,1 +1,1 @@
-orgtrail_test(base_test SOURCES tests/unit/common/base/text_test.cc tests/unit/common/base/ids_test.cc DEPS common_base)
+orgtrail_test(base_test SOURCES tests/unit/common/base/text_test.cc tests/unit/common/base/ids_test.cc tests/unit/common/base/cidr_test.cc DEPS common_base)

@@ -25,7 +25,9 @@ Leaf LeafOf(const std::vector<Input>& inputs) {
   leaf.is_batch = true;
   leaf.header.account = "222222222222";
   leaf.header.region = "eu-west-1";
-  for (const Input& in : inputs) *leaf.events.storage += in.body;
+  std::string all;
+  for (const Input& in : inputs) all += in.body;
+  all.copy(leaf.events.storage.Reset(all.size()), all.size());
   size_t at = 0;
   for (const Input& in : inputs) {
     Row row;
@@ -34,7 +36,7 @@ Leaf LeafOf(const std::vector<Input>& inputs) {
     row.tombstone = in.tombstone;
     row.seq = leaf.events.rows.size() + 1;
     row.wall_ns = kWall;
-    if (!in.tombstone) row.body = std::string_view(*leaf.events.storage).substr(at, in.body.size());
+    if (!in.tombstone) row.body = leaf.events.storage.view().substr(at, in.body.size());
     at += in.body.size();
     leaf.events.rows.push_back(row);
   }

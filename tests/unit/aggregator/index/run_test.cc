@@ -66,7 +66,13 @@ TEST(Run, GivesBackWhatWasWritten) {
     ASSERT_TRUE(run->Verify().ok());
     EXPECT_EQ(run->facts().records, n);
     EXPECT_EQ(run->facts().first_leaf, 100u);
-    for (const auto& [term, list] : c.terms) ASSERT_EQ(All(run->Find(term)), list) << n << " " << term;
+    for (const auto& [term, list] : c.terms) {
+      ASSERT_EQ(All(run->Find(term)), list) << n << " " << term;
+      std::vector<uint32_t> at_once{77};
+      ASSERT_TRUE(run->Find(term).AppendTo(&at_once));
+      ASSERT_EQ(at_once.front(), 77u);
+      ASSERT_EQ(std::vector<uint32_t>(at_once.begin() + 1, at_once.end()), list) << n << " " << term;
+    }
     EXPECT_TRUE(All(run->Find(12345)).empty());
     EXPECT_TRUE(All(run->Find(0)).empty());
     EXPECT_TRUE(All(run->Find(UINT64_MAX)).empty());
@@ -109,6 +115,9 @@ TEST(Run, EveryDamageIsFoundOrHarmless) {
     EXPECT_TRUE(absl::IsDataLoss((*run)->Verify())) << at;
     for (uint64_t i = 0; i < (*run)->facts().terms; ++i) {      // reads stay within bounds (under ASan: says so)
       for (const uint32_t o : All((*run)->PostingsAt(i))) ASSERT_LT(o, 300u);
+      std::vector<uint32_t> at_once;
+      (*run)->PostingsAt(i).AppendTo(&at_once);
+      for (const uint32_t o : at_once) ASSERT_LT(o, 300u);
     }
   }
 }

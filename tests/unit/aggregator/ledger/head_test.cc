@@ -65,7 +65,7 @@ std::shared_ptr<const Leaf> LeafOf(uint64_t index, size_t bytes) {
 }
 
 TEST(TailTest, KeepsTheNewestByBytes) {
-  Tail tail(100'000);
+  Tail tail(200'000);              // half of it for leaves
   for (uint64_t i = 10; i < 20; ++i) tail.Push(LeafOf(i, 30'000));
   EXPECT_EQ(tail.leaves(), 3u);
   EXPECT_LE(tail.bytes(), 100'000u);

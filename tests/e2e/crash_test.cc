@@ -1,0 +1,185 @@
+// kill -9 of agent and aggregator at any moment, under load from a file and from callers who wait: nothing is lost, nothing is
+// there twice, and the ledger proves it. ORGTRAIL_KILLS sets how many (20).
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <atomic>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <thread>
+#include <unordered_map>
+
+#include "absl/time/clock.h"
+#include "common/base/random.h"
+#include "common/crypto/digest.h"
+#include "common/http/client.h"
+#include "tests/e2e/support/organization.h"
+
+namespace orgtrail::e2e {
+namespace {
+
+constexpr int kFileRecordsPerSecond = 4000, kCallers = 2, kPost = 20;
+constexpr absl::Duration kCallEvery = absl::Milliseconds(40);  // 2 callers × 20 / 40 ms = 1,000 records/s
+
+std::string Record(std::string_view source, uint64_t n) {
+  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventSource":")" + std::string(source) +
+         R"(.example","eventName":"Count","eventID":")" + std::string(source) + "-" + std::to_string(n) +
+         R"(","recipientAccountId":"222222222222","userIdentity":{"type":"IAMUser","userName":"ivy"},"sourceIPAddress":"192.0.2.7"})";
+}
+
+// A program that appends to a file at a steady rate, and rotates it by renaming.
+class Writer {
+ public:
+  explicit Writer(std::string dir) : dir_(std::move(dir)), thread_([this] { Run(); }) {}
+  ~Writer() { Stop(); }
+  uint64_t Stop() {
+    stop_ = true;
+    if (thread_.joinable()) thread_.join();
+    return written_;
+  }
+  uint64_t written() const { return written_; }
+
+ private:
+  void Run() {
+    const absl::Time begin = absl::Now();
+    uint64_t rotated = 0;
+    while (!stop_) {
+      const auto due = static_cast<uint64_t>(absl::ToDoubleSeconds(absl::Now() - begin) * kFileRecordsPerSecond);
+      std::string text;
+      uint64_t n = written_;
+      for (; n < due; ++n) text += Record("file", n) + "\n";
+      AppendTo(dir_ + "/app.jsonl", text);
+      written_ = n;
+      if (n / 20'000 > rotated) {
+        rotated = n / 20'000;
+        std::filesystem::rename(dir_ + "/app.jsonl", dir_ + "/app-" + std::to_string(rotated) + ".jsonl");
+      }
+      absl::SleepFor(absl::Milliseconds(10));  // the rate; nothing waits for it
+    }
+  }
+  const std::string dir_;
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> written_{0};
+  std::thread thread_;
+};
+
+// A program that posts, waits for its answer, and sends again with the same key until it is 200: as the contract tells it to.
+class Caller {
+ public:
+  Caller(int name, std::string url) : name_("caller" + std::to_string(name)), url_(std::move(url)), thread_([this] { Run(); }) {}
+  ~Caller() { Stop(); }
+  uint64_t Stop() {
+    stop_ = true;
+    if (thread_.joinable()) thread_.join();
+    return answered_;
+  }
+  const std::string& name() const { return name_; }
+  uint64_t answered() const { return answered_; }
+  uint64_t retries() const { return retries_; }
+
+ private:
+  void Run() {
+    while (!stop_) {
+      const absl::Time next = absl::Now() + kCallEvery;
+      std::string body;
+      for (uint64_t i = 0; i < kPost; ++i) body += Record(name_, answered_ + i) + "\n";
+      const HttpHeaders headers = {{"idempotency-key", name_ + "-" + std::to_string(answered_)}};
+      for (;;) {
+        absl::StatusOr<HttpResponse> answer = HttpPost(url_ + "/records", body, headers, absl::Seconds(60));
+        if (answer.ok() && answer->status == 200) break;
+        ++retries_;
+        absl::SleepFor(absl::Milliseconds(20));
+      }
+      answered_ += kPost;
+      absl::SleepFor(next - absl::Now());
+    }
+  }
+  const std::string name_, url_;
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> answered_{0}, retries_{0};
+  std::thread thread_;
+};
+
+TEST(Crash, KillsAtAnyMomentLoseNothingAndDoubleNothing) {
+  const char* wanted = getenv("ORGTRAIL_KILLS");
+  const int kills = wanted != nullptr ? std::atoi(wanted) : 20;
+  Organization organization;
+  const std::string dir = MakeDirs(organization.Path("events"));
+  AgentProcess& agent = organization.StartAgent({.files = dir + "/*.jsonl"});
+  const absl::Time begin = absl::Now();
+  Writer writer(dir);
+  std::vector<std::unique_ptr<Caller>> callers;
+  for (int i = 0; i < kCallers; ++i) callers.push_back(std::make_unique<Caller>(i, agent.url()));
+
+  int agents = 0, aggregators = 0;
+  for (int k = 0; k < kills; ++k) {
+    // After so many more records were written: between nothing and 3,000, so also while a program starts.
+    const uint64_t until = writer.written() + SystemRng().Below(3000);
+    ASSERT_TRUE(Eventually(kPatience, [&] { return writer.written() >= until; }));
+    const uint64_t victim = SystemRng().Below(5);  // 2 : 2 : 1 for the agent, the aggregator, both
+    if (victim != 2 && victim != 3) {
+      agent.Kill();
+      ++agents;
+    }
+    if (victim >= 2) {
+      organization.KillAggregator();
+      ++aggregators;
+      organization.StartAggregator();
+    }
+    if (!agent.Running()) agent.Launch();
+    // Every few kills it must really get somewhere: callers are answered again.
+    if (k % 5 == 4) {
+      const uint64_t answered = callers[0]->answered();
+      ASSERT_TRUE(Eventually(kPatience, [&] { return callers[0]->answered() > answered; })) << agent.LogTail();
+    }
+  }
+  uint64_t retries = 0;
+  std::map<std::string, uint64_t> told = {{"file", writer.Stop()}};
+  for (auto& c : callers) {
+    told[c->name()] = c->Stop();
+    retries += c->retries();
+  }
+  uint64_t total = 0;
+  for (const auto& [source, n] : told) total += n;
+  const absl::Duration loaded = absl::Now() - begin;
+
+  // Everything told is in the feed, once, in each source's order.
+  const std::string output = organization.Path("out"), cursor = organization.Path("cursor");
+  std::map<std::string, uint64_t> seen;
+  uint64_t lines = 0, out_of_order = 0, checked_bytes = 0;
+  const absl::Time deadline = absl::Now() + absl::Minutes(3);
+  while (lines < total && absl::Now() < deadline) {
+    organization.Must({"feed", "--from", "start", "--no-follow", "-o", "jsonl", "--output", output, "--cursor-file", cursor}, "auditor");
+    const std::string text = ReadWhole(output);
+    for (std::string_view rest = std::string_view(text).substr(checked_bytes); !rest.empty();) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      rest.remove_prefix(line.size() + 1);
+      checked_bytes += line.size() + 1;
+      ++lines;
+      const std::string id = MemberOf(line, "eventID");
+      const size_t dash = id.find('-');
+      const std::string source = id.substr(0, dash);
+      uint64_t& next = seen[source];
+      if (line != Record(source, next)) ++out_of_order;  // lost, doubled, altered or out of order: all break the count
+      ++next;
+    }
+  }
+  EXPECT_EQ(lines, total) << agent.LogTail() << organization.AggregatorLogTail();
+  EXPECT_EQ(out_of_order, 0u);
+  EXPECT_EQ(seen, told);
+  const Ran verified = organization.Orgtrail({"verify", "ledger", "--strict", "-o", "json"}, "auditor");
+  EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
+  const Ran checked = organization.Orgtrail({"fsck", organization.ledger_dir()});
+  EXPECT_EQ(checked.code, 0) << checked.out << checked.err;
+  EXPECT_EQ(agent.Stop(), 0);
+  EXPECT_EQ(organization.StopAggregator(), 0);
+  std::printf("%d kills (%d of the agent, %d of the aggregator) in %.0f s, %llu records told (%.0f/s), %llu retries of callers: "
+              "%llu in the log, 0 lost, 0 twice; unclean epochs %s\n",
+              kills, agents, aggregators, absl::ToDoubleSeconds(loaded), static_cast<unsigned long long>(total),
+              static_cast<double>(total) / absl::ToDoubleSeconds(loaded), static_cast<unsigned long long>(retries),
+              static_cast<unsigned long long>(lines), MemberOf(verified.out, "uncleanEpochs").c_str());
+}
+
+}  // namespace
+}  // namespace orgtrail::e2e

@@ -1,0 +1,23 @@
+# Whole programs over loopback: GoogleTest drives the real aggregator, agents and command line. `ctest -L e2e`; the long ones are
+# also labelled `long`. ORGTRAIL_BIN names a directory with other builds of the programs.
+orgtrail_library(e2e_support SOURCES tests/e2e/support/process.cc tests/e2e/support/organization.cc
+  DEPS common_http_client common_crypto)
+target_compile_definitions(e2e_support PRIVATE ORGTRAIL_BIN_DIR="${PROJECT_BINARY_DIR}/bin")
+
+# orgtrail_e2e(name LABELS … DEPS …): tests/e2e/<name>.cc.
+function(orgtrail_e2e name)
+  cmake_parse_arguments(PARSE_ARGV 1 A "" "" "LABELS;DEPS;SOURCES")
+  if(NOT A_SOURCES)
+    set(A_SOURCES tests/e2e/${name}.cc)
+  endif()
+  orgtrail_test(${name} SOURCES ${A_SOURCES} DEPS e2e_support ${A_DEPS})
+  add_dependencies(${name} orgtrail orgtrail-agent orgtrail-aggregator)
+  set_tests_properties(${name} PROPERTIES LABELS "e2e;${A_LABELS}" TIMEOUT 600)
+endfunction()
+
+orgtrail_e2e(life_of_a_record_test)
+orgtrail_e2e(access_test)
+orgtrail_e2e(feed_test)
+orgtrail_e2e(failure_test LABELS long)
+orgtrail_e2e(real_input_test DEPS agent_record)
+orgtrail_e2e(crash_test LABELS long)

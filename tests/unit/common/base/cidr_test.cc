@@ -1,0 +1,27 @@
+#include "common/base/cidr.h"
+
+#include <gtest/gtest.h>
+
+namespace orgtrail {
+namespace {
+
+TEST(Cidr, ContainsExactlyItsRange) {
+  struct Case {
+    std::string_view cidr, address;
+    bool inside;
+  };
+  for (const Case& c : {Case{"10.0.0.0/8", "10.255.0.1", true}, Case{"10.0.0.0/8", "11.0.0.0", false},
+                        Case{"10.1.2.128/25", "10.1.2.129", true}, Case{"10.1.2.128/25", "10.1.2.127", false},
+                        Case{"10.1.2.3", "10.1.2.3", true}, Case{"10.1.2.3", "10.1.2.4", false},
+                        Case{"0.0.0.0/0", "1.2.3.4", true}, Case{"0.0.0.0/0", "2001:db8::1", false},
+                        Case{"2001:db8::/32", "2001:db8:ffff::1", true}, Case{"2001:db8::/32", "2001:db9::1", false},
+                        Case{"10.0.0.0/8", "nonsense", false}, Case{"::/0", "::1", true}}) {
+    EXPECT_EQ(ParseCidr(c.cidr).value().Contains(c.address), c.inside) << c.cidr << " " << c.address;
+  }
+  for (std::string_view bad : {"", "10.0.0.0/33", "10.0.0.0/", "10.0.0/8", "::/129", "10.0.0.0/8x", "/8"}) {
+    EXPECT_FALSE(ParseCidr(bad).has_value()) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace orgtrail
