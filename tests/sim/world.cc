@@ -10,19 +10,6 @@
 #include "orgtrail/v1/ingest.pb.h"
 #include "tests/sim/nodes.h"
 
-namespace orgtrail {
-namespace {
-Mutant planted = Mutant::kNone;
-}  // namespace
-
-bool Planted(Mutant mutant) { return mutant == planted; }
-
-void CheckFailed(const char* file, int line, const char* what, std::string_view detail) {
-  throw sim::Died(absl::StrCat(file, ":", line, ": check failed: ", what, " ", ToAbsl(detail)));
-}
-
-}  // namespace orgtrail
-
 namespace orgtrail::sim {
 namespace {
 
@@ -31,7 +18,7 @@ namespace fs = std::filesystem;
 constexpr const char* kFaultNames[kFaults] = {
     "kill-agent", "power-agent", "stop-agent", "kill-aggregator", "power-aggregator", "cut", "duplicate", "reorder", "disk-full", "disk-error",
     "clock-jump", "replay", "forged-receipt", "forked-head", "forged-batch", "reader-crash", "loss",
-    "restore"};
+    "restore", "delay"};
 
 constexpr int64_t kMs = 1'000'000;
 
@@ -46,7 +33,7 @@ std::string ScratchDir() {
 const char* FaultName(Fault fault) { return kFaultNames[static_cast<int>(fault)]; }
 
 World::World(const Plan& p) : plan(p), rng(p.seed * 2 + 1), chance(p.seed * 2 + 2), scratch_(ScratchDir()) {
-  planted = plan.mutant;
+  Plant(plan.mutant);
   SetLog(LogFormat::kHuman, static_cast<LogLevel>(99));
   // Which faults this seed knows: about half of them, so that rare meetings of two are not drowned by the others.
   for (int i = 0; i < kFaults; ++i) enabled |= static_cast<uint32_t>(chance.Below(2)) << i;
@@ -275,11 +262,17 @@ void World::Network(bool all) {
     // What is on its way may still arrive: after the agent's next stream began, too.
     if (rng.Below(2) == 0) pipe->up.resize(rng.Below(pipe->up.size() + 1));
     pipe->down.clear();
+    if (Strikes(Fault::kDelay, 0.3)) {   // far behind what the next stream sends
+      for (Message& m : pipe->up) m.due_ns += static_cast<int64_t>(chance.Below(20'000)) * kMs;
+    }
     for (Message& m : pipe->up) m.due_ns += static_cast<int64_t>(rng.Below(1000)) * kMs;
     if (agents[pipe->from]->running) agents[pipe->from]->StreamEnded("cut");
     pipe->agent_gone = true;
     return;
   }
+  // A network that stands still for longer than anybody waits; what follows on the stream waits behind it.
+  if (!pipe->up.empty() && Strikes(Fault::kDelay, 0.002)) pipe->up.front().due_ns = now_ns + static_cast<int64_t>(chance.Below(100'000)) * kMs;
+  if (!pipe->down.empty() && Strikes(Fault::kDelay, 0.002)) pipe->down.front().due_ns = now_ns + static_cast<int64_t>(chance.Below(100'000)) * kMs;
   Deliver(pipe);
 }
 

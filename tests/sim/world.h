@@ -18,9 +18,9 @@ namespace orgtrail::sim {
 enum class Fault {
   kKillAgent, kCutAgentPower, kStopAgent, kKillAggregator, kCutAggregatorPower, kCutStream, kDuplicate, kReorder, kDiskFull, kDiskError,
   kClockJump, kReplay, kForgedReceipt, kForkedHead, kForgedBatch, kReaderCrash, kLoss,
-  kRestore,
+  kRestore, kDelay,
 };
-inline constexpr int kFaults = 18;
+inline constexpr int kFaults = 19;
 const char* FaultName(Fault fault);
 
 struct Plan {
@@ -39,6 +39,7 @@ struct Outcome {
 };
 
 Outcome Run(const Plan& plan);
+void Plant(Mutant mutant);             // for the worlds from here on
 
 // How a simulated process dies when a CHECK fails.
 struct Died : std::exception {
