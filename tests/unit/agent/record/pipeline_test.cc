@@ -185,7 +185,7 @@ TEST_F(PipelineTest, ClosesByTimeCountAndSize) {
   for (const Case& c : {Case{"before the interval nothing closes", false, absl::Milliseconds(19), 1, 0, 0},
                         {"the interval closes", false, absl::Milliseconds(20), 1, 0, 1},
                         {"1,000 records close at once", false, absl::ZeroDuration(), 1000, 0, 1},
-                        {"2,001 make two at once, the last waits", false, absl::ZeroDuration(), 2001, 0, 2},
+                        {"2,001 in one chunk make three at once: a chunk ends where its position is stored", false, absl::ZeroDuration(), 2001, 0, 3},
                         {"1 MiB closes at once", false, absl::ZeroDuration(), 3, 400'000, 1},
                         {"a position alone closes with the interval", false, absl::Milliseconds(20), 0, 0, 1}}) {
     SCOPED_TRACE(c.what);
