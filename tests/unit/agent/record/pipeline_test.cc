@@ -203,6 +203,20 @@ TEST_F(PipelineTest, ClosesByTimeCountAndSize) {
   }
 }
 
+TEST_F(PipelineTest, AChunkThatSpansBatchesIsStoredWithItsPosition) {
+  ASSERT_TRUE(Take({Record(0)}).ok());
+  std::vector<std::string> texts;
+  for (int i = 1; i <= 1200; ++i) texts.push_back(Record(i));
+  RawChunk chunk = Chunk(texts);
+  chunk.positions.push_back({.key = "k", .path = "/x", .offset = 7, .finished = false, .mark = "", .forget = false});
+  ASSERT_TRUE(pipeline_->Take(chunk).ok());
+  Step(absl::ZeroDuration());  // the full batch is due at once; a crash after its commit must not find the old position
+  const absl::StatusOr<std::vector<FilePosition>> stored = pipeline_->Positions();
+  ASSERT_TRUE(stored.ok());
+  ASSERT_EQ(stored->size(), 1u);
+  EXPECT_EQ(stored->front().offset, 7u);
+}
+
 TEST_F(PipelineTest, ASyncBatchWaitsFiveMillisecondsAtMost) {
   options_.sync_limit = absl::ZeroDuration();
   Crash();
