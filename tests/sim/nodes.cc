@@ -181,9 +181,9 @@ void AgentNode::Receive(const std::string& bytes) {
 // What the agent's main program does with a report.
 void AgentNode::Handle() {
   for (const std::string& code : std::exchange(todo, {})) {
-    if (code == "ORIGIN_MISMATCH" || code == "SPOOL_TAMPER" || code == "EPOCH_STALE") {
-      const EpochReason reason = code == "ORIGIN_MISMATCH" ? EpochReason::kHandover : EpochReason::kUnclean;
-      if (absl::Status opened = pipeline->NewEpoch(reason).status(); !opened.ok()) world_.Note(name, "no new epoch: " + Describe(opened));
+    if (code != "ORIGIN_MISMATCH") continue;
+    if (absl::Status opened = pipeline->NewEpoch(EpochReason::kHandover).status(); !opened.ok()) {
+      world_.Note(name, "no new epoch: " + Describe(opened));
     }
   }
 }
