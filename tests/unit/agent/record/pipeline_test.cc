@@ -185,7 +185,7 @@ TEST_F(PipelineTest, ClosesByTimeCountAndSize) {
   for (const Case& c : {Case{"before the interval nothing closes", false, absl::Milliseconds(19), 1, 0, 0},
                         {"the interval closes", false, absl::Milliseconds(20), 1, 0, 1},
                         {"1,000 records close at once", false, absl::ZeroDuration(), 1000, 0, 1},
-                        {"2,001 make two at once, the last waits", false, absl::ZeroDuration(), 2001, 0, 2},
+                        {"2,001 make three at once: a chunk is whole in one commit", false, absl::ZeroDuration(), 2001, 0, 3},
                         {"1 MiB closes at once", false, absl::ZeroDuration(), 3, 400'000, 1},
                         {"a position alone closes with the interval", false, absl::Milliseconds(20), 0, 0, 1}}) {
     SCOPED_TRACE(c.what);
@@ -276,6 +276,21 @@ TEST_F(PipelineTest, AFullSpoolRefusesAndResumesInOrder) {
   EXPECT_EQ(bodies[0], Record(1));
   EXPECT_NE(bodies[1].find("While.full"), std::string::npos);
   EXPECT_EQ(bodies[2], Record(2));
+}
+
+TEST_F(PipelineTest, WhatClosesDuringAFailingCommitComesAfterIt) {
+  ASSERT_TRUE(Take({Record(1)}).ok());
+  Full(true);
+  fs_.asked = [&] {
+    fs_.asked = nullptr;
+    EXPECT_TRUE(Take(std::vector<std::string>(1000, Record(2))).ok());   // closes at once
+  };
+  Step(absl::Milliseconds(20));
+  Full(false);
+  Step(absl::Seconds(1));
+  const std::vector<std::string> bodies = Bodies();   // checks every link
+  ASSERT_EQ(bodies.size(), 1001u);
+  EXPECT_EQ(bodies.front(), Record(1));
 }
 
 TEST_F(PipelineTest, AnAgentStartsOnAFullSpool) {
