@@ -349,6 +349,10 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   enrol_options.origin = config.Origin();
   enrol_options.log_vkey = NoteKey{config.Origin(), 1, log_key.public_key()}.Encode();
   enrol_options.certificate_life = config.certificate_life;
+  enrol_options.said_goodbye = [this](const Uuid& uuid) {
+    const std::optional<AgentHead> head = ledger->HeadOf(uuid);
+    return head && head->retired;
+  };
   desk = std::make_unique<EnrolDesk>(
       enrol_options, *authority, registry, LogThrough(*committer, registry, kLogLimit),
       [this](std::string_view code, std::string_view subject, std::string_view detail) {

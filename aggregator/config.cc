@@ -10,7 +10,7 @@ namespace orgtrail {
 
 namespace {
 
-constexpr uint64_t kLeastMap = 64 << 20, kLeastTail = 1 << 20;
+constexpr uint64_t kLeastMap = 16 << 20, kLeastTail = 1 << 20;
 
 }  // namespace
 
@@ -81,7 +81,7 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   if (!IsHostPort(c.enrol_listen)) enrol.Complain("listen", "ADDRESS:PORT such as 0.0.0.0:7444");
   if (!c.metrics_listen.empty() && !IsHostPort(c.metrics_listen)) metrics.Complain("listen", "ADDRESS:PORT such as 127.0.0.1:7481, or \"\" for none");
   if (c.policy_note.empty() != c.policy_body.empty()) policy.Complain("note", "note and body, or neither");
-  if (c.ledger_map_bytes < kLeastMap) ledger.Complain("map_bytes", "at least 64MiB; 1TiB is usual and costs no disk");
+  if (c.ledger_map_bytes < kLeastMap) ledger.Complain("map_bytes", "at least 16MiB; 1TiB is usual and costs no disk");
   if (c.tail_bytes < kLeastTail) ledger.Complain("tail_bytes", "at least 1MiB");
   if (c.history_keep < absl::Hours(1)) history.Complain("keep", "at least 1h; 90d is usual");
   const auto scheme = [&](std::string_view s) { return c.alarm_webhook.starts_with(s); };

@@ -141,6 +141,7 @@ absl::Status Pipeline::OpenLocked(State& s, EpochReason reason, uint64_t epoch, 
   s.ready.Merge(std::move(closed));
   ++s.sealed_turn;
   batches_.Add();
+  s.open_first_seq = s.sealer->next_seq();
   s.last_close = s.last_clock_note = clock_.Now();
   return absl::OkStatus();
 }
@@ -157,6 +158,7 @@ void Pipeline::CloseBatch(State& s, uint16_t flags) {
   }
   s.ready.Merge(std::exchange(s.open, {}));
   ++s.sealed_turn;
+  s.open_first_seq = s.sealer->next_seq();
   s.last_close = clock_.Now();
 }
 
@@ -190,6 +192,12 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
         for (const auto& [key, reply] : chunk.replies) known |= s.keys.contains(key);
         if (known) return {absl::UnavailableError("an earlier request with the same key is still being stored; send it again"), {}, 0};
         Outcome out;
+        size_t bytes = 0;
+        for (std::string_view text : chunk.texts) bytes += text.size();
+        const uint64_t open_events = s.sealer->next_seq() - s.open_first_seq;
+        if (open_events + chunk.texts.size() > limits::kBatchEvents || s.sealer->pending_bytes() + bytes > limits::kBatchBytes) {
+          if (!s.sealer->empty()) CloseBatch(s, BatchFlags());  // a chunk that fits a batch is not spread over two
+        }
         bool split = false;  // a batch closed within this chunk
         const auto close_when_full = [&] {
           if (!s.sealer->full()) return;

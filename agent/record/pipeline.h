@@ -89,6 +89,7 @@ class Pipeline final : public Intake, public Stage {
     std::set<std::string, std::less<>> keys;  // idempotency keys of open, ready and what is being committed
     uint64_t sealed_turn = 0;      // how many closes there were
     uint64_t committed_turn = 0;   // … and up to which they are on disk
+    uint64_t open_first_seq = 1;   // of the open batch
     uint64_t last_batch_seq = 0;   // of the newest sealed batch
     uint32_t open_lost = 0;        // losses counted in the open batch
     bool sync_waits = false;

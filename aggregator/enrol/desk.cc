@@ -162,7 +162,8 @@ absl::StatusOr<v1::EnrolResponse> EnrolDesk::Enrol(const v1::EnrolRequest& reque
     LogWarn("Enrolment with an unknown token.", {{"address", std::string(address)}, {"agent", uri}});
     return Denied("TOKEN_UNKNOWN", "this organization never made that join token; make one with 'orgtrail agent token'");
   }
-  const std::optional<AgentIdentityRecord> live = registry_.LiveAgentByUri(uri);
+  std::optional<AgentIdentityRecord> live = registry_.LiveAgentByUri(uri);
+  if (live && options_.said_goodbye && options_.said_goodbye(live->uuid)) live.reset();
   // The agent of before, which did not hear the answer: it gets a certificate, and the token is not asked for another use.
   if (live && live->identity_key == key && UriMatches(token->uri_pattern, uri)) return Reissue(*live, request.csr_pem(), "enrolment repeated");
   RETURN_IF_ERROR(CheckToken(*token, uri, host));

@@ -44,6 +44,8 @@ struct EnrolOptions {
   absl::Duration renew_after_expiry = absl::Hours(24 * 90);
   absl::Duration clock_tolerance = absl::Minutes(5);     // a renewal signed further off gets a challenge instead
   absl::Duration between_renewals = absl::Seconds(10);   // of one agent
+  // Whether an agent's last logged words were its goodbye: its name is free then, also before the registry says so. May be null.
+  std::function<bool(const Uuid&)> said_goodbye;
   double attempts_per_second = 10, attempts_burst = 50;  // per network address
 };
 

@@ -155,6 +155,9 @@ bool Verifier::Lane::Position(Job& job) {
   if (!agent.head) return opens || Expect(job);
 
   const AgentHead& head = *agent.head;
+  if (head.retired && h.epoch > head.epoch) {  // its last words stand, also before the registry has heard of them
+    return Refuse(job, "AUTH_REVOKED", "this agent was retired: enrol it again", true);
+  }
   if (h.epoch < head.epoch || (h.epoch == head.epoch && h.batch_seq <= head.batch_seq)) {
     if (agent.rewinding == job.in.from) agent.rewinding = 0;
     for (const InFlight& f : agent.in_flight) {

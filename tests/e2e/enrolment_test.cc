@@ -7,8 +7,6 @@
 
 #include "absl/time/clock.h"
 #include "common/crypto/digest.h"
-#include "common/crypto/x509.h"
-#include "common/format/token.h"
 #include "tests/e2e/support/organization.h"
 
 namespace orgtrail::e2e {

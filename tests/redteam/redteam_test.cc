@@ -10,8 +10,6 @@
 #include <thread>
 
 #include "absl/time/clock.h"
-#include "common/base/random.h"
-#include "common/base/text.h"
 #include "common/crypto/digest.h"
 #include "tests/e2e/support/organization.h"
 
@@ -291,31 +289,6 @@ TEST_F(RedTeam, TheLedgersFileIsTorn) {
   const Ran refused = RunProgram({Program("orgtrail-aggregator"), "--config", organization.config()}, {}, {}, kSoon);
   EXPECT_NE(refused.code, 0);
   EXPECT_NE(refused.code, -1) << "it runs on a torn ledger: " << refused.err;
-}
-
-TEST_F(RedTeam, TheLedgerIsFull) {
-  Attack(57, "fill the ledger", "no receipts, no losses: agents spool, reads go on, and with room again everything arrives in order");
-  organization.StopAggregator();
-  organization.Reconfigure("  map_bytes: ", "  map_bytes: 16MiB");
-  organization.StartAggregator();
-  AgentProcess& agent = Start({.yaml = "spool: {max_bytes: 256MiB, min_free: 0%}\n"});
-  std::vector<std::string> told;
-  for (int n = 0; n < 400; ++n) {
-    std::string record = Record(n);
-    record.insert(record.size() - 1, ",\"noise\":\"" + Base64(SystemRng().Bytes(60'000)) + "\"");
-    told.push_back(record);
-    agent.Record(record);
-  }
-  ASSERT_TRUE(Eventually(kPatience, [&] { return organization.AggregatorLogged("full"); })) << organization.AggregatorLogTail();
-  const size_t logged = organization.Feed().size();
-  EXPECT_LT(logged, told.size());
-  EXPECT_GT(agent.Metric("orgtrail_agent_spool_unacked_batches"), 0);
-  EXPECT_EQ(organization.StopAggregator(), 0);
-  organization.Reconfigure("  map_bytes: ", "  map_bytes: 1GiB");
-  organization.StartAggregator();
-  ASSERT_TRUE(Eventually(kPatience, [&] { return organization.Feed().size() >= told.size(); })) << organization.AggregatorLogTail();
-  EXPECT_TRUE(organization.Feed() == told);
-  EXPECT_EQ(Verify(), 0);
 }
 
 // ---- reading

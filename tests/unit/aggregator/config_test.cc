@@ -105,7 +105,7 @@ TEST(AggregatorConfig, MistakesAreNamed) {
            {[](auto& a) { a.log_key = ""; }, "keys.log: expected the path of the log's signing key; `orgtrail org init` makes it, not \"\""},
            {[](auto& a) { a.secrets = ""; }, "keys.secrets: expected the path of a file of 32 random bytes; `orgtrail org init` makes it, not \"\""},
            {[](auto& a) { a.policy_body = ""; }, "policy.note: expected note and body, or neither, not \"/p.note\""},
-           {[](auto& a) { a.ledger_map_bytes = 4096; }, "ledger.map_bytes: expected at least 64MiB; 1TiB is usual and costs no disk, not \"4KiB\""},
+           {[](auto& a) { a.ledger_map_bytes = 4096; }, "ledger.map_bytes: expected at least 16MiB; 1TiB is usual and costs no disk, not \"4KiB\""},
            {[](auto& a) { a.tail_bytes = 0; }, "ledger.tail_bytes: expected at least 1MiB, not \"0\""},
            {[](auto& a) { a.history_keep = absl::ZeroDuration(); }, "history.keep: expected at least 1h; 90d is usual, not \"0ms\""},
            {[](auto& a) { a.alarm_webhook = "alerts"; }, "alarms.webhook: expected an address such as https://alerts.example.org/orgtrail, not \"alerts\""},

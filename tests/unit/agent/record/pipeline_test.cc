@@ -185,7 +185,7 @@ TEST_F(PipelineTest, ClosesByTimeCountAndSize) {
   for (const Case& c : {Case{"before the interval nothing closes", false, absl::Milliseconds(19), 1, 0, 0},
                         {"the interval closes", false, absl::Milliseconds(20), 1, 0, 1},
                         {"1,000 records close at once", false, absl::ZeroDuration(), 1000, 0, 1},
-                        {"2,001 make three at once: a chunk is whole in one commit", false, absl::ZeroDuration(), 2001, 0, 3},
+                        {"2,001 in one chunk make three at once: a chunk ends where its position is stored", false, absl::ZeroDuration(), 2001, 0, 3},
                         {"1 MiB closes at once", false, absl::ZeroDuration(), 3, 400'000, 1},
                         {"a position alone closes with the interval", false, absl::Milliseconds(20), 0, 0, 1}}) {
     SCOPED_TRACE(c.what);
@@ -201,6 +201,20 @@ TEST_F(PipelineTest, ClosesByTimeCountAndSize) {
     Step(c.pass);
     EXPECT_EQ(All().size() - before, c.batches);
   }
+}
+
+TEST_F(PipelineTest, AChunkThatSpansBatchesIsStoredWithItsPosition) {
+  ASSERT_TRUE(Take({Record(0)}).ok());
+  std::vector<std::string> texts;
+  for (int i = 1; i <= 1200; ++i) texts.push_back(Record(i));
+  RawChunk chunk = Chunk(texts);
+  chunk.positions.push_back({.key = "k", .path = "/x", .offset = 7, .finished = false, .mark = "", .forget = false});
+  ASSERT_TRUE(pipeline_->Take(chunk).ok());
+  Step(absl::ZeroDuration());  // the full batch is due at once; a crash after its commit must not find the old position
+  const absl::StatusOr<std::vector<FilePosition>> stored = pipeline_->Positions();
+  ASSERT_TRUE(stored.ok());
+  ASSERT_EQ(stored->size(), 1u);
+  EXPECT_EQ(stored->front().offset, 7u);
 }
 
 TEST_F(PipelineTest, ASyncBatchWaitsFiveMillisecondsAtMost) {
