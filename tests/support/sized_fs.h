@@ -1,6 +1,8 @@
 // SizedFs: the real file system, on a disk of whatever size a test says.
 #pragma once
 
+#include <functional>
+
 #include "common/fs/file.h"
 
 namespace orgtrail {
@@ -27,12 +29,14 @@ class ForwardingFs : public Fs {
 class SizedFs : public ForwardingFs {
  public:
   absl::StatusOr<uint64_t> FreeBytes(std::string_view) override {
+    if (asked) asked();
     if (full) return absl::ResourceExhaustedError("no space left on device");
     return free;
   }
   absl::StatusOr<uint64_t> TotalBytes(std::string_view) override { return total; }
   uint64_t free = 90ull << 30, total = 100ull << 30;
   bool full = false;
+  std::function<void()> asked;   // something that happens meanwhile
 };
 
 }  // namespace orgtrail

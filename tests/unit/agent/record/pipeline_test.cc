@@ -292,6 +292,21 @@ TEST_F(PipelineTest, AFullSpoolRefusesAndResumesInOrder) {
   EXPECT_EQ(bodies[2], Record(2));
 }
 
+TEST_F(PipelineTest, WhatClosesDuringAFailingCommitComesAfterIt) {
+  ASSERT_TRUE(Take({Record(1)}).ok());
+  Full(true);
+  fs_.asked = [&] {
+    fs_.asked = nullptr;
+    EXPECT_TRUE(Take(std::vector<std::string>(1000, Record(2))).ok());   // closes at once
+  };
+  Step(absl::Milliseconds(20));
+  Full(false);
+  Step(absl::Seconds(1));
+  const std::vector<std::string> bodies = Bodies();   // checks every link
+  ASSERT_EQ(bodies.size(), 1001u);
+  EXPECT_EQ(bodies.front(), Record(1));
+}
+
 TEST_F(PipelineTest, AnAgentStartsOnAFullSpool) {
   ASSERT_TRUE(Take({Record(1)}).ok());
   Step(absl::Milliseconds(20));

@@ -149,6 +149,7 @@ class OwnAgentTest : public ::testing::Test, public Verdicts, public Commits {
       auto leaf = *builder_.ledger->Read(i);
       if (!leaf->is_batch) continue;
       for (const Row& row : leaf->events.rows) {
+        EXPECT_EQ(row.body.rfind("\"eventVersion\""), row.body.find("\"eventVersion\"")) << "two records in one: " << row.body;
         const size_t at = row.body.find("{\"n\":");
         if (at != std::string_view::npos) ++counts[std::atoi(std::string(row.body.substr(at + 5, 12)).c_str())];
       }
