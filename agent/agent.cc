@@ -80,6 +80,7 @@ struct Agent::Impl {
   Inbox<Report> reports{64};
   Guarded<bool> stopping{false};
   std::atomic<bool> broken{false};
+  std::optional<std::string> damage;                          // of the spool, not left behind yet; the care thread's
   std::thread care;
 
   absl::Status Enrol(Fs& fs);
@@ -197,17 +198,14 @@ void Agent::Impl::Handle(const Report& report) {
       LogError("a new epoch could not be opened", {{"why", Describe(opened)}});
     }
   }
-  if (report.code == "SPOOL_TAMPER") {
-    if (absl::Status opened = LeaveDamageBehind(report.detail); !opened.ok()) {
-      LogError("a new epoch could not be opened past the damaged batches", {{"why", Describe(opened)}});
-    }
-  }
+  if (report.code == "SPOOL_TAMPER") damage = report.detail;
 }
 
 // The chain goes on from the last batch the log has; the batches between it and here are damaged or follow a damaged one, so
 // they cannot be delivered as what was signed. They stay in the spool as evidence, and a loss record says so.
 absl::Status Agent::Impl::LeaveDamageBehind(const std::string& detail) {
-  const BatchKey acked = uplink->session().Facts().acked;
+  const UplinkFacts facts = uplink->session().Facts();
+  const BatchKey acked = std::max(facts.acked, facts.log_head);
   SpoolTail previous;
   if (acked != BatchKey{}) {
     ASSIGN_OR_RETURN(std::string frame, spool->Read(acked));
@@ -234,6 +232,13 @@ void Agent::Impl::Care() {
     const bool stop = stopping.WhenFor(kCare, [](bool s) { return s; }, [](bool s, bool) { return s; });
     if (stop) return;
     for (const Report& report : reports.TakeAll(absl::ZeroDuration())) Handle(report);
+    // What was sent before the damage may be in the log with its receipt on the way: the chain goes on from there, so wait for it.
+    const UplinkFacts facts = uplink->session().Facts();
+    if (damage && facts.sent <= std::max(facts.acked, facts.log_head)) {
+      absl::Status opened = LeaveDamageBehind(*damage);
+      if (!opened.ok()) LogError("a new epoch could not be opened past the damaged batches", {{"why", Describe(opened)}});
+      damage.reset();
+    }
     if (absl::Status alive = spool->CheckAlive(); !alive.ok() && !broken.exchange(true)) {
       LogError("the spool is gone while the agent runs; it stops, and opens a new epoch when started again", {{"why", Describe(alive)}});
     }
