@@ -65,13 +65,10 @@ absl::Status Prove(Context& context, const std::string& id, const std::string& a
   pb::GetEventProofRequest request;
   request.set_event_id(id);
   if (!at.empty()) {
-    const size_t colon = at.find(':');
-    std::optional<uint64_t> leaf = ParseUint(at.substr(0, colon));
-    std::optional<uint64_t> event = colon == std::string::npos ? std::nullopt : ParseUint(at.substr(colon + 1));
-    if (!leaf || !event || *event > UINT32_MAX) return absl::InvalidArgumentError("--at: LEAF:EVENT, such as 1042:7");
+    ASSIGN_OR_RETURN(const EventRef ref, ParseEventRef(at));
     request.set_at_set(true);
-    request.set_leaf_index(*leaf);
-    request.set_event_index(static_cast<uint32_t>(*event));
+    request.set_leaf_index(ref.leaf);
+    request.set_event_index(ref.event);
   }
   ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
   ASSIGN_OR_RETURN(pb::EventProofResponse answer, rpc->EventProof(request));

@@ -90,4 +90,12 @@ void Context::Run(const std::function<absl::Status()>& body) {
   }
 }
 
+absl::StatusOr<EventRef> ParseEventRef(std::string_view text) {
+  const size_t colon = text.find(':');
+  const std::optional<uint64_t> leaf = ParseUint(text.substr(0, colon));
+  const std::optional<uint64_t> event = colon == std::string_view::npos ? std::nullopt : ParseUint(text.substr(colon + 1));
+  if (!leaf || !event || *event > UINT32_MAX) return absl::InvalidArgumentError("--at: LEAF:EVENT, such as 1042:7");
+  return EventRef{*leaf, static_cast<uint32_t>(*event)};
+}
+
 }  // namespace orgtrail::client

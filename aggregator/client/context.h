@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "aggregator/client/rpc.h"
 #include "common/base/clock.h"
+#include "common/base/ids.h"
 #include "common/fs/file.h"
 
 namespace CLI {
@@ -40,6 +41,9 @@ struct Context {
   // Runs a command's body: its status becomes message and exit code.
   void Run(const std::function<absl::Status()>& body);
 };
+
+// "1042:7", as --at takes it. InvalidArgument says what is expected.
+absl::StatusOr<EventRef> ParseEventRef(std::string_view text);
 
 // Each adds its commands to the application; definitions in commands_*.cc.
 void AddOrg(CLI::App& app, Context& context);

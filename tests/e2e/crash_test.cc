@@ -175,10 +175,10 @@ TEST(Crash, KillsAtAnyMomentLoseNothingAndDoubleNothing) {
   EXPECT_EQ(agent.Stop(), 0);
   EXPECT_EQ(organization.StopAggregator(), 0);
   std::printf("%d kills (%d of the agent, %d of the aggregator) in %.0f s, %llu records told (%.0f/s), %llu retries of callers: "
-              "%llu in the log, 0 lost, 0 twice; unclean epochs %s\n",
+              "%llu in the log, %llu lost, doubled or out of order; unclean epochs %s\n",
               kills, agents, aggregators, absl::ToDoubleSeconds(loaded), static_cast<unsigned long long>(total),
               static_cast<double>(total) / absl::ToDoubleSeconds(loaded), static_cast<unsigned long long>(retries),
-              static_cast<unsigned long long>(lines), MemberOf(verified.out, "uncleanEpochs").c_str());
+              static_cast<unsigned long long>(lines), static_cast<unsigned long long>(out_of_order), MemberOf(verified.out, "uncleanEpochs").c_str());
 }
 
 }  // namespace
