@@ -50,7 +50,7 @@ class DiskLedger final : public Ledger {
   absl::StatusOr<std::vector<Hash>> Consistency(uint64_t old_size, uint64_t new_size) const override;
   absl::StatusOr<std::vector<Hash>> Tile(int level, uint64_t tile, uint32_t width) const override;
   std::optional<uint64_t> Find(const BatchId& id) const override;
-  std::optional<uint64_t> FindLeaf(const Hash& leaf) const override;
+  std::optional<uint64_t> FindLeaf(const Hash& leaf, uint64_t from) const override;
   std::vector<AgentHead> Heads() const override;
   std::optional<AgentHead> HeadOf(const Uuid& uuid) const override;
   std::vector<uint64_t> ControlLeaves(uint64_t from, size_t max) const override;
@@ -64,7 +64,7 @@ class DiskLedger final : public Ledger {
   // One item of a group while its transaction is open: what becomes true when it commits.
   struct Placed {
     uint64_t index = 0;
-    bool stored = false, quarantined = false;
+    bool stored = false, quarantined = false, moves_head = false;
     Hash hash;
     AgentHead head;
   };
@@ -75,8 +75,9 @@ class DiskLedger final : public Ledger {
   void Publish(const TreeState& state, std::string note);
   bool IsRollDue() const;
   absl::Status Roll();
-  absl::StatusOr<std::optional<uint64_t>> FindLogged(const lmdb::ReadTxn& txn, const Shard& active, const BatchId& id) const;
-  absl::StatusOr<Hash> LoggedHash(const lmdb::ReadTxn& txn, const Shard& active, uint64_t index) const;
+  absl::StatusOr<std::optional<uint64_t>> FindSame(const lmdb::ReadTxn& txn, const Shard& active, const BatchId& id, const Hash& hash) const;
+  absl::StatusOr<std::optional<uint64_t>> FindIdentity(const lmdb::ReadTxn& txn, const Shard& active, const BatchId& id) const;
+  absl::StatusOr<std::optional<AgentHead>> HeadOfTxn(const lmdb::ReadTxn& txn, const Shard& active, const Uuid& uuid) const;
   absl::Status Store(lmdb::WriteTxn& txn, const Shard& active, TreeState& next, Admitted& item, Placed& placed);
   absl::Status StoreBytes(lmdb::WriteTxn& txn, const Shard& active, uint64_t index, const StoredLeaf& leaf);
   absl::Status StoreHead(lmdb::WriteTxn& txn, const Shard& active, const Leaf& leaf, const AgentHead& head, Placed& placed, int64_t logged_ns);

@@ -156,7 +156,9 @@ std::optional<uint64_t> DiskLedger::Find(const BatchId& id) const {
   return OfPublished(view.Find(id, HeadIn(view, id.uuid)), "a batch");
 }
 
-std::optional<uint64_t> DiskLedger::FindLeaf(const Hash& leaf) const { return OfPublished(ShardView(shards_).FindLeaf(leaf), "a leaf hash"); }
+std::optional<uint64_t> DiskLedger::FindLeaf(const Hash& leaf, uint64_t from) const {
+  return OfPublished(ShardView(shards_).FindLeaf(leaf, from), "a leaf hash");
+}
 
 std::vector<AgentHead> DiskLedger::Heads() const {
   std::vector<AgentHead> heads;

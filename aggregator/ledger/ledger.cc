@@ -184,6 +184,15 @@ absl::Status DiskLedger::StoreBytes(lmdb::WriteTxn& txn, const Shard& active, ui
 // Completes what only the ledger knows, then writes the head.
 absl::Status DiskLedger::StoreHead(lmdb::WriteTxn& txn, const Shard& active, const Leaf& leaf, const AgentHead& head, Placed& placed,
                                    int64_t logged_ns) {
+  const auto before = txn.Get(active.heads, head.uuid.view());
+  placed.moves_head = true;
+  if ((leaf.flags & kLeafQuarantined) != 0 && before.has_value()) {
+    // Where the agent's chain in the feed stands stays; that it is in quarantine and speaks is what is new.
+    ASSIGN_OR_RETURN(placed.head, AgentHead::Decode(*before));
+    placed.head.quarantined = true;
+    placed.head.logged_ns = logged_ns;
+    return txn.Put(active.heads, head.uuid.view(), placed.head.Encode());
+  }
   placed.head = head;
   placed.head.leaf = placed.hash;
   placed.head.leaf_index = placed.index;
@@ -191,32 +200,37 @@ absl::Status DiskLedger::StoreHead(lmdb::WriteTxn& txn, const Shard& active, con
   const bool opens = leaf.header.kind == BatchKind::kEpochOpen, rolls = leaf.header.kind == BatchKind::kKeytreeRoll;
   if (opens) placed.head.epoch_leaf = placed.index;
   if (opens || rolls) placed.head.tree_leaf = placed.index;
-  if (!opens) {
+  if (!opens && before.has_value()) {
     // Later batches are submitted before the verifier can know where the opening one came to lie.
-    if (const auto before = txn.Get(active.heads, head.uuid.view()); before.has_value()) {
-      ASSIGN_OR_RETURN(const AgentHead previous, AgentHead::Decode(*before));
-      placed.head.epoch_leaf = previous.epoch_leaf;
-      if (!rolls) placed.head.tree_leaf = previous.tree_leaf;
-    }
+    ASSIGN_OR_RETURN(const AgentHead previous, AgentHead::Decode(*before));
+    placed.head.epoch_leaf = previous.epoch_leaf;
+    if (!rolls) placed.head.tree_leaf = previous.tree_leaf;
   }
   return txn.Put(active.heads, head.uuid.view(), placed.head.Encode());
 }
 
-// Where a batch is logged already, this transaction included.
-absl::StatusOr<std::optional<uint64_t>> DiskLedger::FindLogged(const lmdb::ReadTxn& txn, const Shard& active, const BatchId& id) const {
+// Where a leaf with this hash is logged, this transaction included. A batch that its agent's chain has not come to yet is nowhere.
+absl::StatusOr<std::optional<uint64_t>> DiskLedger::FindSame(const lmdb::ReadTxn& txn, const Shard& active, const BatchId& id, const Hash& hash) const {
+  if (std::optional<uint64_t> here = IndexIn(txn.Get(active.hashes, hash.view()))) return here;
+  if (state_.first == 0) return std::optional<uint64_t>();
+  ASSIGN_OR_RETURN(const std::optional<AgentHead> newest, HeadOfTxn(txn, active, id.uuid));
+  if (!newest.has_value() || std::pair(id.epoch, id.batch_seq) > std::pair(newest->epoch, newest->batch_seq)) return std::optional<uint64_t>();
+  return ShardView(shards_).FindLeaf(hash, 0);
+}
+
+// Where the identity is logged, this transaction included.
+absl::StatusOr<std::optional<uint64_t>> DiskLedger::FindIdentity(const lmdb::ReadTxn& txn, const Shard& active, const BatchId& id) const {
   if (std::optional<uint64_t> here = IndexIn(txn.Get(active.batches, BatchKey(id)))) return here;
   if (state_.first == 0) return std::optional<uint64_t>();
-  std::optional<AgentHead> newest;
-  if (const auto value = txn.Get(active.heads, id.uuid.view()); value.has_value()) {
-    ASSIGN_OR_RETURN(newest, AgentHead::Decode(*value));
-  }
+  ASSIGN_OR_RETURN(const std::optional<AgentHead> newest, HeadOfTxn(txn, active, id.uuid));
   return ShardView(shards_).Find(id, newest);
 }
 
-absl::StatusOr<Hash> DiskLedger::LoggedHash(const lmdb::ReadTxn& txn, const Shard& active, uint64_t index) const {
-  const std::optional<std::string_view> here = txn.Get(active.nodes, NodeKey(0, index));
-  if (here.has_value() && here->size() == 32) return Hash::From(*here);
-  return ShardView(shards_).Node(0, index);
+absl::StatusOr<std::optional<AgentHead>> DiskLedger::HeadOfTxn(const lmdb::ReadTxn& txn, const Shard& active, const Uuid& uuid) const {
+  const std::optional<std::string_view> value = txn.Get(active.heads, uuid.view());
+  if (!value.has_value()) return std::optional<AgentHead>();
+  ASSIGN_OR_RETURN(AgentHead head, AgentHead::Decode(*value));
+  return std::optional<AgentHead>(std::move(head));
 }
 
 absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, const Shard& active, TreeState& next, Admitted& item, Placed& placed) {
@@ -228,16 +242,28 @@ absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, const Shard& active, TreeSta
 
   const uint64_t index = next.size;
   if (leaf.is_batch) {
-    ASSIGN_OR_RETURN(const std::optional<uint64_t> before, FindLogged(txn, active, item.batch));
+    // A batch in quarantine was looked for by the verifier, wherever it may be; its identity counts in this shard only.
+    const bool is_apart = (leaf.flags & kLeafQuarantined) != 0;
+    std::optional<uint64_t> same = IndexIn(txn.Get(active.hashes, placed.hash.view()));
+    if (!same.has_value() && !is_apart) {
+      ASSIGN_OR_RETURN(same, FindSame(txn, active, item.batch, placed.hash));
+    }
+    if (same.has_value()) {  // a repeat
+      placed.index = *same;
+      return absl::OkStatus();
+    }
+    std::optional<uint64_t> before = IndexIn(txn.Get(active.batches, BatchKey(item.batch)));
+    if (!before.has_value() && !is_apart) {
+      ASSIGN_OR_RETURN(before, FindIdentity(txn, active, item.batch));
+    }
     if (!before.has_value()) {
       RETURN_IF_ERROR(txn.Put(active.batches, BatchKey(item.batch), IndexKey(index)));
     } else {
-      placed.index = *before;
-      ASSIGN_OR_RETURN(const Hash logged, LoggedHash(txn, active, placed.index));
-      if (logged == placed.hash) return absl::OkStatus();  // a repeat
       placed.quarantined = true;  // kept, as evidence; the identity stays the first's
-      LogError("A batch contradicts one that is logged; it is kept in quarantine.",
-               {{"agent", item.batch.uuid.ToString()}, {"logged_leaf", std::to_string(placed.index)}});
+      if (!is_apart) {
+        LogError("A batch contradicts one that is logged; it is kept in quarantine.",
+                 {{"agent", item.batch.uuid.ToString()}, {"logged_leaf", std::to_string(*before)}});
+      }
     }
   } else {
     RETURN_IF_ERROR(txn.Append(active.control, IndexKey(index), ""));
@@ -270,7 +296,10 @@ absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, const Shard& active, TreeSta
   if (!txn.Get(active.hashes, placed.hash.view()).has_value()) {
     RETURN_IF_ERROR(txn.Put(active.hashes, placed.hash.view(), IndexKey(index)));
   }
-  if (item.head.has_value() && !placed.quarantined) RETURN_IF_ERROR(StoreHead(txn, active, leaf, *item.head, placed, next.last_logged_ns));
+  const bool known_apart = (leaf.flags & kLeafQuarantined) != 0;
+  if (item.head.has_value() && (!placed.quarantined || known_apart)) {
+    RETURN_IF_ERROR(StoreHead(txn, active, leaf, *item.head, placed, next.last_logged_ns));
+  }
   next.size = index + 1;
   next.events += leaf.is_batch ? leaf.header.n_events : 0;
   return absl::OkStatus();
@@ -306,7 +335,10 @@ absl::StatusOr<Flush> DiskLedger::Append(std::span<Admitted> group) {
       } else if (item.duplicate_of.has_value()) {
         placed[i].index = *item.duplicate_of;
       } else {
-        ASSIGN_OR_RETURN(const std::optional<uint64_t> logged, FindLogged(*txn, *active, item.batch));
+        std::optional<uint64_t> logged = IndexIn(txn->Get(active->hashes, item.repeats.view()));
+        if (!logged.has_value()) {
+          ASSIGN_OR_RETURN(logged, ShardView(shards_).FindLeaf(item.repeats, 0));
+        }
         CHECK(logged.has_value());  // a repeat of what nobody submitted
         placed[i].index = *logged;
       }
@@ -338,11 +370,11 @@ absl::StatusOr<Flush> DiskLedger::Append(std::span<Admitted> group) {
       item.leaf->hash = placed[i].hash;
       item.leaf->logged_ns = next.last_logged_ns;
       if (placed[i].quarantined) item.leaf->flags |= kLeafQuarantined;
-      if (item.head.has_value() && placed[i].stored && !placed[i].quarantined) item.head = placed[i].head;
+      if (item.head.has_value() && placed[i].moves_head) item.head = placed[i].head;
       if (placed[i].stored) tail_.Push(item.leaf);
     }
     if (item.leaf == nullptr || item.leaf->is_batch) {
-      flush.batches.push_back(CommittedLeaf{item.batch, placed[i].index, !placed[i].stored});
+      flush.batches.push_back(CommittedLeaf{item.batch, item.from, placed[i].index, !placed[i].stored});
     }
   }
   if (next.size > state_.size) {

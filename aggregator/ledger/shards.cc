@@ -129,7 +129,15 @@ absl::StatusOr<std::optional<uint64_t>> ShardView::Find(const BatchId& id, const
   const Part active = Active();
   if (std::optional<uint64_t> here = IndexIn(active.Get(active.shard->batches, key))) return here;
   const auto reaches = [&](const AgentHead& head) { return std::pair(head.epoch, head.batch_seq) >= std::pair(id.epoch, id.batch_seq); };
-  if (set_->sealed.empty() || !newest.has_value() || !reaches(*newest)) return std::optional<uint64_t>();
+  if (set_->sealed.empty() || !newest.has_value()) return std::optional<uint64_t>();
+  if (!reaches(*newest)) {
+    for (uint32_t number = 1; newest->quarantined && number < set_->active_number(); ++number) {
+      const ShardView one(shards_);
+      ASSIGN_OR_RETURN(const Part part, one.Number(number));
+      if (std::optional<uint64_t> there = IndexIn(part.Get(part.shard->batches, key))) return there;
+    }
+    return std::optional<uint64_t>();
+  }
   // The first shard at whose end the agent had come so far.
   uint32_t low = 1, high = set_->active_number();
   while (low < high) {
@@ -148,8 +156,9 @@ absl::StatusOr<std::optional<uint64_t>> ShardView::Find(const BatchId& id, const
   return IndexIn(part.Get(part.shard->batches, key));
 }
 
-absl::StatusOr<std::optional<uint64_t>> ShardView::FindLeaf(const Hash& leaf) const {
-  for (uint32_t number = set_->active_number(); number >= 1; --number) {
+absl::StatusOr<std::optional<uint64_t>> ShardView::FindLeaf(const Hash& leaf, uint64_t from) const {
+  const uint32_t last = set_->NumberOf(from);
+  for (uint32_t number = set_->active_number(); number >= last; --number) {
     const ShardView one(shards_);  // its transactions end with each step: a search through all shards holds one open
     ASSIGN_OR_RETURN(const Part part, number == set_->active_number() ? absl::StatusOr<Part>(Active()) : one.Number(number));
     if (std::optional<uint64_t> here = IndexIn(part.Get(part.shard->hashes, leaf.view()))) return here;

@@ -73,9 +73,9 @@ class ShardView final : public NodeReader {
   absl::StatusOr<Hash> Node(int level, uint64_t index) const override;
 
   // The leaf of a batch's identity. `newest` is the agent's head in the active shard: chains grow, so it says whether the batch can be
-  // in an earlier shard at all, and the heads of those say in which.
+  // in an earlier shard at all, and the heads of those say in which. For an agent in quarantine, whose head stands still, each is looked into.
   absl::StatusOr<std::optional<uint64_t>> Find(const BatchId& id, const std::optional<AgentHead>& newest) const;
-  absl::StatusOr<std::optional<uint64_t>> FindLeaf(const Hash& leaf) const;  // newest shard first
+  absl::StatusOr<std::optional<uint64_t>> FindLeaf(const Hash& leaf, uint64_t from) const;  // newest shard first, none below leaf `from`
 
  private:
   struct Held {

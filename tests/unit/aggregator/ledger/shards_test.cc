@@ -144,6 +144,7 @@ TEST_F(ShardsTest, ARepeatIsFoundInAnyShardAndAContradictionToo) {
     group[0].leaf->header = old.leaf->header;
     group.emplace_back();
     group[1].batch = old.batch;  // a repeat that is looked up
+    group[1].repeats = LeafHash(EntryOf(old.leaf->bytes));
     const absl::StatusOr<Flush> flush = ledger().Append(group);
     ASSERT_EQ(Describe(flush.status()), "ok");
     ASSERT_EQ(flush->batches.size(), 2u);
