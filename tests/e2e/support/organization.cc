@@ -102,7 +102,7 @@ void AgentProcess::WriteConfig() {
   WriteWhole(config(), y);
 }
 
-void AgentProcess::Launch() { process_ = Process::Start({Program("orgtrail-agent"), "--config", config()}, log()); }
+void AgentProcess::Launch() { process_ = Process::Start({Program("orgtrail-agent"), "--config", config()}, log(), spec_.env); }
 
 void AgentProcess::Start() {
   Launch();
@@ -191,8 +191,12 @@ void Organization::Reconfigure(std::string_view line_start, std::string_view lin
   WriteWhole(config(), text);
 }
 
+void Organization::LaunchAggregator() {
+  aggregator_ = Process::Start({Program("orgtrail-aggregator"), "--config", config()}, Path("aggregator.log"), aggregator_env);
+}
+
 void Organization::StartAggregator() {
-  aggregator_ = Process::Start({Program("orgtrail-aggregator"), "--config", config()}, Path("aggregator.log"));
+  LaunchAggregator();
   if (!Eventually(kPatience, [this] { return Ready() || !aggregator_->Running(); }) || !aggregator_->Running()) {
     Fail("the aggregator does not come up: " + AggregatorLogTail());
   }
