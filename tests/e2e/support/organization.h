@@ -32,6 +32,7 @@ struct AgentSpec {
   std::string files = "";                              // a glob; empty: no file source
   bool http = true;
   std::string yaml = "";                               // further lines of its configuration
+  Environment env = {};                                // of its process, besides the test's own
 };
 
 class Organization;
@@ -86,9 +87,11 @@ class Organization {
   explicit Organization(Options options);
   ~Organization();
 
-  void StartAggregator();                           // and waits until it is ready
+  void LaunchAggregator();                          // starts it, does not wait
+  void StartAggregator();                           // … and waits until it is ready
   int StopAggregator(absl::Duration limit = kSoon);
   void KillAggregator();
+  Environment aggregator_env;                       // of its process from the next start on, besides the test's own
   Process& aggregator() { return *aggregator_; }
   bool AggregatorLogged(std::string_view words) const;
   std::string AggregatorLogTail() const;
@@ -111,6 +114,7 @@ class Organization {
   std::vector<std::string> Feed(const std::vector<std::string>& flags = {}, std::string_view as = "auditor") const;
   std::string CreateUser(const std::string& name, const std::string& kind, const std::string& account = "");  // its SPIFFE id
   bool Ready() const;
+  double Metric(std::string_view name) const;         // of the aggregator; sum over labels; -1: not reachable or no such metric
 
   std::string Path(std::string_view name) const { return dir_ + "/" + std::string(name); }
   std::string ledger_dir() const;
