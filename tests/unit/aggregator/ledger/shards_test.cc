@@ -155,13 +155,13 @@ TEST_F(ShardsTest, RepackedItReadsAsOneAndTakesLess) {
   for (const std::string& kek : {std::string(), std::string(32, 'k')}) {
     SCOPED_TRACE(kek.size());
     Story many(dir.path() + "/many" + std::to_string(kek.size())), one(dir.path() + "/one" + std::to_string(kek.size()));
-    many.built.options.shard_period = absl::Seconds(15);
+    many.built.options.shard_period = absl::Seconds(9);
     many.built.options.kek = kek;
     many.built.options.tail_bytes = 1;
     ASSERT_EQ(Describe(many.built.Open()), "ok");
     ASSERT_EQ(Describe(one.built.Open()), "ok");
-    many.Tell(40);
-    one.Tell(40);
+    many.Tell(24);
+    one.Tell(24);
     const Ledger::Stats before = many.built.ledger->stats();
     ASSERT_GE(before.shards, 3u);
     ASSERT_GT(Repack(*many.built.ledger), 0);
