@@ -14,7 +14,6 @@ namespace {
 constexpr int kLevel = 9;                        // measured: tests/bench/README.md
 constexpr size_t kSliceBytes = 16 << 20;         // of records, one transaction
 constexpr size_t kSliceRows = 16'384;            // of an index
-constexpr uint64_t kMapBytes = 1ull << 40;       // sparse
 constexpr absl::Duration kBetweenLooks = absl::Seconds(10), kAfterFailure = absl::Hours(1);
 
 absl::Status RemoveDir(Fs& fs, const std::string& dir) {
@@ -208,7 +207,8 @@ absl::Status Repacker::Begin(uint32_t number) {
   const std::string packing = JoinPath(job->dir, kPackingDir);
   if (fs_.Facts(packing).ok()) RETURN_IF_ERROR(RemoveDir(fs_, packing));
   RETURN_IF_ERROR(fs_.MakeDirs(packing, 0700));
-  ASSIGN_OR_RETURN(job->to, Shard::OpenPacking(packing, kMapBytes));
+  // Sparse, and more than it can take: what is written is smaller, but for a page here and there.
+  ASSIGN_OR_RETURN(job->to, Shard::OpenPacking(packing, 2 * job->from->env->Stats().file_bytes + (64 << 20)));
   progress_.With([&](RepackProgress& p) {
     p.shard = number;
     p.done = 0;
