@@ -226,6 +226,28 @@ TEST_F(VerifierTest, TwoBatchesAtOnePlaceAreEvidenceAndQuarantine) {      // 34
   EXPECT_EQ(builder_.ledger->ReadRaw(size() - 1)->flags & kLeafQuarantined, kLeafQuarantined);
 }
 
+// The mark alone is not signed: the evidence for it is kept even when this hour's allowance is used up by what was not authentic.
+TEST_F(VerifierTest, WhatSetsABranchApartIsAlwaysKept) {
+  Rebuild({.evidence_per_hour = 1});
+  Forger twin(id_, 7, clock_);
+  twin.state = forger_->state;
+  const OddBatch forged{.header = {}, .opening = {}, .entry = {}, .zero_signature = true, .dry = true, .seen = {}};
+  EXPECT_EQ(Give(twin.Batch({Record(4)}, forged)), "SIG_INVALID");
+  EXPECT_EQ(Give(twin.Batch({Record(4)}, forged)), "SIG_INVALID");
+  ASSERT_EQ(Give(forger_->Batch({Record(3)})), "");
+  EXPECT_EQ(Give(twin.Batch({Record(4)})), "EQUIVOCATION");
+  EXPECT_EQ(Evidence(), (std::vector<std::string>{"SIG_INVALID", "EQUIVOCATION"}));
+  EXPECT_EQ(Give(twin.Batch({Record(5)})), "");
+  Rebuild({.evidence_per_hour = 1});
+  Forger copy(id_, 11, clock_);          // an opening that continues what the chain has left behind
+  copy.key = SigningKey::FromSeed(SeededRng(7).Bytes(32));
+  EXPECT_EQ(Give(copy.Open()), "EQUIVOCATION");
+  EXPECT_EQ(Evidence().back(), "EQUIVOCATION");
+  const auto raw = builder_.ledger->ReadRaw(size() - 1);
+  ASSERT_TRUE(raw.ok());
+  EXPECT_TRUE(FrameView::Decode(EvidenceLeaf::Decode(raw->bytes)->object).ok());   // whole: with what it claims to continue
+}
+
 TEST_F(VerifierTest, AForgedTwinIsNotTheAgentsFault) {
   Forger twin(id_, 7, clock_);
   twin.state = forger_->state;
