@@ -7,6 +7,7 @@
 
 #include "agent/agent.h"
 #include "agent/config.h"
+#include "agent/uplink/backoff.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/base/status.h"
@@ -14,12 +15,31 @@
 #include "common/fs/file.h"
 #include "common/rpc/credentials.h"
 
+namespace orgtrail {
 namespace {
 
 constexpr absl::Duration kDrain = absl::Seconds(10);
 constexpr absl::Duration kRetireDrain = absl::Minutes(2);
+constexpr absl::Duration kLeastWait = absl::Seconds(1);      // between two attempts to start
+
+// An aggregator that is away or busy while an agent joins is not the agent's mistake: a fleet that is installed at once, or before
+// its aggregator, joins by itself. Cancelled: a signal came first.
+absl::StatusOr<std::unique_ptr<Agent>> StartPatiently(const AgentConfig& config, const std::string& text, bool once, const sigset_t& signals) {
+  Backoff backoff(SystemRng());
+  for (;;) {
+    absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(config, text, PosixFs(), SystemClock(), SystemRng());
+    const bool passes = absl::IsUnavailable(agent.status()) || absl::IsResourceExhausted(agent.status()) || absl::IsDeadlineExceeded(agent.status());
+    if (!passes || once) return agent;
+    const absl::Duration wait = backoff.Next(absl::ZeroDuration()) + kLeastWait;
+    LogWarn("not started yet; trying again", {{"why", Describe(agent.status())}, {"next", absl::FormatDuration(wait)}});
+    const timespec limit = absl::ToTimespec(wait);
+    const int received = sigtimedwait(&signals, nullptr, &limit);
+    if (received == SIGTERM || received == SIGINT) return absl::CancelledError("stopped before it had started");
+  }
+}
 
 }  // namespace
+}  // namespace orgtrail
 
 int main(int argc, char** argv) {
   using namespace orgtrail;
@@ -75,8 +95,9 @@ int main(int argc, char** argv) {
     config->files.clear();
     config->https.clear();
   }
-  absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(*config, *text, fs, SystemClock(), SystemRng());
+  absl::StatusOr<std::unique_ptr<Agent>> agent = StartPatiently(*config, *text, retiring, set);
   if (!agent.ok()) {
+    if (absl::IsCancelled(agent.status())) return 0;
     LogError("cannot start", {{"why", Describe(agent.status())}});
     return 1;
   }

@@ -19,7 +19,7 @@ namespace {
 
 constexpr size_t kGroup = 256;
 constexpr size_t kFindings = 1000;
-constexpr size_t kTreesApart = 4;
+constexpr size_t kTreesApart = 64;   // of one agent in quarantine: its branches sign side by side, each with trees of its own
 
 }  // namespace
 
@@ -40,7 +40,7 @@ struct Audit::Item {
   uint64_t index = 0;
   std::string bytes;
   bool quarantined = false;
-  bool is_batch = false;
+  bool is_batch = false, unchecked = false;
   FrameView view;
   BatchEntry entry;
   EpochOpening opening;                      // epoch_open
@@ -196,7 +196,11 @@ void Audit::Check(Item& item) {
     if (!s.ok()) item.broken.push_back(std::string(what) + ": " + std::string(s.message()));
   };
   if (item.keys == nullptr || h.key_slot >= item.keys->keys.size()) {
-    if (!item.quarantined) item.broken.emplace_back("SLOT_UNKNOWN: no key tree of this epoch holds its slot");
+    if (item.quarantined) {
+      item.unchecked = true;
+    } else {
+      item.broken.emplace_back("SLOT_UNKNOWN: no key tree of this epoch holds its slot");
+    }
   } else {
     if (h.keytree_root != item.keys->root) item.broken.emplace_back("SLOT_UNKNOWN: its keytree_root is not that of the tree in use");
     broken(VerifySignature(item.keys->keys[h.key_slot], kBatchLabel, item.entry.header_bytes, item.entry.slot_signature), "SIG_INVALID, one-time key");
@@ -241,6 +245,7 @@ void Audit::Link(Item& item) {
   report_.lost += h.n_lost;
   report_.tombstones += item.tombstones;
   const std::string who = h.account + "/" + h.region + "/" + h.agent;
+  if (item.unchecked) Find(AuditFinding::Kind::kIncomplete, item.index, who + ": in quarantine, and no key tree of the log before it holds its slot: its signature was not checked");
   if (!item.identity_error.empty()) Find(AuditFinding::Kind::kTampered, item.index, who + ": " + item.identity_error);
   if (item.quarantined) return;                // its chain need not fit; whether that is so for a reason, Finish() says
   quarantine_.Continued(h.agent_uuid);

@@ -2,7 +2,7 @@
 // leaves and a checkpoint. The core of `orgtrail verify ledger`.
 //
 // Threads  Add and Finish: one. The heavy part (inflate, re-hash, signatures) runs on `threads` of its own.
-// Bounds   256 leaves at a time in memory, plus 32 KiB of keys per live tree.
+// Bounds   256 leaves at a time in memory, plus 32 KiB of keys per live tree, of which an agent in quarantine may have 64.
 #pragma once
 
 #include <cstdint>

@@ -15,6 +15,7 @@ struct Chain {
   bool closed = false;
   std::set<std::pair<Hash, uint32_t>> slots;   // (tree, slot) that signed
   std::vector<std::string> lines;
+  std::set<std::string> apart;                 // lines in quarantine
 };
 
 }  // namespace
@@ -54,8 +55,11 @@ void World::Judge() {
       feed_own.emplace_back(row.body);
       if (!own) feed.emplace_back(row.body);
     }
-    if (apart) continue;
     const BatchHeader& h = leaf.header;
+    if (apart) {
+      for (const Row& row : leaf.events.rows) chains[h.agent_uuid].apart.insert(LineOf(row.body));
+      continue;
+    }
     const std::string where = absl::StrCat(h.agent, " (", h.epoch, ", ", h.batch_seq, ") at leaf ", i);
     if (villain.evil.contains(hash)) return Fail(where + " was forged and is in the log");
     if (!seen.insert({h.agent_uuid, h.epoch, h.batch_seq}).second) return Fail(where + " is there twice");
@@ -97,15 +101,20 @@ void World::Judge() {
     const absl::StatusOr<Pin> pin = agent->spool->pin();
     if (!pin.ok()) return Fail(agent->name + " lost its pin");
     if (pin->size > 0 && (pin->size > head.size || roots[pin->size] != pin->root)) return Fail(agent->name + " pinned a head that is not of this log");
-    // Every line once, in order; a copy put back may leave the newest to the quarantine.
+    // Every line once, in order; what two processes of one identity captured is in quarantine at least.
     const Chain& chain = chains[agent->identity.uuid];
-    for (size_t i = 0; i < chain.lines.size(); ++i) {
-      const std::string want = absl::StrCat("R", agent->number * 1'000'000 + i);
+    std::set<std::string> logged(chain.lines.begin(), chain.lines.end());
+    if (logged.size() != chain.lines.size()) return Fail(agent->name + ": a line is in the feed twice");
+    for (size_t i = 0; i < chain.lines.size() && !agent->cloned; ++i) {
+      const std::string want = LineOf(i < agent->lines.size() ? agent->lines[i] : "");
       if (chain.lines[i] != want) return Fail(absl::StrCat(agent->name, ": record ", i, " in the log is ", chain.lines[i], ", expected ", want));
     }
-    if (!agent->replayed && chain.lines.size() != agent->lines.size()) {
-      return Fail(absl::StrCat(agent->name, ": ", chain.lines.size(), " of ", agent->lines.size(), " lines are in the log"));
+    if (agent->Doubled()) logged.insert(chain.apart.begin(), chain.apart.end());
+    for (const std::string& line : agent->lines) {
+      if (logged.contains(LineOf(line))) continue;
+      return Fail(absl::StrCat(agent->name, ": line ", LineOf(line), " is not in the log; ", chain.lines.size(), " of ", agent->lines.size(), " are in the feed"));
     }
+    if (!agent->Doubled() && !chain.apart.empty()) return Fail(agent->name + " was put in quarantine without cause");
   }
 
   for (const Reader& reader : readers) {
@@ -135,7 +144,7 @@ void World::JudgeFindings() {
     std::set<std::string> may{"STALE_HEARTBEAT"};
     if (agent->crashes > 0) may.insert("UNCLEAN_EPOCH");
     if (was(Fault::kClockJump)) may.insert("CLOCK_SKEW");
-    if (agent->replayed) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH", "SLOT_UNKNOWN"});
+    if (agent->Doubled()) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH"});
     // Sent again in the same order, the same leaves make the same heads again, signed later than they were quoted.
     if (aggregator->restored) may.insert({"SPLIT_VIEW_SUSPECT", "CLOCK_SKEW"});
     for (const std::string& code : found) {
@@ -144,12 +153,12 @@ void World::JudgeFindings() {
     if (agent->AlarmOwed()) return Fail(agent->name + " runs on an old copy of its disk and nobody said so");
     std::set<std::string> may_report;
     if (was(Fault::kForgedReceipt) || was(Fault::kForkedHead)) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
-    if (agent->replayed) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "CHAIN_STUCK", "SLOT_UNKNOWN", "LEAF_MISSING"});
+    if (agent->Doubled()) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "QUARANTINED"});
     if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED"});
     for (const std::string& code : agent->reported) {
       if (!may_report.contains(code)) return Fail("a report without cause: " + code + " by " + agent->name);
     }
-    if (agent->evidence_needed > 0 && !was(Fault::kDiskFull) && !was(Fault::kDiskError) && !agent->replayed) {
+    if (agent->evidence_needed > 0 && !was(Fault::kDiskFull) && !was(Fault::kDiskError) && !agent->Doubled()) {
       std::error_code missing;
       std::filesystem::directory_iterator files(agent->disk.dir() + "/state/spool/evidence", missing);
       if (missing || files == std::filesystem::directory_iterator()) return Fail(agent->name + " was lied to and kept no evidence");

@@ -18,9 +18,9 @@ namespace orgtrail::sim {
 enum class Fault {
   kKillAgent, kCutAgentPower, kStopAgent, kKillAggregator, kCutAggregatorPower, kCutStream, kDuplicate, kReorder, kDiskFull, kDiskError,
   kClockJump, kReplay, kForgedReceipt, kForkedHead, kForgedBatch, kReaderCrash, kLoss,
-  kRestore, kDelay,
+  kRestore, kDelay, kClone,
 };
-inline constexpr int kFaults = 19;
+inline constexpr int kFaults = 20;
 const char* FaultName(Fault fault);
 
 struct Plan {
