@@ -15,6 +15,7 @@ struct Chain {
   bool closed = false;
   std::set<std::pair<Hash, uint32_t>> slots;   // (tree, slot) that signed
   std::vector<std::string> lines;
+  uint64_t gone = 0;                           // events that came without bodies
 };
 
 }  // namespace
@@ -77,6 +78,7 @@ void World::Judge() {
     chain.leaf = hash;
     chain.closed = h.kind == BatchKind::kEpochClose;
     for (const Row& row : leaf.events.rows) {
+      chain.gone += row.tombstone;
       if (std::string line = LineOf(row.body); !line.empty()) chain.lines.push_back(std::move(line));
     }
   }
@@ -99,13 +101,26 @@ void World::Judge() {
     if (pin->size > 0 && (pin->size > head.size || roots[pin->size] != pin->root)) return Fail(agent->name + " pinned a head that is not of this log");
     // Every line once, in order; a copy put back may leave the newest to the quarantine.
     const Chain& chain = chains[agent->identity.uuid];
-    for (size_t i = 0; i < chain.lines.size(); ++i) {
+    // What the disk took is signed as captured, and no more is missing than that.
+    size_t at = 0, missing = 0;
+    for (size_t i = 0; i < agent->lines.size(); ++i) {
       const std::string want = absl::StrCat("R", agent->number * 1'000'000 + i);
-      if (chain.lines[i] != want) return Fail(absl::StrCat(agent->name, ": record ", i, " in the log is ", chain.lines[i], ", expected ", want));
+      if (at < chain.lines.size() && chain.lines[at] == want) {
+        ++at;
+      } else if (agent->rotten.contains(want)) {
+        ++missing;
+      } else if (at < chain.lines.size() || !agent->replayed) {
+        return Fail(absl::StrCat(agent->name, ": expected ", want, " in the log, there is ", at < chain.lines.size() ? chain.lines[at] : "nothing"));
+      }
     }
-    if (!agent->replayed && chain.lines.size() != agent->lines.size()) {
-      return Fail(absl::StrCat(agent->name, ": ", chain.lines.size(), " of ", agent->lines.size(), " lines are in the log"));
+    if (at != chain.lines.size()) return Fail(agent->name + ": " + chain.lines[at] + " is in the log and should not be");
+    if (missing > chain.gone && !agent->replayed) return Fail(absl::StrCat(agent->name, ": ", missing, " lines are missing, only ", chain.gone, " are signed as captured"));
+    outcome.gone += missing;
+    if (const std::optional<AgentHead> agent_head = ledger.HeadOf(agent->identity.uuid); agent_head && !agent->replayed && agent_head->bodies_missing != chain.gone) {
+      return Fail(absl::StrCat(agent->name, ": the log counts ", agent_head->bodies_missing, " events without bodies, there are ", chain.gone));
     }
+    const bool found = aggregator->findings[agent->identity.account + "/" + agent->identity.region + "/" + agent->identity.name].contains("BODIES_MISSING");
+    if (chain.gone > 0 && !found) return Fail(agent->name + " sent batches without bodies and nobody said so");
   }
 
   for (const Reader& reader : readers) {
@@ -135,6 +150,7 @@ void World::JudgeFindings() {
     std::set<std::string> may{"STALE_HEARTBEAT"};
     if (agent->crashes > 0) may.insert("UNCLEAN_EPOCH");
     if (was(Fault::kClockJump)) may.insert("CLOCK_SKEW");
+    if (was(Fault::kSpoolDamage)) may.insert("BODIES_MISSING");
     if (agent->replayed) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH", "SLOT_UNKNOWN"});
     // Sent again in the same order, the same leaves make the same heads again, signed later than they were quoted.
     if (aggregator->restored) may.insert({"SPLIT_VIEW_SUSPECT", "CLOCK_SKEW"});
