@@ -211,9 +211,10 @@ absl::Status Agent::Impl::StartSources(Fs& fs) {
 void Agent::Impl::Handle(const Report& report) {
   LogWarn("the aggregator reports", {{"code", report.code}, {"detail", report.detail}});
   if (report.code == "EQUIVOCATION" || report.code == "EPOCH_CONFLICT" || report.code == "EPOCH_STALE" ||
-      report.code == "MONO_ROLLBACK") {
+      report.code == "MONO_ROLLBACK" || report.code == "QUARANTINED") {
     LogError("this identity's chain conflicts with what the log holds: the state directory was probably restored from a copy, or another "
-             "agent runs with it. Enrol this agent anew with an empty state_dir and a new join token", {{"code", report.code}});
+             "agent runs with it. What is captured is logged, in quarantine and out of the feed, until this agent is revoked "
+             "(orgtrail agents revoke) and enrolled anew with an empty state_dir and a new join token", {{"code", report.code}});
     return;
   }
   if (report.code == "AUTH_REVOKED") return Ended(report.detail);

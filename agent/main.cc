@@ -6,18 +6,36 @@
 
 #include "agent/agent.h"
 #include "agent/config.h"
+#include "agent/uplink/backoff.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/crypto/digest.h"
 #include "common/daemon/daemon.h"
 
+namespace orgtrail {
 namespace {
 
 constexpr absl::Duration kDrain = absl::Seconds(10);
 constexpr absl::Duration kRetireDrain = absl::Minutes(2);
 constexpr absl::Duration kLook = absl::Seconds(1);     // whether the agent found something fatal
+constexpr absl::Duration kLeastWait = absl::Seconds(1);      // between two attempts to start
+
+// An aggregator that is away or busy while an agent joins is not the agent's mistake: a fleet that is installed at once, or before
+// its aggregator, joins by itself. Cancelled: a signal came first.
+absl::StatusOr<std::unique_ptr<Agent>> StartPatiently(const AgentConfig& config, const std::string& text, Daemon& daemon) {
+  Backoff backoff(SystemRng());
+  for (;;) {
+    absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(config, text, PosixFs(), SystemClock(), SystemRng());
+    const bool passes = absl::IsUnavailable(agent.status()) || absl::IsResourceExhausted(agent.status()) || absl::IsDeadlineExceeded(agent.status());
+    if (!passes || config.retiring) return agent;
+    const absl::Duration wait = backoff.Next(absl::ZeroDuration()) + kLeastWait;
+    LogWarn("not started yet; trying again", {{"why", Describe(agent.status())}, {"next", absl::FormatDuration(wait)}});
+    if (daemon.NextSignal(wait) == SIGTERM) return absl::CancelledError("stopped before it had started");
+  }
+}
 
 }  // namespace
+}  // namespace orgtrail
 
 int main(int argc, char** argv) {
   using namespace orgtrail;
@@ -48,8 +66,9 @@ int main(int argc, char** argv) {
     config->files.clear();
     config->https.clear();
   }
-  absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(*config, *text, fs, SystemClock(), SystemRng());
+  absl::StatusOr<std::unique_ptr<Agent>> agent = StartPatiently(*config, *text, daemon);
   if (!agent.ok()) {
+    if (absl::IsCancelled(agent.status())) return 0;
     LogError("cannot start", {{"why", Describe(agent.status())}});
     return 1;
   }

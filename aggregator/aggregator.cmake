@@ -2,7 +2,7 @@
 orgtrail_library(aggregator_admit SOURCES aggregator/admit/admitter.cc aggregator/admit/terms.cc
   DEPS common_format common_json PkgConfig::xxhash)
 orgtrail_library(aggregator_ledger
-  SOURCES aggregator/ledger/ledger.cc aggregator/ledger/committer.cc aggregator/ledger/registry.cc aggregator/ledger/head.cc
+  SOURCES aggregator/ledger/ledger.cc aggregator/ledger/committer.cc aggregator/ledger/registry.cc aggregator/ledger/head.cc aggregator/ledger/branch.cc
           aggregator/ledger/tail.cc aggregator/ledger/anchor.cc aggregator/ledger/shard.cc aggregator/ledger/inflater.cc
           aggregator/ledger/fsck.cc
   DEPS aggregator_admit common_format common_lmdb common_fs)

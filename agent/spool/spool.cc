@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <tuple>
 #include <utility>
 
 #include "agent/spool/values.h"
@@ -32,9 +33,10 @@ std::string Megabytes(uint64_t bytes) { return absl::StrCat((bytes + (1 << 20) -
 }  // namespace
 
 struct Spool::Impl {
-  struct Shared {  // what other threads see: replaced whole after each commit
+  struct Shared {  // what other threads see: as of the last commit, and receipts since
     SpoolCounters counters;
     absl::Time oldest_unacked = absl::InfiniteFuture();
+    std::optional<Pin> pin;      // with counters.acked_through ahead of the disk: the next commit takes both along
     bool woken = false;
   };
 
@@ -50,6 +52,7 @@ struct Spool::Impl {
   uint64_t CostOf(const lmdb::ReadTxn& txn, std::string_view key, size_t value_bytes) const;
   absl::Time FirstUnacked(const lmdb::ReadTxn& txn, BatchKey acked) const;
   absl::Status Finish(std::unique_ptr<lmdb::WriteTxn> txn, const SpoolCounters& counters);
+  absl::Status Flush();
   absl::Status Full(std::string_view what) const;
 
   const SpoolOptions options;
@@ -66,7 +69,11 @@ struct Spool::Impl {
 };
 
 Spool::Spool() = default;
-Spool::~Spool() = default;
+
+Spool::~Spool() {
+  // What is not written is asked for again and answered as a repeat.
+  if (impl_ != nullptr && impl_->env != nullptr) impl_->Flush().IgnoreError();
+}
 
 absl::StatusOr<std::unique_ptr<Spool>> Spool::Open(std::string_view dir, const SpoolOptions& options, Fs& fs,
                                                    const Clock& clock) {
@@ -234,16 +241,26 @@ uint64_t Spool::Impl::CostOf(const lmdb::ReadTxn& txn, std::string_view key, siz
 }
 
 absl::Status Spool::Impl::Finish(std::unique_ptr<lmdb::WriteTxn> txn, const SpoolCounters& counters) {
+  const auto [acked, known, pin] =
+      shared.Peek([](const Shared& s) { return std::make_tuple(s.counters.acked_through, s.oldest_unacked, s.pin); });
+  if (pin) RETURN_IF_ERROR(txn->Put(meta, kPinKey, EncodePin(*pin)));
   RETURN_IF_ERROR(txn->Put(meta, kCountersKey, counters.Encode()));
-  const auto [acked, known] = shared.Peek([](const Shared& s) { return std::make_pair(s.counters.acked_through, s.oldest_unacked); });
   const bool same = acked == counters.acked_through && known != absl::InfiniteFuture();
   const absl::Time oldest = same ? known : FirstUnacked(*txn, counters.acked_through);
   RETURN_IF_ERROR(txn->Commit());
   shared.With([&](Shared& s) {
     s.counters = counters;
     s.oldest_unacked = oldest;
+    s.pin.reset();
   });
   return absl::OkStatus();
+}
+
+absl::Status Spool::Impl::Flush() {
+  std::lock_guard lock(writing);
+  if (!shared.Peek([](const Shared& s) { return s.pin.has_value(); })) return absl::OkStatus();
+  ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*env));
+  return Finish(std::move(txn), shared.Peek([](const Shared& s) { return s.counters; }));
 }
 
 absl::Status Spool::Impl::AppendOnce(const Commit& commit, uint64_t need) {
@@ -375,22 +392,27 @@ absl::Status Spool::Acked(BatchKey through, const Pin& pin) {
     return absl::InvalidArgumentError(
         absl::StrCat("receipt for batch (", through.epoch, ", ", through.batch_seq, "), which this spool never held"));
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*impl_->env));
+  lmdb::ReadTxn txn(*impl_->env);
   {
-    lmdb::Cursor cursor(*txn, impl_->batches);
+    lmdb::Cursor cursor(txn, impl_->batches);
     for (bool more = cursor.Seek(EncodeKey(Following(counters.acked_through)));
          more && DecodeKey(cursor.key()) <= through; more = cursor.Next()) {
-      counters.unacked_bytes -= std::min(counters.unacked_bytes, impl_->CostOf(*txn, cursor.key(), cursor.value().size()));
+      counters.unacked_bytes -= std::min(counters.unacked_bytes, impl_->CostOf(txn, cursor.key(), cursor.value().size()));
       if (counters.unacked_batches > 0) --counters.unacked_batches;
     }
   }
   counters.acked_through = std::max(counters.acked_through, through);
-  RETURN_IF_ERROR(txn->Put(impl_->meta, kPinKey, EncodePin(pin)));
-  RETURN_IF_ERROR(impl_->Prune(*txn, counters, 0));
-  return impl_->Finish(std::move(txn), counters);
+  const absl::Time oldest = impl_->FirstUnacked(txn, counters.acked_through);
+  impl_->shared.With([&](Impl::Shared& s) {
+    s.counters = counters;
+    s.oldest_unacked = oldest;
+    s.pin = pin;
+  });
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Pin> Spool::pin() const {
+  if (std::optional<Pin> newer = impl_->shared.Peek([](const Impl::Shared& s) { return s.pin; })) return *newer;
   lmdb::ReadTxn txn(*impl_->env);
   std::optional<std::string_view> value = txn.Get(impl_->meta, kPinKey);
   if (!value) return Pin{};
@@ -398,10 +420,8 @@ absl::StatusOr<Pin> Spool::pin() const {
 }
 
 absl::Status Spool::SetPin(const Pin& pin) {
-  std::lock_guard lock(impl_->writing);
-  ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*impl_->env));
-  RETURN_IF_ERROR(txn->Put(impl_->meta, kPinKey, EncodePin(pin)));
-  return txn->Commit();
+  impl_->shared.With([&](Impl::Shared& s) { s.pin = pin; });
+  return impl_->Flush();
 }
 
 absl::Status Spool::Repair(BatchKey key, std::string_view frame) {

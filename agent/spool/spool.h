@@ -92,7 +92,9 @@ class Spool {
   bool WaitBeyond(BatchKey after, absl::Duration limit) const;
   void Wake();                                                          // ends the wait under way, else the next one
 
-  absl::Status Acked(BatchKey through, const Pin& pin);                 // receipts verified up to here; moves the pin with it
+  // Receipts verified up to here; moves the pin with it. Known at once, written with the next Append or when the spool is closed: an
+  // append that quotes the pin is never on disk without it, and what a crash forgets is sent again and answered as a repeat.
+  absl::Status Acked(BatchKey through, const Pin& pin);
   absl::StatusOr<Pin> pin() const;                                      // empty origin: none yet
   absl::Status SetPin(const Pin& pin);
   // Stores a repaired frame (whole again, or without the bodies the disk corrupted) under its key.

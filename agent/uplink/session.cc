@@ -17,7 +17,6 @@ namespace {
 
 constexpr int kExpectedTimes = 5;
 constexpr size_t kProofHashes = 64;     // a tree of 2^64 leaves needs no more
-constexpr size_t kEarly = 4096;
 
 // The key just before: Next(Before(k)) is k when it is there.
 BatchKey Before(BatchKey k) {
@@ -86,7 +85,6 @@ std::string UplinkSession::Begin() {
   return state_.With([&](State& s) {
     s.welcomed = false;
     s.window.clear();
-    s.early.clear();
     s.window_bytes = 0;
     s.stream_size = 0;
     s.paused_until = Tick{};
@@ -134,8 +132,7 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
     if (s.cursor != *after) return false;   // an answer moved it meanwhile
     if (s.window.empty()) s.progress = now;
     s.cursor = s.facts.sent = key;
-    auto early = s.early.find(key);
-    s.window.push_back({key, leaf, frame.size(), early != s.early.end() && early->second == leaf, now});
+    s.window.push_back({key, leaf, frame.size(), false, now});
     s.window_bytes += frame.size();
     return true;
   });
@@ -241,8 +238,12 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
     }
   }
   const BatchKey head{w.head_epoch(), w.head_batch_seq()};
-  s.facts.log_head = head;
-  if (head.epoch != 0) {
+  s.facts.log_head = w.quarantined() ? s.facts.acked : head;
+  if (w.quarantined()) {   // the head stays where the contradiction was; what this process sends is logged beside it
+    if (!std::exchange(s.facts.quarantined, true)) {
+      Report(s, "QUARANTINED", "the log keeps this agent's batches apart since " + Name(head) + ": its identity was used twice");
+    }
+  } else if (head.epoch != 0) {
     // The log's newest leaf of ours must be what we signed, if we still have it.
     if (absl::StatusOr<std::string> mine = spool_.Read(head); mine.ok()) {
       ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(*mine));
@@ -255,7 +256,7 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
       }
     }
   }
-  if (head < s.facts.acked) {
+  if (head < s.facts.acked && !w.quarantined()) {
     // It proved these to us once and no longer has them: restored from a copy. We still have them.
     Report(s, "LOG_RESTORED", "the log stands at " + Name(head) + " and had acknowledged " + Name(s.facts.acked) + ": sending again from there");
     s.cursor = std::max(head, Before(s.floor));
@@ -285,20 +286,14 @@ absl::Status UplinkSession::OnReceipt(State& s, const v1::Receipt& r) {
   for (const v1::LeafReceipt& l : r.leaves()) {
     const BatchKey key{l.epoch(), l.batch_seq()};
     ASSIGN_OR_RETURN(const std::vector<Hash> path, Hashes(l.path()));
-    std::optional<Hash> leaf;
     auto sent = std::lower_bound(s.window.begin(), s.window.end(), key, [](const Sent& a, BatchKey k) { return a.key < k; });
-    if (sent != s.window.end() && sent->key == key) {
-      leaf = sent->leaf;
-    } else if (absl::StatusOr<std::string> frame = spool_.Read(key); frame.ok()) {
-      ASSIGN_OR_RETURN(leaf, LeafOfFrame(*frame));
-    }
-    if (!leaf) continue;   // pruned since: proven before
-    if (absl::Status in = VerifyInclusion(*leaf, l.leaf_index(), head.size, path, head.root);
+    if (sent == s.window.end() || sent->key != key) continue;   // not in question on this stream: it neither proves nor accuses
+    if (absl::Status in = VerifyInclusion(sent->leaf, l.leaf_index(), head.size, path, head.root);
         !in.ok() && !Planted(Mutant::kUnverifiedReceipt)) {
-      return Lie(s, "LEAF_MISSING", absl::StrCat("the receipt for ", Name(key), " does not prove its leaf ", Hex(leaf->view()), " at ",
+      return Lie(s, "LEAF_MISSING", absl::StrCat("the receipt for ", Name(key), " does not prove its leaf ", Hex(sent->leaf.view()), " at ",
                                                  l.leaf_index(), ": ", Describe(in)), r.checkpoint());
     }
-    Prove(s, key, *leaf);
+    sent->proven = true;
   }
   s.stream_size = head.size;
   s.stream_root = head.root;
@@ -309,15 +304,6 @@ absl::Status UplinkSession::OnReceipt(State& s, const v1::Receipt& r) {
     s.calls.push_back([this, ms = r.batch_interval_ms(), hb = r.heartbeat_interval_s()] { reports_.pace(ms, hb); });
   }
   return absl::OkStatus();
-}
-
-void UplinkSession::Prove(State& s, BatchKey key, const Hash& leaf) {
-  auto sent = std::lower_bound(s.window.begin(), s.window.end(), key, [](const Sent& a, BatchKey k) { return a.key < k; });
-  if (sent != s.window.end() && sent->key == key) {
-    sent->proven = true;
-  } else if (key > s.cursor && s.early.size() < kEarly) {
-    s.early[key] = leaf;   // of an earlier stream; will be sent again, as a repeat
-  }
 }
 
 // Acked is what is proven with nothing unproven before it.

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -49,8 +48,8 @@ struct UplinkReports {
   std::function<void(const Pin&)> pinned;                                        // batches quote this head from now on
   std::function<void(uint32_t batch_interval_ms, uint32_t heartbeat_s)> pace;    // 0: unchanged
   std::function<void(std::string_view note, std::string_view body)> policy;      // as received, not verified
-  // Codes and what the agent does: EQUIVOCATION, EPOCH_CONFLICT, EPOCH_STALE, MONO_ROLLBACK: open a new epoch, or stop with the
-  // advice. ORIGIN_MISMATCH: open a handover epoch. SPOOL_TAMPER: open a new epoch, then SkipBefore it. AUTH_…, IDENTITY_MISMATCH:
+  // Codes and what the agent does: EQUIVOCATION, EPOCH_CONFLICT, EPOCH_STALE, MONO_ROLLBACK, QUARANTINED: say that it must be
+  // enrolled anew; its batches are logged all the same, apart. ORIGIN_MISMATCH: open a handover epoch. SPOOL_TAMPER: open a new epoch, then SkipBefore it. AUTH_…, IDENTITY_MISMATCH:
   // enrol again. LOG_FORKED, LEAF_MISSING: evidence was kept. CHAIN_STUCK: the log expects a batch the spool no longer has.
   std::function<void(std::string_view code, std::string_view detail)> report;
   // The spool's disk damaged this batch: its entry is sent, its bodies are gone. The agent records the loss.
@@ -65,6 +64,7 @@ struct UplinkFacts {
   int64_t last_receipt_ns = 0;           // wall clock; 0: none since start
   BatchKey log_head;                     // as the last Welcome said
   std::string last_refusal;              // code
+  bool quarantined = false;              // the log keeps this agent's batches apart
 };
 
 class UplinkSession {
@@ -107,7 +107,6 @@ class UplinkSession {
     BatchKey cursor;                     // the last one sent
     BatchKey floor;                      // SkipBefore
     std::deque<Sent> window;
-    std::map<BatchKey, Hash> early;      // proven before this stream sent them
     size_t window_bytes = 0;
     Tick paused_until{}, progress{}, gap_since{};
     BatchKey expected;                   // by the last CHAIN_EXPECT
@@ -122,7 +121,6 @@ class UplinkSession {
   absl::Status OnReceipt(State& s, const v1::Receipt& r);
   absl::Status OnRefusal(State& s, const v1::Refusal& r);
   absl::Status Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, Checkpoint* head);
-  void Prove(State& s, BatchKey key, const Hash& leaf);
   absl::Status Persist(State& s, const Checkpoint& head, const std::string& note);
   absl::Status Lie(State& s, std::string_view code, std::string detail, std::string_view note);
   absl::StatusOr<std::string> Mend(BatchKey key);

@@ -25,7 +25,7 @@ constexpr uint32_t kPage = 500;
 struct LookupFlags {
   std::string account, region, start, end, last, principal, ip, resource, access_key, count_by, zone = "UTC";
   std::vector<std::string> attributes;
-  bool writes = false, errors = false, own = false, envelope = false;
+  bool writes = false, errors = false, own = false, quarantined = false, envelope = false;
   uint64_t max = 0;
 };
 
@@ -76,6 +76,7 @@ absl::StatusOr<pb::LookupRequest> RequestOf(const Context& context, const Lookup
   request.set_start_ns(start);
   request.set_end_ns(end);
   request.set_include_own(f.own);
+  request.set_include_quarantined(f.quarantined);
   return request;
 }
 
@@ -263,6 +264,7 @@ void AddEvents(CLI::App& app, Context& context) {
   lookup->add_option("--count-by", f->count_by, "Count instead of list: EventName or EventName,Username, …");
   lookup->add_option("--tz", f->zone, "Zone of the table's times")->capture_default_str();
   lookup->add_flag("--own", f->own, "orgtrail's own records too (alarms, reads, losses)");
+  lookup->add_flag("--quarantined", f->quarantined, "What is kept apart too: of agents whose identity was used twice; --envelope says which");
   lookup->add_flag("--envelope", f->envelope, "With -o json or jsonl: wrap each record with where it came from");
   lookup->footer("Examples:\n  orgtrail events lookup --last 2h --writes --principal ivy\n"
                  "  orgtrail events lookup -a EventName=PutBucketPolicy -o jsonl\n"

@@ -161,7 +161,6 @@ bool Sessions::Take(StreamId stream, std::string& message) {
       if (it == s.sessions.end()) return;
       it->second.greeted = true;
       it->second.uuid = hello.uuid;
-      it->second.order = stream;
       s.hellos.emplace_back(stream, std::move(hello));
     });
     Poke();
@@ -350,22 +349,21 @@ void Sessions::Answer(Tick now) {
       if (auto it = s.sessions.find(id); it != s.sessions.end()) callers[id] = it->second.caller;
     }
   });
-  // Hellos before commits: what was in flight when a stream said hello is answered on that stream.
+  // Hellos before commits: a stream's own batches come after its hello.
   for (auto& [id, hello] : hellos) {
     auto caller = callers.find(id);
     if (caller == callers.end()) continue;
     Answering& a = answering_[id];
     a.uuid = hello.uuid;
     a.caller = caller->second;
-    newest_[hello.uuid] = id;
     if (StartWrite(id, now)) Welcome(id, hello);
   }
   for (CommittedLeaf& leaf : leaves) {
-    auto stream = newest_.find(leaf.batch.uuid);
-    if (stream == newest_.end()) continue;   // gone: it asks again when it is back
-    Answering& a = answering_[stream->second];
+    auto stream = answering_.find(leaf.from);
+    if (stream == answering_.end()) continue;   // gone: its agent sends again when it is back, and hears then
+    Answering& a = stream->second;
     if (a.leaves.size() >= kUnsentLeaves) {
-      End(stream->second, absl::ResourceExhaustedError("RATE_LIMIT receipts are not read"));
+      End(stream->first, absl::ResourceExhaustedError("RATE_LIMIT receipts are not read"));
       continue;
     }
     a.leaves.push_back(leaf);
@@ -375,10 +373,7 @@ void Sessions::Answer(Tick now) {
     if (a.refusals.size() < kUnsentRefusals) a.refusals.push_back(std::move(r));
   }
   for (StreamId id : closed) {
-    auto it = answering_.find(id);
-    if (it == answering_.end()) continue;
-    if (auto n = newest_.find(it->second.uuid); n != newest_.end() && n->second == id) newest_.erase(n);
-    answering_.erase(it);
+    answering_.erase(id);
   }
   for (auto& [id, a] : answering_) {
     if (!a.refusals.empty()) {
@@ -404,6 +399,7 @@ void Sessions::Welcome(StreamId stream, const Hello& hello) {
     w.set_head_epoch(head->epoch);
     w.set_head_batch_seq(head->batch_seq);
     w.set_head_leaf(Bytes(head->leaf));
+    w.set_quarantined(head->quarantined);
   }
   w.set_checkpoint(head_.note);
   a.sent_size = head_.size;

@@ -5,8 +5,9 @@
 //          committer's and the verifiers'. Step: one, its Worker: everything that reads the ledger or answers happens there, so a
 //          stream's answers are in order: Welcome first, then receipts over ever larger heads.
 // Owns     its thread. Everything passed in outlives it.
-// Holds    a receipt leaves only for what a commit covered; grouped per agent and flush, never skipped. With one write of a
-//          stream in flight later commits gather and leave together.
+// Holds    a receipt leaves only for what a commit covered, on the stream that brought it: two processes that run as one agent
+//          never see each other's. Grouped per stream and flush, never skipped. With one write of a stream in flight later
+//          commits gather and leave together.
 // Bounds   2 streams per identity; hello within 10 s; a receipt that cannot be written for 30 s ends the stream.
 #pragma once
 
@@ -108,7 +109,6 @@ class Sessions final : public Stage, public Commits, public Verdicts {
     Uuid uuid;
     bool writing = false;          // one Send unwritten
     Tick writing_since{};
-    uint64_t order = 0;            // of its hello: receipts go to an agent's newest stream
   };
   struct Answering {               // Step's own
     bool welcomed = false;
@@ -158,7 +158,6 @@ class Sessions final : public Stage, public Commits, public Verdicts {
 
   // Step's own.
   std::unordered_map<StreamId, Answering> answering_;
-  std::unordered_map<Uuid, StreamId> newest_;
   SignedHead head_;
   Tick watched_{}, paced_{};
   uint32_t interval_ms_;

@@ -32,13 +32,16 @@ struct Admitted {
   std::shared_ptr<Leaf> leaf;              // null for a repeat
   std::optional<AgentHead> head;           // batches: where the agent stands after it
   std::optional<uint64_t> duplicate_of;    // a batch already logged here: answered again, not stored. Null with a null leaf: a
-                                           // repeat of a batch still in the inbox; found by its identity
+                                           // repeat of a batch still in the inbox; found by `repeats`
+  Hash repeats;                            // leaf hash of that batch
   BatchId batch;                           // batches and repeats
+  uint64_t from = 0;                       // whose answer this is: the stream that brought it; 0: nobody's
   std::function<void(const SignedHead&, uint64_t leaf_index)> then;  // control leaves: called after commit; may be null
 };
 
 struct CommittedLeaf {
   BatchId batch;
+  uint64_t from = 0;                       // as in Admitted
   uint64_t leaf_index = 0;
   bool duplicate = false;
 };

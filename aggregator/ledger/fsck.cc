@@ -186,14 +186,13 @@ void Checker::CheckHeads() {
     }
     const auto newest = newest_.find(head->uuid);
     if (newest != newest_.end()) ++known;
-    if (head->quarantined) continue;  // it follows the branch in quarantine
     if (newest == newest_.end()) {
       Find(head->leaf_index, "the head of agent " + head->uuid.ToString() + " names a batch that is not here");
       continue;
     }
     const AgentHead& want = newest->second;
     if (head->leaf != want.leaf || head->leaf_index != want.leaf_index || head->epoch != want.epoch ||
-        head->batch_seq != want.batch_seq || head->logged_ns != want.logged_ns) {
+        head->batch_seq != want.batch_seq || (head->logged_ns != want.logged_ns && !head->quarantined)) {
       Find(want.leaf_index, "agent " + head->uuid.ToString() + "'s newest batch is epoch " + std::to_string(want.epoch) + ", batch " +
                                 std::to_string(want.batch_seq) + " in this leaf; its head says epoch " + std::to_string(head->epoch) +
                                 ", batch " + std::to_string(head->batch_seq) + " in leaf " + std::to_string(head->leaf_index));

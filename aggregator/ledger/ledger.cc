@@ -67,7 +67,7 @@ class DiskLedger final : public Ledger {
   // One item of a group while its transaction is open: what becomes true when it commits.
   struct Placed {
     uint64_t index = 0;
-    bool stored = false, quarantined = false;
+    bool stored = false, quarantined = false, moves_head = false;
     Hash hash;
     AgentHead head;
   };
@@ -228,6 +228,15 @@ absl::Status DiskLedger::StoreBytes(lmdb::WriteTxn& txn, uint64_t index, const S
 
 // Completes what only the ledger knows, then writes the head.
 absl::Status DiskLedger::StoreHead(lmdb::WriteTxn& txn, const Leaf& leaf, const AgentHead& head, Placed& placed, int64_t logged_ns) {
+  const auto before = txn.Get(shard_.heads, head.uuid.view());
+  placed.moves_head = true;
+  if ((leaf.flags & kLeafQuarantined) != 0 && before.has_value()) {
+    // Where the agent's chain in the feed stands stays; that it is in quarantine and speaks is what is new.
+    ASSIGN_OR_RETURN(placed.head, AgentHead::Decode(*before));
+    placed.head.quarantined = true;
+    placed.head.logged_ns = logged_ns;
+    return txn.Put(shard_.heads, head.uuid.view(), placed.head.Encode());
+  }
   placed.head = head;
   placed.head.leaf = placed.hash;
   placed.head.leaf_index = placed.index;
@@ -235,13 +244,11 @@ absl::Status DiskLedger::StoreHead(lmdb::WriteTxn& txn, const Leaf& leaf, const 
   const bool opens = leaf.header.kind == BatchKind::kEpochOpen, rolls = leaf.header.kind == BatchKind::kKeytreeRoll;
   if (opens) placed.head.epoch_leaf = placed.index;
   if (opens || rolls) placed.head.tree_leaf = placed.index;
-  if (!opens) {
+  if (!opens && before.has_value()) {
     // Later batches are submitted before the verifier can know where the opening one came to lie.
-    if (const auto before = txn.Get(shard_.heads, head.uuid.view()); before.has_value()) {
-      ASSIGN_OR_RETURN(const AgentHead previous, AgentHead::Decode(*before));
-      placed.head.epoch_leaf = previous.epoch_leaf;
-      if (!rolls) placed.head.tree_leaf = previous.tree_leaf;
-    }
+    ASSIGN_OR_RETURN(const AgentHead previous, AgentHead::Decode(*before));
+    placed.head.epoch_leaf = previous.epoch_leaf;
+    if (!rolls) placed.head.tree_leaf = previous.tree_leaf;
   }
   return txn.Put(shard_.heads, head.uuid.view(), placed.head.Encode());
 }
@@ -255,16 +262,19 @@ absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, TreeState& next, Admitted& i
 
   const uint64_t index = next.size;
   if (leaf.is_batch) {
+    if (const auto same = txn.Get(shard_.hashes, placed.hash.view()); same.has_value()) {  // a repeat
+      placed.index = GetU64(same->data());
+      return absl::OkStatus();
+    }
     const std::string id = BatchKey(item.batch);
     if (const auto before = txn.Get(shard_.batches, id); !before.has_value()) {
       RETURN_IF_ERROR(txn.Put(shard_.batches, id, IndexKey(index)));
     } else {
-      placed.index = GetU64(before->data());
-      const auto logged = txn.Get(shard_.nodes, NodeKey(0, placed.index));
-      if (logged.has_value() && *logged == placed.hash.view()) return absl::OkStatus();  // a repeat
       placed.quarantined = true;  // kept, as evidence; the identity stays the first's
-      LogError("A batch contradicts one that is logged; it is kept in quarantine.",
-               {{"agent", item.batch.uuid.ToString()}, {"logged_leaf", std::to_string(placed.index)}});
+      if ((leaf.flags & kLeafQuarantined) == 0) {
+        LogError("A batch contradicts one that is logged; it is kept in quarantine.",
+                 {{"agent", item.batch.uuid.ToString()}, {"logged_leaf", std::to_string(GetU64(before->data()))}});
+      }
     }
   } else {
     RETURN_IF_ERROR(txn.Append(shard_.control, IndexKey(index), ""));
@@ -297,7 +307,8 @@ absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, TreeState& next, Admitted& i
   if (!txn.Get(shard_.hashes, placed.hash.view()).has_value()) {
     RETURN_IF_ERROR(txn.Put(shard_.hashes, placed.hash.view(), IndexKey(index)));
   }
-  if (item.head.has_value() && !placed.quarantined) RETURN_IF_ERROR(StoreHead(txn, leaf, *item.head, placed, next.last_logged_ns));
+  const bool known_apart = (leaf.flags & kLeafQuarantined) != 0;
+  if (item.head.has_value() && (!placed.quarantined || known_apart)) RETURN_IF_ERROR(StoreHead(txn, leaf, *item.head, placed, next.last_logged_ns));
   next.size = index + 1;
   next.events += leaf.is_batch ? leaf.header.n_events : 0;
   return absl::OkStatus();
@@ -328,7 +339,7 @@ absl::StatusOr<Flush> DiskLedger::Append(std::span<Admitted> group) {
       } else if (item.duplicate_of.has_value()) {
         placed[i].index = *item.duplicate_of;
       } else {
-        const auto logged = txn->Get(shard_.batches, BatchKey(item.batch));
+        const auto logged = txn->Get(shard_.hashes, item.repeats.view());
         CHECK(logged.has_value() && logged->size() == 8);  // a repeat of what nobody submitted
         placed[i].index = GetU64(logged->data());
       }
@@ -360,11 +371,11 @@ absl::StatusOr<Flush> DiskLedger::Append(std::span<Admitted> group) {
       item.leaf->hash = placed[i].hash;
       item.leaf->logged_ns = next.last_logged_ns;
       if (placed[i].quarantined) item.leaf->flags |= kLeafQuarantined;
-      if (item.head.has_value() && placed[i].stored && !placed[i].quarantined) item.head = placed[i].head;
+      if (item.head.has_value() && placed[i].moves_head) item.head = placed[i].head;
       if (placed[i].stored) tail_.Push(item.leaf);
     }
     if (item.leaf == nullptr || item.leaf->is_batch) {
-      flush.batches.push_back(CommittedLeaf{item.batch, placed[i].index, !placed[i].stored});
+      flush.batches.push_back(CommittedLeaf{item.batch, item.from, placed[i].index, !placed[i].stored});
     }
   }
   if (next.size > state_.size) {

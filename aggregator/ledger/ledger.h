@@ -40,8 +40,9 @@ class Ledger : public LedgerReader {
                                                       const SigningKey* log_key, Fs& fs, const Clock& clock);
   // One transaction for the whole group, in order; fills each leaf's index and logged_ns, and of each head what only the ledger
   // knows: leaf, leaf_index, logged_ns, tree_leaf and epoch_leaf. ResourceExhausted: nothing written, nothing filled.
-  // A repeat without `duplicate_of` is looked up, earlier items of the group included. A batch whose identity is logged already is
-  // answered as a repeat when its leaf is the same; with another leaf it is stored as quarantined and the identity stays the first's.
+  // A repeat without `duplicate_of` is looked up, earlier items of the group included. A batch whose leaf is logged already is
+  // answered as a repeat. One whose identity is logged with another leaf is stored as quarantined, and the identity stays the
+  // first's; a batch in quarantine never moves its agent's head.
   virtual absl::StatusOr<Flush> Append(std::span<Admitted> group) = 0;
   // Writes the anchor when the head moved and a second has passed since the last time. When to call again; Never: nothing to do.
   virtual Tick MaybeAnchor(Tick now) = 0;

@@ -1,5 +1,7 @@
 #include "aggregator/query/whole_record.h"
 
+#include <algorithm>
+
 #include "common/base/limits.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
@@ -10,6 +12,23 @@ namespace {
 constexpr std::string_view kPrefix = "{\"orgtrail:blob\":{\"sha256\":\"";
 constexpr std::string_view kSize = "\",\"len\":";
 constexpr size_t kMaxBatches = 64;   // that one record's chunks may spread over
+constexpr uint64_t kNearLeaves = 256;
+
+// The batch that follows on the same branch; null when it is not here. In quarantine one identity may have several leaves, and the
+// one looked for was logged soon after.
+absl::StatusOr<std::shared_ptr<const Leaf>> After(const LedgerReader& ledger, const Leaf& leaf) {
+  const BatchHeader& h = leaf.header;
+  const std::optional<uint64_t> next = ledger.Find({h.agent_uuid, h.epoch, h.batch_seq + 1});
+  if (!next.has_value()) return std::shared_ptr<const Leaf>();
+  ASSIGN_OR_RETURN(std::shared_ptr<const Leaf> found, ledger.Read(*next));
+  if (found->header.prev_hash == leaf.hash) return found;
+  const uint64_t end = std::min(ledger.head().size, leaf.index + kNearLeaves);
+  for (uint64_t i = leaf.index + 1; i < end; ++i) {
+    ASSIGN_OR_RETURN(found, ledger.Read(i));
+    if (found->is_batch && found->header.agent_uuid == h.agent_uuid && found->header.prev_hash == leaf.hash) return found;
+  }
+  return std::shared_ptr<const Leaf>();
+}
 
 }  // namespace
 
@@ -47,10 +66,8 @@ absl::StatusOr<std::string> WholeRecord(const LedgerReader& ledger, const Leaf& 
   // Chunks follow their stub in sequence order, over as many batches of the same epoch as it takes.
   for (size_t batches = 0; batches < kMaxBatches && content.size() < stub.size;) {
     if (i == at->events.rows.size()) {
-      const std::optional<uint64_t> next =
-          ledger.Find({at->header.agent_uuid, at->header.epoch, at->header.batch_seq + 1});
-      if (!next.has_value()) break;
-      ASSIGN_OR_RETURN(held, ledger.Read(*next));
+      ASSIGN_OR_RETURN(held, After(ledger, *at));
+      if (held == nullptr) break;
       at = held.get();
       i = 0;
       ++batches;

@@ -1,5 +1,6 @@
 #include "aggregator/transparency/event_proof.h"
 
+#include "aggregator/ledger/branch.h"
 #include "common/base/status.h"
 #include "common/compress/zstd.h"
 #include "common/format/epoch.h"
@@ -62,7 +63,12 @@ absl::StatusOr<EventProof> BuildEventProof(const LedgerReader& ledger, const Reg
 
   ASSIGN_OR_RETURN(const BatchEntry entry, BatchEntry::Decode(frame->entry));
   const BatchHeader& header = entry.header;
-  ASSIGN_OR_RETURN(const uint64_t epoch_leaf, Expect(ledger, {header.agent_uuid, header.epoch, 0}, "opening of the epoch"));
+  // In quarantine one identity may have several leaves: the right one is on the batch's own branch.
+  const auto leaf_of = [&](uint64_t batch_seq, std::string_view what) -> absl::StatusOr<uint64_t> {
+    if ((raw.flags & kLeafQuarantined) == 0) return Expect(ledger, {header.agent_uuid, header.epoch, batch_seq}, what);
+    return AncestorOf(ledger, header, batch_seq);
+  };
+  ASSIGN_OR_RETURN(const uint64_t epoch_leaf, leaf_of(0, "opening of the epoch"));
   ASSIGN_OR_RETURN(proof.epoch_open, Prove(ledger, epoch_leaf, head.size));
   ASSIGN_OR_RETURN(proof.epoch_object, ExtensionOf(ledger, epoch_leaf));
   // key_slot counts from the first batch of the tree, which is the epoch's first or follows the roll that brought it.
@@ -73,7 +79,7 @@ absl::StatusOr<EventProof> BuildEventProof(const LedgerReader& ledger, const Reg
     ASSIGN_OR_RETURN(EpochOpening opening, EpochOpening::Decode(proof.epoch_object));
     keys = std::move(opening.keys);
   } else {
-    ASSIGN_OR_RETURN(const uint64_t roll, Expect(ledger, {header.agent_uuid, header.epoch, tree_base - 1}, "roll of the key tree"));
+    ASSIGN_OR_RETURN(const uint64_t roll, leaf_of(tree_base - 1, "roll of the key tree"));
     ASSIGN_OR_RETURN(proof.roll, Prove(ledger, roll, head.size));
     ASSIGN_OR_RETURN(proof.roll_object, ExtensionOf(ledger, roll));
     ASSIGN_OR_RETURN(keys, DecodeKeyList(proof.roll_object));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "aggregator/ledger/branch.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/format/control.h"
@@ -16,6 +17,9 @@ constexpr size_t kAgentsKept = 16384;                           // 32 KiB of key
 constexpr absl::Duration kFindingEvery = absl::Minutes(1);
 constexpr absl::Duration kExpectEvery = absl::Seconds(1);
 constexpr size_t kEvidenceBytes = 4096;
+constexpr size_t kBranches = 8;                                 // of one agent, in memory: 32 KiB of keys each
+constexpr std::string_view kWhatNow =
+    ". From here on its records are kept apart, in quarantine: revoke this agent and enrol it anew, with an empty state_dir and a new token";
 
 // "CODE text" → CODE; `fallback` when the message does not start with a code.
 std::string CodeOf(const absl::Status& status, std::string_view fallback) {
@@ -146,10 +150,7 @@ bool Verifier::Lane::Identify(Job& job) {
 bool Verifier::Lane::Position(Job& job) {
   Agent& agent = *job.agent;
   const BatchHeader& h = job.header();
-  while (!agent.in_flight.empty() &&
-         shared_.ledger.Find({job.in.uuid, agent.in_flight.front().epoch, agent.in_flight.front().batch_seq})) {
-    agent.in_flight.pop_front();
-  }
+  while (!agent.in_flight.empty() && shared_.ledger.FindLeaf(agent.in_flight.front().leaf)) agent.in_flight.pop_front();
   const bool opens = h.kind == BatchKind::kEpochOpen;
   if (opens != (h.batch_seq == 0)) return Refuse(job, "BOUNDS", "batch 0 opens an epoch, and only batch 0");
   if (!agent.head) return opens || Expect(job);
@@ -158,6 +159,7 @@ bool Verifier::Lane::Position(Job& job) {
   if (head.retired && h.epoch > head.epoch) {  // its last words stand, also before the registry has heard of them
     return Refuse(job, "AUTH_REVOKED", "this agent was retired: enrol it again", true);
   }
+  if (agent.quarantined) return PositionApart(job);
   if (h.epoch < head.epoch || (h.epoch == head.epoch && h.batch_seq <= head.batch_seq)) {
     if (agent.rewinding == job.in.from) agent.rewinding = 0;
     for (const InFlight& f : agent.in_flight) {
@@ -179,11 +181,73 @@ bool Verifier::Lane::Position(Job& job) {
   return true;
 }
 
+// After a contradiction the chain is a tree: two processes write as one agent, each of them in order. A batch continues whatever leaf
+// its prev_hash names, and an epoch may be opened whatever its number, so that none of them waits for the other and nothing is lost.
+bool Verifier::Lane::PositionApart(Job& job) {
+  Agent& agent = *job.agent;
+  const auto goes_on = [&] {
+    if (agent.rewinding == job.in.from) agent.rewinding = 0;
+  };
+  for (const InFlight& f : agent.in_flight) {
+    if (f.leaf != job.leaf) continue;
+    goes_on();
+    Repeat(job, std::nullopt);
+    return false;
+  }
+  if (const std::optional<uint64_t> index = shared_.ledger.FindLeaf(job.leaf)) {
+    goes_on();
+    Repeat(job, *index);
+    return false;
+  }
+  if (job.header().kind != BatchKind::kEpochOpen && BranchOf(job) == nullptr) return Expect(job, Of::kBranch);
+  goes_on();
+  return true;
+}
+
+Verifier::Lane::Branch* Verifier::Lane::BranchOf(Job& job) {
+  std::deque<Branch>& branches = job.agent->branches;
+  const BatchHeader& h = job.header();
+  for (Branch& b : branches) {
+    if (b.tip == h.prev_hash && b.epoch == h.epoch && b.batch_seq + 1 == h.batch_seq) return &b;
+  }
+  if (h.batch_seq == 0) return nullptr;
+  const absl::StatusOr<uint64_t> before = AncestorOf(shared_.ledger, h, h.batch_seq - 1);
+  if (!before.ok()) return nullptr;
+  const absl::StatusOr<std::string> bytes = shared_.ledger.ReadEntry(*before);
+  const absl::StatusOr<BatchEntry> entry = bytes.ok() ? BatchEntry::Decode(*bytes) : bytes.status();
+  if (!entry.ok()) return nullptr;
+  absl::StatusOr<std::shared_ptr<const SlotKeys>> tree = SlotKeys::LoadAfter(shared_.ledger, *before, entry->header);
+  if (!tree.ok()) return nullptr;
+  if (branches.size() == kBranches) branches.pop_front();
+  branches.push_back({h.prev_hash, h.epoch, h.batch_seq - 1, *std::move(tree), 0});
+  return &branches.back();
+}
+
+// The branch ends with this batch now.
+void Verifier::Lane::Grow(Job& job) {
+  std::deque<Branch>& branches = job.agent->branches;
+  const BatchHeader& h = job.header();
+  Branch grown{job.leaf, h.epoch, h.batch_seq, job.next_tree, job.in.from};
+  if (h.batch_seq > 0) {
+    if (const Branch* before = BranchOf(job)) {
+      if (grown.tree == nullptr) grown.tree = before->tree;
+      std::erase_if(branches, [&](const Branch& b) { return b.tip == h.prev_hash && b.batch_seq + 1 == h.batch_seq && b.epoch == h.epoch; });
+    }
+  }
+  if (branches.size() == kBranches) branches.pop_front();
+  branches.push_back(std::move(grown));
+}
+
 // A batch at a place the chain has passed, with another content than was logged there, or with nothing logged there. Only its
 // signature decides whether that is the agent's doing.
 bool Verifier::Lane::Clash(Job& job, uint64_t related) {
   const BatchHeader& h = job.header();
   const AgentHead& head = *job.agent->head;
+  if (h.kind != BatchKind::kEpochOpen && h.key_slot <= h.batch_seq) {
+    // Of a branch whose beginning is not here: that comes first, and says more.
+    const std::shared_ptr<const SlotKeys> tree = TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
+    if (tree == nullptr || tree->root != h.keytree_root) return Expect(job, Of::kBranch);
+  }
   if (!Spend(job)) return false;
   if (absl::Status s = CheckSignatures(job); !s.ok()) return RefuseStatus(job, s, "SIG_INVALID");
   const bool same_place = related != UINT64_MAX ||
@@ -219,7 +283,8 @@ absl::Status Verifier::Lane::CheckSignatures(Job& job) {
     if (h.key_slot != 0) return absl::InvalidArgumentError("SLOT_UNKNOWN an epoch opens with slot 0");
   } else {
     if (h.key_slot > h.batch_seq) return absl::InvalidArgumentError("SLOT_UNKNOWN the slot lies before the epoch");
-    tree = TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
+    const Branch* branch = job.agent->quarantined ? BranchOf(job) : nullptr;
+    tree = branch != nullptr ? branch->tree : TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
     if (tree == nullptr || tree->root != h.keytree_root || h.key_slot >= tree->keys.size()) {
       return absl::InvalidArgumentError("SLOT_UNKNOWN no key tree of this epoch has this slot");
     }
@@ -268,7 +333,7 @@ bool Verifier::Lane::Continues(Job& job) {
   Agent& agent = *job.agent;
   const absl::Status link = CheckLink(StateOf(agent.head, job.in.uuid), job.header(), job.opening ? &*job.opening : nullptr);
   if (agent.quarantined) {
-    // A branch in quarantine need not fit: it is kept, signed as it is, and apart.
+    // A branch in quarantine need not fit its counters: it is kept, signed as it is, and apart.
     job.flags |= kLeafQuarantined;
     return true;
   }
@@ -305,7 +370,6 @@ AgentHead Verifier::Lane::HeadAfter(const Job& job) const {
   if (job.bodies_gone) next.bodies_missing += h.n_events;
   next.closed = h.kind == BatchKind::kEpochClose;
   next.retired = next.closed && (h.flags & kBatchRetired) != 0;
-  next.quarantined = job.agent->quarantined;
   next.logged_ns = shared_.clock.WallNanos();
   return next;
 }
@@ -315,9 +379,15 @@ void Verifier::Lane::Accept(Job& job, std::shared_ptr<Leaf> leaf) {
   const BatchHeader& h = job.header();
   Admitted item;
   item.batch = {job.in.uuid, h.epoch, h.batch_seq};
-  item.head = HeadAfter(job);
-  agent.head = item.head;
-  if (job.next_tree) agent.tree = job.next_tree;
+  item.from = job.in.from;
+  if (agent.quarantined) {
+    item.head = agent.head;   // stays where the contradiction found it
+    Grow(job);
+  } else {
+    item.head = HeadAfter(job);
+    agent.head = item.head;
+    if (job.next_tree) agent.tree = job.next_tree;
+  }
   agent.in_flight.push_back({h.epoch, h.batch_seq, job.leaf});
 
   leaf->hash = job.leaf;
@@ -338,6 +408,8 @@ void Verifier::Lane::Repeat(Job& job, std::optional<uint64_t> index) {
   repeats_.Add();
   Admitted item;
   item.duplicate_of = index;
+  item.repeats = job.leaf;
+  item.from = job.in.from;
   item.batch = {job.in.uuid, job.header().epoch, job.header().batch_seq};
   Send(std::move(item), 0);
 }
@@ -390,7 +462,7 @@ bool Verifier::Lane::RefuseStatus(Job& job, const absl::Status& status, std::str
   return Refuse(job, code, std::move(detail), true);
 }
 
-bool Verifier::Lane::Expect(Job& job) {
+bool Verifier::Lane::Expect(Job& job, Of what) {
   Agent& agent = *job.agent;
   if (agent.rewinding == job.in.from && job.now - agent.rewinding_since < kExpectEvery) return false;   // told already
   agent.rewinding = job.in.from;
@@ -402,7 +474,14 @@ bool Verifier::Lane::Expect(Job& job) {
   Refused r;
   r.from = job.in.from;
   r.code = "CHAIN_EXPECT";
-  if (agent.head) {
+  if (what == Of::kBranch) {
+    // Each stream has a branch of its own: what follows its newest batch, or its epoch once more from the beginning.
+    r.epoch = job.header().epoch;
+    for (const Branch& b : agent.branches) {
+      if (b.from == job.in.from && b.epoch == r.epoch) r.batch_seq = b.batch_seq + 1;
+    }
+    r.detail = "got " + Where(job.header().epoch, job.header().batch_seq) + ", but not what comes before it";
+  } else if (agent.head) {
     r.epoch = agent.head->epoch;
     r.batch_seq = agent.head->batch_seq + 1;
     r.detail = "got " + Where(job.header().epoch, job.header().batch_seq) + ", expected what follows " +
@@ -418,7 +497,13 @@ bool Verifier::Lane::Expect(Job& job) {
 bool Verifier::Lane::Conflict(Job& job, std::string_view code, std::string detail, uint64_t related) {
   Agent& agent = *job.agent;
   agent.quarantined = true;
-  if (agent.head) agent.head->quarantined = true;
+  if (agent.head) {
+    agent.head->quarantined = true;
+    if (agent.tree && agent.tree->epoch == agent.head->epoch && agent.tree->tree_base == agent.head->tree_base) {
+      agent.branches.push_back({agent.head->leaf, agent.head->epoch, agent.head->batch_seq, agent.tree, 0});
+    }
+  }
+  detail += kWhatNow;
   KeepEvidence(job, code, detail, related);
   Find(job, code, Severity::kPage, detail);
   return Refuse(job, code, std::move(detail), true);
@@ -509,7 +594,7 @@ void Verifier::Lane::Forget(Tick now) {
   std::erase_if(agents_, [&](auto& item) {
     const Agent& a = item.second;
     return now - a.used > kForgetAfter &&
-           (a.in_flight.empty() || shared_.ledger.Find({item.first, a.in_flight.back().epoch, a.in_flight.back().batch_seq}));
+           (a.in_flight.empty() || shared_.ledger.FindLeaf(a.in_flight.back().leaf));
   });
 }
 

@@ -53,9 +53,16 @@ class Verifier::Lane final : public Stage {
     uint64_t epoch = 0, batch_seq = 0;
     Hash leaf;
   };
+  struct Branch {                   // one end of a chain that split
+    Hash tip;                       // its newest leaf
+    uint64_t epoch = 0, batch_seq = 0;      // of the tip
+    std::shared_ptr<const SlotKeys> tree;   // signs what follows the tip
+    StreamId from = 0;              // the stream that brought the tip; 0: not of this process's time
+  };
   struct Agent {
     std::optional<AgentHead> head;  // ahead of the commit
     bool quarantined = false;       // from here on; may be ahead of head
+    std::deque<Branch> branches;    // of an agent in quarantine, used last at the end; others are found in the ledger
     std::shared_ptr<const SlotKeys> tree;  // in use
     std::deque<InFlight> in_flight;
     Hash executable, config;        // of the open epoch, once known
@@ -91,6 +98,7 @@ class Verifier::Lane final : public Stage {
   bool Parse(Job& job);
   bool Identify(Job& job);
   bool Position(Job& job);
+  bool PositionApart(Job& job);     // of an agent in quarantine
   bool Authenticate(Job& job);
   bool Recount(Job& job, Leaf& leaf);
   bool Continues(Job& job);
@@ -103,11 +111,14 @@ class Verifier::Lane final : public Stage {
   void Accept(Job& job, std::shared_ptr<Leaf> leaf);
 
   Agent& AgentOf(const Uuid& uuid, Tick now);
+  Branch* BranchOf(Job& job);       // the one that the batch continues; null: not here
+  void Grow(Job& job);
   std::shared_ptr<const SlotKeys> TreeOf(Agent& agent, const Uuid& uuid, uint64_t epoch, uint64_t tree_base);
   absl::Status CheckSignatures(Job& job);
   bool Refuse(Job& job, std::string_view code, std::string detail, bool closes = false);
   bool RefuseStatus(Job& job, const absl::Status& status, std::string_view fallback);
-  bool Expect(Job& job);
+  enum class Of { kHead, kBranch };
+  bool Expect(Job& job, Of what = Of::kHead);
   bool Conflict(Job& job, std::string_view code, std::string detail, uint64_t related);
   void KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related);
   void Find(Job& job, std::string_view code, Severity severity, std::string detail);

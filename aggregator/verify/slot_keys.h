@@ -23,6 +23,9 @@ struct SlotKeys {
   // Reads the tree that begins at (epoch, tree_base) from the log. NotFound: it is not there (yet).
   static absl::StatusOr<std::shared_ptr<const SlotKeys>> Load(const LedgerReader& ledger, const Uuid& uuid, uint64_t epoch,
                                                               uint64_t tree_base);
+  // The tree that signs what follows the batch of `header`, which the log holds, on that batch's own branch (ledger/branch.h).
+  static absl::StatusOr<std::shared_ptr<const SlotKeys>> LoadAfter(const LedgerReader& ledger, uint64_t leaf_index,
+                                                                   const BatchHeader& header);
   // From a frame's extension: of an epoch_open or a keytree_roll. InvalidArgument says what is wrong with it.
   static absl::StatusOr<std::shared_ptr<const SlotKeys>> FromExtension(const BatchHeader& header, std::string_view extension);
 };

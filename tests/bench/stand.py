@@ -1,4 +1,5 @@
 """What the benchmarks stand on: processes whose CPU and memory are read from /proc, and an orgtrail organization on loopback."""
+import calendar
 import hashlib
 import os
 import re
@@ -151,6 +152,47 @@ sources:
     def stop(self):
         for process in self.processes():
             process.stop()
+
+
+class Minutes(dict):
+    """Epoch nanoseconds of a minute; parsed once each."""
+
+    def __missing__(self, text):
+        value = calendar.timegm(time.strptime(text.decode(), "%Y-%m-%dT%H:%M")) * 1_000_000_000
+        self[text] = value
+        return value
+
+
+class Delays(list):
+    """Nanoseconds from an envelope's `captured` to the moment its line was read here."""
+
+    MARK = b'"captured":"'
+    seconds = 0.0  # from the first record to the last
+
+    def read(self, feed):
+        """Everything a feed with --envelope prints, until it ends."""
+        minutes, rest, first, last = Minutes(), b"", None, None
+        while block := os.read(feed.stdout.fileno(), 1 << 20):
+            now = time.time_ns()
+            first, last = first or now, now
+            block = rest + block
+            end = block.rfind(b"\n") + 1
+            rest = block[end:]
+            at = block.find(self.MARK, 0, end)
+            while at >= 0:  # "captured":"2026-11-20T09:01:44.123456789Z"
+                at += len(self.MARK)
+                self.append(now - minutes[block[at:at + 16]] - int(block[at + 17:at + 19] + block[at + 20:at + 29]))
+                at = block.find(self.MARK, at + 600, end)  # the record that follows is longer than that
+        self.seconds = ((last or 0) - (first or 0)) / 1e9
+
+    def line(self):
+        self.sort()
+
+        def at(q):
+            return self[min(len(self) - 1, int(len(self) * q))] / 1e6
+
+        return (f"p50 {at(0.5):.1f} ms   p90 {at(0.9):.1f} ms   p99 {at(0.99):.1f} ms   p99.9 {at(0.999):.1f} ms   "
+                f"worst {self[-1] / 1e6:.1f} ms")
 
 
 def generate(bin_dir, path, records, size, seed=7):

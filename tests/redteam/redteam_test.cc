@@ -84,6 +84,14 @@ class RedTeam : public ::testing::Test {
   bool Alarm(std::string_view code) {
     return Eventually(kSoon, [&] { return Alarms().find(code) != std::string::npos; });
   }
+  // Whether the log holds record `n` apart from the feed.
+  bool InQuarantine(int n) {
+    const std::string id = "EventId=id-" + std::to_string(n);
+    return Eventually(kSoon, [&] {
+      const Ran found = organization.Orgtrail({"events", "lookup", "-a", id, "--quarantined", "--envelope", "-o", "jsonl"}, "auditor");
+      return found.out.find("\"quarantined\":true") != std::string::npos;
+    });
+  }
   int Verify() { return organization.Orgtrail({"verify", "ledger", "--strict"}, "auditor").code; }
   // Flips a byte of every occurrence of `of` in a file; how many.
   static int FlipIn(const std::string& path, std::string_view of) {
@@ -137,7 +145,8 @@ TEST_F(RedTeam, SignedHeadersInTheSpoolAreChanged) {
 }
 
 TEST_F(RedTeam, TheSpoolIsRestoredFromACopy) {
-  Attack(9, "restore the agent's state from an older copy and start it", "refused: the log's head is newer; evidence and an alarm; nothing acknowledged changes");
+  Attack(9, "restore the agent's state from an older copy and start it",
+         "EQUIVOCATION: evidence, a page; what it captures from then on is logged and receipted, in quarantine; nothing acknowledged changes");
   AgentProcess& agent = Start();
   Tell(agent, 0, 10);
   ASSERT_EQ(agent.Stop(), 0);
@@ -151,19 +160,30 @@ TEST_F(RedTeam, TheSpoolIsRestoredFromACopy) {
   stdfs::copy(copy, agent.state_dir(), stdfs::copy_options::recursive);
   agent.Launch();
   ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Post(Record(99)).ok(); }));
-  EXPECT_TRUE(Eventually(kSoon, [&] {
-    const std::string alarms = Alarms();
-    return alarms.find("EPOCH_CONFLICT") != std::string::npos || alarms.find("EQUIVOCATION") != std::string::npos ||
-           alarms.find("EPOCH_STALE") != std::string::npos;
-  })) << agent.LogTail();
+  EXPECT_TRUE(Alarm("EQUIVOCATION")) << agent.LogTail();
+  EXPECT_TRUE(InQuarantine(99)) << agent.LogTail();
+  agent.Record(Record(100));
+  EXPECT_TRUE(InQuarantine(100)) << agent.LogTail();
+  EXPECT_TRUE(Eventually(kSoon, [&] { return agent.Metric("orgtrail_agent_spool_unacked_batches") == 0; }));
+  EXPECT_TRUE(agent.Logged("in quarantine"));
   const std::vector<std::string> feed = organization.Feed();
-  ASSERT_GE(feed.size(), 20u);
+  ASSERT_EQ(feed.size(), 20u);
   for (int n = 0; n < 20; ++n) EXPECT_EQ(feed[static_cast<size_t>(n)], Record(n));
+  EXPECT_EQ(Verify(), 0);
+  // The way out, as the alarm says: revoked, and enrolled anew under the same name.
+  ASSERT_EQ(agent.Stop(), 0);
+  organization.Must({"agents", "revoke", "web-1"});
+  stdfs::remove_all(agent.state_dir());
+  organization.Token(agent.spec(), agent.token_file());
+  agent.Start();
+  agent.Record(Record(101));
+  EXPECT_TRUE(Logged(21));
   EXPECT_EQ(Verify(), 0);
 }
 
 TEST_F(RedTeam, TheAgentIsClonedToAnotherHost) {
-  Attack(10, "run a clone of the agent with the same identity beside it", "conflict within a heartbeat, an alarm; the log holds both branches or refuses one");
+  Attack(10, "run a clone of the agent with the same identity beside it",
+         "EQUIVOCATION at once, a page; both go on, in quarantine, and neither waits for the other");
   AgentProcess& agent = Start();
   Tell(agent, 0, 5);
   ASSERT_TRUE(Logged(5));
@@ -176,10 +196,20 @@ TEST_F(RedTeam, TheAgentIsClonedToAnotherHost) {
   Tell(agent, 5, 10);
   ASSERT_TRUE(Logged(10));
   clone.Launch();
-  EXPECT_TRUE(Eventually(kSoon, [&] {
-    const std::string alarms = Alarms();
-    return alarms.find("EPOCH_CONFLICT") != std::string::npos || alarms.find("EQUIVOCATION") != std::string::npos;
-  })) << Alarms() << clone.LogTail();
+  ASSERT_TRUE(Eventually(kSoon, [&] { return clone.Post(Record(20)).ok(); }));
+  EXPECT_TRUE(Alarm("EQUIVOCATION")) << Alarms() << clone.LogTail();
+  for (int n = 21; n < 30; n += 3) {
+    clone.Record(Record(n));
+    agent.Record(Record(n + 1));
+    EXPECT_TRUE(InQuarantine(n)) << clone.LogTail();
+    EXPECT_TRUE(InQuarantine(n + 1)) << agent.LogTail();
+  }
+  for (AgentProcess* a : {&agent, &clone}) {
+    EXPECT_TRUE(Eventually(kSoon, [&] { return a->Metric("orgtrail_agent_spool_unacked_batches") == 0; }));
+    EXPECT_LE(a->Metric("orgtrail_uplink_streams_total"), 3) << "they make each other reconnect";
+    EXPECT_FALSE(a->Logged("LEAF_MISSING"));
+  }
+  EXPECT_EQ(organization.Feed().size(), 10u);
   EXPECT_EQ(Verify(), 0);
 }
 

@@ -16,6 +16,7 @@ struct Chain {
   std::set<std::pair<Hash, uint32_t>> slots;   // (tree, slot) that signed
   std::vector<std::string> lines;
   uint64_t gone = 0;                           // events that came without bodies
+  std::set<std::string> apart;                 // lines in quarantine
 };
 
 }  // namespace
@@ -55,8 +56,11 @@ void World::Judge() {
       feed_own.emplace_back(row.body);
       if (!own) feed.emplace_back(row.body);
     }
-    if (apart) continue;
     const BatchHeader& h = leaf.header;
+    if (apart) {
+      for (const Row& row : leaf.events.rows) chains[h.agent_uuid].apart.insert(LineOf(row.body));
+      continue;
+    }
     const std::string where = absl::StrCat(h.agent, " (", h.epoch, ", ", h.batch_seq, ") at leaf ", i);
     if (villain.evil.contains(hash)) return Fail(where + " was forged and is in the log");
     if (!seen.insert({h.agent_uuid, h.epoch, h.batch_seq}).second) return Fail(where + " is there twice");
@@ -99,28 +103,39 @@ void World::Judge() {
     const absl::StatusOr<Pin> pin = agent->spool->pin();
     if (!pin.ok()) return Fail(agent->name + " lost its pin");
     if (pin->size > 0 && (pin->size > head.size || roots[pin->size] != pin->root)) return Fail(agent->name + " pinned a head that is not of this log");
-    // Every line once, in order; a copy put back may leave the newest to the quarantine.
+    // Every line once, in order; what two processes of one identity captured is in quarantine at least.
     const Chain& chain = chains[agent->identity.uuid];
-    // What the disk took is signed as captured, and no more is missing than that.
-    size_t at = 0, missing = 0;
-    for (size_t i = 0; i < agent->lines.size(); ++i) {
-      const std::string want = absl::StrCat("R", agent->number * 1'000'000 + i);
-      if (at < chain.lines.size() && chain.lines[at] == want) {
+    std::set<std::string> logged(chain.lines.begin(), chain.lines.end());
+    if (logged.size() != chain.lines.size()) return Fail(agent->name + ": a line is in the feed twice");
+    size_t at = 0;   // what a disk damaged before it was sent may be left out
+    for (size_t i = 0; i < agent->lines.size() && at < chain.lines.size() && !agent->cloned; ++i) {
+      const std::string want = LineOf(agent->lines[i]);
+      if (chain.lines[at] == want) {
         ++at;
-      } else if (agent->rotten.contains(want)) {
-        ++missing;
-      } else if (at < chain.lines.size() || !agent->replayed) {
-        return Fail(absl::StrCat(agent->name, ": expected ", want, " in the log, there is ", at < chain.lines.size() ? chain.lines[at] : "nothing"));
+      } else if (!agent->rotten.contains(want)) {
+        return Fail(absl::StrCat(agent->name, ": line ", at, " in the log is ", chain.lines[at], ", expected ", want));
       }
     }
-    if (at != chain.lines.size()) return Fail(agent->name + ": " + chain.lines[at] + " is in the log and should not be");
-    if (missing > chain.gone && !agent->replayed) return Fail(absl::StrCat(agent->name, ": ", missing, " lines are missing, only ", chain.gone, " are signed as captured"));
-    outcome.gone += missing;
-    if (const std::optional<AgentHead> agent_head = ledger.HeadOf(agent->identity.uuid); agent_head && !agent->replayed && agent_head->bodies_missing != chain.gone) {
-      return Fail(absl::StrCat(agent->name, ": the log counts ", agent_head->bodies_missing, " events without bodies, there are ", chain.gone));
+    if (at != chain.lines.size() && !agent->cloned) return Fail(agent->name + ": " + chain.lines[at] + " is in the log and should not be");
+    if (agent->Doubled()) logged.insert(chain.apart.begin(), chain.apart.end());
+    uint64_t missing = 0;
+    for (const std::string& line : agent->lines) {
+      if (logged.contains(LineOf(line)) || (agent->rotten.contains(LineOf(line)) && ++missing > 0)) continue;
+      return Fail(absl::StrCat(agent->name, ": line ", LineOf(line), " is not in the log; ", chain.lines.size(), " of ", agent->lines.size(), " are in the feed"));
     }
-    const bool found = aggregator->findings[agent->identity.account + "/" + agent->identity.region + "/" + agent->identity.name].contains("BODIES_MISSING");
-    if (chain.gone > 0 && !found) return Fail(agent->name + " sent batches without bodies and nobody said so");
+    if (!agent->Doubled() && !chain.apart.empty()) return Fail(agent->name + " was put in quarantine without cause");
+    outcome.gone += missing;
+    if (!agent->Doubled()) {   // what is missing is signed as captured, counted, and somebody was told
+      if (missing > chain.gone) return Fail(absl::StrCat(agent->name, ": ", missing, " lines are missing, only ", chain.gone, " are signed as captured"));
+      const std::optional<AgentHead> its_head = ledger.HeadOf(agent->identity.uuid);
+      if (its_head && its_head->bodies_missing != chain.gone) {
+        return Fail(absl::StrCat(agent->name, ": the log counts ", its_head->bodies_missing, " events without bodies, there are ", chain.gone));
+      }
+      const auto found = aggregator->findings.find(agent->identity.account + "/" + agent->identity.region + "/" + agent->identity.name);
+      if (chain.gone > 0 && (found == aggregator->findings.end() || !found->second.contains("BODIES_MISSING"))) {
+        return Fail(agent->name + " sent batches without bodies and nobody said so");
+      }
+    }
   }
 
   for (const Reader& reader : readers) {
@@ -151,7 +166,7 @@ void World::JudgeFindings() {
     if (agent->crashes > 0) may.insert("UNCLEAN_EPOCH");
     if (was(Fault::kClockJump)) may.insert("CLOCK_SKEW");
     if (was(Fault::kSpoolDamage)) may.insert("BODIES_MISSING");
-    if (agent->replayed) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH", "SLOT_UNKNOWN"});
+    if (agent->Doubled()) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH"});
     // Sent again in the same order, the same leaves make the same heads again, signed later than they were quoted.
     if (aggregator->restored) may.insert({"SPLIT_VIEW_SUSPECT", "CLOCK_SKEW"});
     for (const std::string& code : found) {
@@ -160,12 +175,12 @@ void World::JudgeFindings() {
     if (agent->AlarmOwed()) return Fail(agent->name + " runs on an old copy of its disk and nobody said so");
     std::set<std::string> may_report;
     if (was(Fault::kForgedReceipt) || was(Fault::kForkedHead)) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
-    if (agent->replayed) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "CHAIN_STUCK", "SLOT_UNKNOWN", "LEAF_MISSING"});
+    if (agent->Doubled()) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "QUARANTINED"});
     if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED"});
     for (const std::string& code : agent->reported) {
       if (!may_report.contains(code)) return Fail("a report without cause: " + code + " by " + agent->name);
     }
-    if (agent->evidence_needed > 0 && !was(Fault::kDiskFull) && !was(Fault::kDiskError) && !agent->replayed) {
+    if (agent->evidence_needed > 0 && !was(Fault::kDiskFull) && !was(Fault::kDiskError) && !agent->Doubled()) {
       std::error_code missing;
       std::filesystem::directory_iterator files(agent->disk.dir() + "/state/spool/evidence", missing);
       if (missing || files == std::filesystem::directory_iterator()) return Fail(agent->name + " was lied to and kept no evidence");

@@ -248,7 +248,7 @@ void AgentNode::Work() {
 bool AgentNode::Drained() const { return running && read == lines.size() && session->Drained() && spool->Facts().unacked_batches == 0; }
 
 bool AgentNode::AlarmOwed() const {
-  if (!must_alarm) return false;
+  if (!must_alarm && !cloned) return false;   // two that run at once speak of the same place, at the latest with a heartbeat
   const auto& all = world_.aggregator->findings;
   const auto it = all.find(identity.account + "/" + identity.region + "/" + identity.name);
   if (it == all.end()) return true;
@@ -319,6 +319,7 @@ void AggregatorNode::Start() {
     std::vector<AgentIdentity> ids;
     std::vector<PublicKey> keys;
     for (const auto& agent : world_.agents) {
+      if (agent->cloned && agent->number > 0 && std::any_of(ids.begin(), ids.end(), [&](const AgentIdentity& id) { return id.uuid == agent->identity.uuid; })) continue;
       ids.push_back(agent->identity);
       keys.push_back(agent->key.public_key());
     }

@@ -51,6 +51,7 @@ struct Message {
   std::string bytes;
   int64_t due_ns = 0;
   bool lie = false;                    // must be seen through
+  BatchKey swallowed = {};             // a lie about this batch; else about the head
 };
 
 // One stream of an agent, as both ends and the wire between them see it.
@@ -63,6 +64,7 @@ struct Pipe {
   bool unwritten = false;              // a Send of which Sessions was not told Written
   bool held = false;                   // Take refused up.front()
   uint64_t shown = 0;                  // size of the newest head sent down
+  bool rewound = false;                // the agent was told to send again: an answer to what it sent before means nothing to it
 };
 
 class Machine {
@@ -116,6 +118,8 @@ class AgentNode final : public Machine {
   BatchKey acked;                      // newest seen in the spool
   std::map<BatchKey, Hash> proven;     // everything this agent ever counted as acknowledged
   bool replayed = false;
+  bool cloned = false;                 // another host runs with its identity
+  bool Doubled() const { return replayed || cloned; }
   bool must_alarm = false;             // the log had gone on when the copy came back
   std::string copy;                    // of its disk, older
   BatchKey copy_tail;
@@ -215,6 +219,7 @@ class World {
   void In(Machine& machine, F f);               // runs f as that machine; it may die of it
   void Dies(Machine& machine, const std::string& why);
   void Restore();
+  void Clone(AgentNode& agent);
   void Step();
   void Faults();
   void Network(bool all);

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 constexpr const char* kFaultNames[kFaults] = {
     "kill-agent", "power-agent", "stop-agent", "kill-aggregator", "power-aggregator", "cut", "duplicate", "reorder", "disk-full", "disk-error",
     "clock-jump", "replay", "forged-receipt", "forked-head", "forged-batch", "reader-crash", "loss",
-    "restore", "delay", "spool-damage"};
+    "restore", "delay", "clone", "spool-damage"};
 
 constexpr int64_t kMs = 1'000'000;
 
@@ -41,7 +41,7 @@ World::World(const Plan& p) : plan(p), rng(p.seed * 2 + 1), chance(p.seed * 2 + 
   // A log restored from a backup explains too much to tell it from a lie: those seeds have no liars and no copied agents.
   const auto bit = [](Fault fault) { return 1u << static_cast<int>(fault); };
   if (chance.Below(3) != 0) enabled &= ~bit(Fault::kRestore);
-  if (enabled & bit(Fault::kRestore)) enabled &= ~(bit(Fault::kReplay) | bit(Fault::kForgedReceipt) | bit(Fault::kForkedHead));
+  if (enabled & bit(Fault::kRestore)) enabled &= ~(bit(Fault::kReplay) | bit(Fault::kClone) | bit(Fault::kForgedReceipt) | bit(Fault::kForkedHead));
   aggregator = std::make_unique<AggregatorNode>(*this, scratch_ + "/aggregator", p.seed * 100);
   fs::create_directories(scratch_ + "/aggregator/data");
   const size_t n = 1 + static_cast<size_t>(rng.Below(3));
@@ -159,6 +159,24 @@ void World::Dies(Machine& machine, const std::string& why) {
   }
 }
 
+// Somebody copies a machine as it runs and starts the copy beside it: one identity, two hosts, each with applications of its own.
+void World::Clone(AgentNode& agent) {
+  const size_t n = agents.size();
+  const std::string to = scratch_ + "/agent" + std::to_string(n);
+  fs::copy(agent.disk.dir(), to, fs::copy_options::recursive);
+  auto clone = std::make_unique<AgentNode>(*this, n, to, plan.seed * 100 + agent.number + 1);   // the key of the original
+  clone->identity = agent.identity;
+  clone->rng = SeededRng(plan.seed * 100 + n + 1);
+  clone->lines = agent.lines;
+  clone->cloned = agent.cloned = true;
+  clone->crashes = 1;
+  clone->evidence_needed = 0;
+  clone->clock.skew_ns = agent.clock.skew_ns;
+  clone->disk.Die();
+  Note(agent.name, absl::StrCat("is copied as it runs; the copy is ", clone->name));
+  agents.push_back(std::move(clone));
+}
+
 // Somebody takes a backup while the aggregator is down; later somebody puts it in place of what is newer, without the anchor.
 void World::Restore() {
   const std::string data = aggregator->disk.dir() + "/data";
@@ -193,7 +211,7 @@ void World::Lie(Pipe& pipe, const std::string& frame) {
   leaf.set_epoch(entry->header.epoch);
   leaf.set_batch_seq(entry->header.batch_seq);
   for (const Hash& h : *path) leaf.add_path(std::string(h.view()));
-  pipe.down.push_back({response.SerializeAsString(), now_ns, true});
+  pipe.down.push_back({response.SerializeAsString(), now_ns, true, {entry->header.epoch, entry->header.batch_seq}});
   Note("aggregator", absl::StrCat("swallows (", entry->header.epoch, ", ", entry->header.batch_seq, ") and forges a receipt"));
 }
 
@@ -230,8 +248,13 @@ void World::Deliver(const std::shared_ptr<Pipe>& pipe) {
     const Message message = std::move(pipe->down.front());
     pipe->down.pop_front();
     if (!pipe->agent_gone && agent != nullptr && agent->running) {
+      const BatchKey acked = agent->spool->Facts().acked_through;
       In(*agent, [&] { agent->Receive(message.bytes); });
-      if (message.lie && agent->running) {
+      if (v1::PushResponse r; r.ParseFromString(message.bytes) && r.has_refusal()) pipe->rewound = true;
+      if (message.lie && agent->running && message.swallowed > acked && agent->spool->Facts().acked_through >= message.swallowed) {
+        Fail(agent->name + " counts as acknowledged what was swallowed");
+      }
+      if (message.lie && agent->running && !(message.swallowed != BatchKey{} && pipe->rewound)) {
         if (!agent->reported.contains("LEAF_MISSING") && !agent->reported.contains("LOG_FORKED") &&
             std::none_of(agent->todo.begin(), agent->todo.end(), [](const std::string& c) { return c == "LEAF_MISSING" || c == "LOG_FORKED"; })) {
           Fail(agent->name + " believed a forged answer");
@@ -390,6 +413,7 @@ void World::Faults() {
     disk_of.disk.failing = 0.2;
     Note(disk_of.name, "its disk fails");
   }
+  if (agents.size() < 5 && !agent.cloned && !agent.replayed && agent.copy.empty() && agent.running && Strikes(Fault::kClone, 0.001)) Clone(agent);
   if (Strikes(Fault::kClockJump, 0.001)) {
     disk_of.clock.skew_ns += static_cast<int64_t>(chance.Below(1'200'000)) * kMs - 600'000 * kMs;
     Note(disk_of.name, absl::StrCat("its clock is wrong by ", disk_of.clock.skew_ns / kMs, " ms"));
@@ -433,7 +457,7 @@ void World::Step() {
 bool World::Quiet() {
   if (!aggregator->running) return false;
   for (const auto& agent : agents) {
-    if (!agent->running || (!agent->replayed && !agent->Drained()) || agent->AlarmOwed()) return false;
+    if (!agent->running || !agent->Drained() || agent->AlarmOwed()) return false;
   }
   const uint64_t size = aggregator->ledger->head().size;
   if (aggregator->committer->queued() > 0 || aggregator->history->indexed_to() < size) return false;
@@ -477,7 +501,7 @@ void World::Heal() {
   if (!outcome.ok()) return;
   std::string why = "it does not come to rest:";
   for (const auto& agent : agents) {
-    if (agent->running && !agent->replayed && !agent->Drained()) {
+    if (agent->running && !agent->Drained()) {
       const UplinkFacts facts = agent->session->Facts();
       why += absl::StrCat(" ", agent->name, " read ", agent->read, " of ", agent->lines.size(), ", ", agent->spool->Facts().unacked_batches,
                           " batches unacked, acked (", facts.acked.epoch, ", ", facts.acked.batch_seq, "), sent (", facts.sent.epoch, ", ",

@@ -18,9 +18,9 @@ namespace orgtrail::sim {
 enum class Fault {
   kKillAgent, kCutAgentPower, kStopAgent, kKillAggregator, kCutAggregatorPower, kCutStream, kDuplicate, kReorder, kDiskFull, kDiskError,
   kClockJump, kReplay, kForgedReceipt, kForkedHead, kForgedBatch, kReaderCrash, kLoss,
-  kRestore, kDelay, kSpoolDamage,
+  kRestore, kDelay, kClone, kSpoolDamage,
 };
-inline constexpr int kFaults = 20;
+inline constexpr int kFaults = 21;
 const char* FaultName(Fault fault);
 
 struct Plan {

@@ -182,18 +182,36 @@ TEST_F(UplinkTest, ACutLosesNothingAndStoresNothingTwice) {
   EXPECT_EQ(Evidence(), 0u);
 }
 
-TEST_F(UplinkTest, ACutWhileInFlightIsAnsweredOnTheNewStream) {
+TEST_F(UplinkTest, ACutWhileInFlightIsAnsweredWhenSentAgain) {
   Capture(5);
   Connect();
   ASSERT_TRUE(Receive().ok());
   Send();
   Cut();                                 // nothing was looked at yet
   Connect();
-  ASSERT_TRUE(Receive().ok());           // welcome, and receipts of what the old stream brought
+  ASSERT_TRUE(Receive().ok());           // welcome; what the old stream brought is in the log, and nobody was told
+  EXPECT_EQ(acked(), BatchKey());
   Send();
   ASSERT_TRUE(Receive().ok());
   EXPECT_EQ(acked(), last_);
   EXPECT_EQ(size(), 7u);
+}
+
+// Two processes of one identity: what one sent is no news for the other, and no lie of the log.
+TEST_F(UplinkTest, AnotherProcessOfThisIdentityNeverGetsItsReceipts) {
+  Capture(2);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  Send();                                // not looked at yet
+  const StreamId first = stream_;
+  Resume();                              // the other process; it has captured the same
+  Connect();
+  world_.Pump();
+  ASSERT_EQ(world_.streams.out[stream_].size(), 1u);   // its welcome
+  v1::PushResponse receipt;
+  ASSERT_TRUE(receipt.ParseFromString(world_.streams.out[first].back()) && receipt.has_receipt());
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), BatchKey());
 }
 
 TEST_F(UplinkTest, TheLogsExpectationRewinds) {

@@ -43,6 +43,7 @@ TEST_F(CommitterTest, WhatQueuedIsOneTransaction) {
   const Admitted batch = agent.Heartbeat();
   Admitted repeat;
   repeat.batch = batch.batch;
+  repeat.repeats = batch.leaf->hash;
   std::vector<uint64_t> told;
   Admitted control = ControlItem(Entry(1));
   control.then = [&](const SignedHead& head, uint64_t leaf) {

@@ -159,6 +159,7 @@ TEST_F(LedgerTest, ARepeatIsAnsweredAndNotStored) {
   group[0].duplicate_of = 2;
   group[1] = next;
   group[2].batch = next.batch;    // a repeat of the one in front of it
+  group[2].repeats = next.leaf->hash;
   group[3].batch = id;            // the same bytes once more, by someone who did not know
   group[3].leaf = std::make_shared<Leaf>();
   group[3].leaf->bytes = (*logged)->bytes;
@@ -178,6 +179,7 @@ TEST_F(LedgerTest, ARepeatIsAnsweredAndNotStored) {
   // Repeats alone change nothing: the same head, the same note.
   std::vector<Admitted> repeat(1);
   repeat[0].batch = id;
+  repeat[0].repeats = (*logged)->hash;
   const auto unchanged = ledger().Append(repeat);
   ASSERT_EQ(Describe(unchanged.status()), "ok");
   EXPECT_EQ(unchanged->head.size, 4u);

@@ -211,10 +211,12 @@ TEST_F(VerifierTest, TwoBatchesAtOnePlaceAreEvidenceAndQuarantine) {      // 34
   Forger twin(id_, 7, clock_);
   twin.state = forger_->state;
   ASSERT_EQ(Give(forger_->Batch({Record(3)})), "");
-  EXPECT_EQ(Give(twin.Batch({Record(4)})), "EQUIVOCATION");
+  const std::string contradiction = twin.Batch({Record(4)});
+  EXPECT_EQ(Give(contradiction), "EQUIVOCATION");
   EXPECT_TRUE(Found("EQUIVOCATION"));
   EXPECT_EQ(Evidence(), std::vector<std::string>{"EQUIVOCATION"});
-  // What follows is kept, apart.
+  // Sent again it is kept, apart, and so is what follows.
+  EXPECT_EQ(Give(contradiction), "") << last_.detail;
   EXPECT_EQ(Give(twin.Batch({Record(5)})), "") << last_.detail;
   const auto kept = builder_.ledger->ReadRaw(size() - 1);
   ASSERT_TRUE(kept.ok());
@@ -224,6 +226,54 @@ TEST_F(VerifierTest, TwoBatchesAtOnePlaceAreEvidenceAndQuarantine) {      // 34
   Rebuild({});
   EXPECT_EQ(Give(twin.Batch({Record(6)})), "") << last_.detail;
   EXPECT_EQ(builder_.ledger->ReadRaw(size() - 1)->flags & kLeafQuarantined, kLeafQuarantined);
+}
+
+// A copy of the spool was started: both opened epoch 2, both go on, and neither waits for the other.
+TEST_F(VerifierTest, BothBranchesOfASplitChainAreLogged) {                // 9, 10
+  Forger copy(id_, 7, clock_);
+  SeededRng other(8);
+  copy.tree = std::make_unique<KeyTree>(other);
+  while (!copy.tree->Grow(1024)) {
+  }
+  copy.state = forger_->state;
+  forger_->tree = std::make_unique<KeyTree>(other);
+  while (!forger_->tree->Grow(1024)) {
+  }
+  ASSERT_EQ(Give(forger_->Open()), "");
+  ASSERT_EQ(Give(forger_->Batch({Record(3)})), "");
+  const AgentHead before = *builder_.ledger->HeadOf(id_.uuid);
+  const std::string opening = copy.Open(), first = copy.Batch({Record(4)});
+  EXPECT_EQ(Give(first), "CHAIN_EXPECT");       // its beginning says more
+  EXPECT_EQ(last_.batch_seq, 0u);
+  EXPECT_EQ(Give(opening), "EQUIVOCATION");
+  clock_.Advance(absl::Seconds(2));
+  EXPECT_EQ(Give(opening), "") << last_.detail;   // the agent sends it again on its next stream
+  EXPECT_EQ(Give(first), "") << last_.detail;
+  EXPECT_EQ(Give(copy.Batch({Record(5)})), "") << last_.detail;
+  EXPECT_EQ(Give(forger_->Batch({Record(6)})), "") << last_.detail;
+  EXPECT_EQ(Give(copy.Batch({Record(7)})), "") << last_.detail;
+  for (uint64_t leaf = size() - 5; leaf < size(); ++leaf) EXPECT_EQ(builder_.ledger->ReadRaw(leaf)->flags & kLeafQuarantined, kLeafQuarantined);
+  // What follows what lies in the log, not in memory.
+  Rebuild({});
+  EXPECT_EQ(Give(copy.Batch({Record(8)})), "") << last_.detail;
+  EXPECT_EQ(Give(forger_->Batch({Record(9)})), "") << last_.detail;
+  EXPECT_EQ(Give(copy.Batch({Record(10)})), "") << last_.detail;
+  // Repeats are answered with their own leaf, not with that of the same number.
+  EXPECT_EQ(Give(opening), "");
+  EXPECT_TRUE(committed_.back().duplicate);
+  EXPECT_EQ(builder_.ledger->ReadRaw(committed_.back().leaf_index)->bytes, opening);
+  // A batch whose predecessor is missing is asked for it.
+  const std::string skipped = copy.Batch({Record(11)});
+  clock_.Advance(absl::Seconds(2));
+  EXPECT_EQ(Give(copy.Batch({Record(12)})), "CHAIN_EXPECT");
+  EXPECT_EQ(last_.epoch, 2u);
+  EXPECT_EQ(last_.batch_seq, copy.last.batch_seq - 1);
+  // The head stays where the contradiction found it.
+  const AgentHead after = *builder_.ledger->HeadOf(id_.uuid);
+  EXPECT_TRUE(after.quarantined);
+  EXPECT_EQ(after.leaf, before.leaf);
+  EXPECT_EQ(after.leaf_index, before.leaf_index);
+  EXPECT_EQ(Evidence(), std::vector<std::string>{"EQUIVOCATION"});
 }
 
 TEST_F(VerifierTest, AForgedTwinIsNotTheAgentsFault) {
