@@ -23,7 +23,9 @@
 #include "common/base/worker.h"
 #include "common/crypto/digest.h"
 #include "common/format/batch.h"
+#include "common/compress/zstd.h"
 #include "common/format/epoch.h"
+#include "common/format/frame.h"
 #include "common/merkle/tree.h"
 #include "common/http/observability.h"
 #include "common/metrics/metrics.h"
@@ -93,6 +95,11 @@ struct Agent::Impl {
   void Care();
   void Handle(const Report& report);
   void Ended(const std::string& detail);
+  struct Salvage {
+    uint64_t recovered = 0, lost = 0;  // batches with records
+  };
+  absl::StatusOr<SignedEntry> EntryOf(BatchKey key) const;
+  absl::StatusOr<Salvage> Recover(BatchKey after, BatchKey before);
   absl::Status LeaveDamageBehind(const std::string& detail);
   bool Drain(bool retire, absl::Duration limit);
   void ExportSpool();
@@ -235,36 +242,70 @@ void Agent::Impl::Ended(const std::string& detail) {
     return first;
   });
   if (!fresh) return;
-  const std::string words = "this agent records nothing any more: " + detail + " (an empty state_dir and a new one of `orgtrail agent token`)";
+  const std::string words = "this agent records nothing any more: " + detail;
   pipeline->Refuse(words);
   if (!config.retiring) LogError(words + ". HTTP callers are refused, file sources wait; what is in the spool stays there");
 }
 
-// The chain goes on from the last batch the log has; the batches between it and here are damaged or follow a damaged one, so
-// they cannot be delivered as what was signed. They stay in the spool as evidence, and a loss record says so.
+// What can still be read between two batches of the spool is recorded once more. Unavailable: the agent stops; the next run goes on.
+absl::StatusOr<Agent::Impl::Salvage> Agent::Impl::Recover(BatchKey after, BatchKey before) {
+  Salvage salvage;
+  ZstdDecompressor zstd;
+  bool room = true;
+  for (std::optional<BatchKey> key = spool->KeyAfter(after); key && *key < before; key = spool->KeyAfter(*key)) {
+    if (stopping.Peek([](bool s) { return s; })) return absl::UnavailableError("the agent is shutting down");
+    const absl::StatusOr<std::string> frame = spool->Read(*key);
+    const absl::StatusOr<FrameView> view = frame.ok() ? FrameView::Decode(*frame) : frame.status();
+    const absl::StatusOr<BatchEntry> entry = view.ok() ? BatchEntry::Decode(view->entry) : view.status();
+    if (entry.ok() && entry->header.n_events == 0) continue;
+    absl::StatusOr<Events> events = entry.ok() ? InflateFrame(*view, zstd) : entry.status();
+    const absl::Status done = !events.ok() ? events.status() : room ? pipeline->Recover(entry->header, events->rows) : absl::ResourceExhaustedError("");
+    if (absl::IsUnavailable(done)) return done;
+    room = room && !absl::IsResourceExhausted(done);
+    ++(done.ok() ? salvage.recovered : salvage.lost);
+  }
+  return salvage;
+}
+
+// The copy, else the frame's own: a spool of the release before has no copies.
+absl::StatusOr<SignedEntry> Agent::Impl::EntryOf(BatchKey key) const {
+  if (absl::StatusOr<SignedEntry> copy = spool->ReadEntry(key); copy.ok()) return copy;
+  ASSIGN_OR_RETURN(const std::string frame, spool->Read(key));
+  ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(frame));
+  return SignedEntry{std::string(view.entry), std::string(view.extension)};
+}
+
+// The chain goes on from the last batch the log has; the batches between it and here are damaged or follow a damaged one, so they
+// cannot be delivered as what was signed. Their records are recorded anew where they can be read, and a loss record says what was not.
 absl::Status Agent::Impl::LeaveDamageBehind(const std::string& detail) {
   const UplinkFacts facts = uplink->session().Facts();
   const BatchKey acked = std::max(facts.acked, facts.log_head);
   SpoolTail previous;
   if (acked != BatchKey{}) {
-    ASSIGN_OR_RETURN(const SignedEntry last, spool->ReadEntry(acked));
+    ASSIGN_OR_RETURN(const SignedEntry last, EntryOf(acked));
     ASSIGN_OR_RETURN(const BatchEntry entry, BatchEntry::Decode(last.entry));
     previous.epoch = acked.epoch;
     previous.batch_seq = acked.batch_seq;
     previous.last_seq = entry.header.last_seq;
     previous.leaf = LeafHash(last.entry);
   }
+  BatchKey opened;
   // A run before this one may have opened that epoch and ended before the log heard of it.
   for (std::optional<BatchKey> first = spool->KeyAfter({acked.epoch, UINT64_MAX}); first; first = spool->KeyAfter({first->epoch, UINT64_MAX})) {
-    const absl::StatusOr<SignedEntry> opens = spool->ReadEntry(*first);
+    const absl::StatusOr<SignedEntry> opens = EntryOf(*first);
     const absl::StatusOr<EpochOpening> opening = opens.ok() ? EpochOpening::Decode(opens->extension) : opens.status();
     if (first->batch_seq != 0 || !opening.ok() || opening->previous_epoch != acked.epoch || opening->previous_batch_seq != acked.batch_seq) continue;
-    uplink->session().SkipBefore(*first);
-    return absl::OkStatus();
+    opened = *first;
+    break;
   }
-  ASSIGN_OR_RETURN(BatchKey opened, pipeline->NewEpoch(EpochReason::kUnclean, previous));
+  if (opened == BatchKey{}) {
+    ASSIGN_OR_RETURN(opened, pipeline->NewEpoch(EpochReason::kUnclean, previous));
+  }
+  // Until SkipBefore nothing of the new epoch is sent, so whoever ends in between does this again, and nothing twice.
+  ASSIGN_OR_RETURN(const Salvage salvage, Recover(acked, opened));
   pipeline->Note("Loss", "{\"cause\":\"decode\",\"afterEpoch\":" + std::to_string(acked.epoch) + ",\"afterBatch\":" +
                              std::to_string(acked.batch_seq) + ",\"beforeEpoch\":" + std::to_string(opened.epoch) +
+                             ",\"batchesLost\":" + std::to_string(salvage.lost) + ",\"batchesRecovered\":" + std::to_string(salvage.recovered) +
                              ",\"detail\":" + JsonString(detail) + "}",
                  EventClass::kLoss);
   uplink->session().SkipBefore(opened);

@@ -321,6 +321,41 @@ void Pipeline::Lost(std::string_view source, std::string_view cause, uint32_t co
   if (poke_) poke_();
 }
 
+absl::Status Pipeline::Recover(const BatchHeader& from, const std::vector<Row>& rows) {
+  const std::string key = absl::StrCat("recovered:", from.epoch, ":", from.batch_seq);
+  const absl::StatusOr<std::string> before = spool_.Reply(key);
+  if (before.ok()) return absl::OkStatus();
+  if (!absl::IsNotFound(before.status())) return before.status();
+  uint64_t turn = 0;
+  const absl::Status sealed = state_.When(
+      [](const State& s) { return s.closing || s.refusing || s.ready.bytes < kReadyBytes; },
+      [&](State& s) -> absl::Status {
+        if (s.closing) return absl::UnavailableError("the agent is shutting down");
+        if (s.refusing) return absl::ResourceExhaustedError("the spool is full");
+        if (!s.sealer->empty() || !s.open.positions.empty() || !s.open.replies.empty()) CloseBatch(s, BatchFlags());
+        const uint64_t first = s.sealer->next_seq();
+        for (const Row& row : rows) {
+          if (Full(s, false)) CloseBatch(s, BatchFlags());
+          s.sealer->Add(static_cast<EventClass>(row.event_class), static_cast<uint16_t>(row.flags | kFlagRecovered), row.body);
+        }
+        AddOwn(s, EventClass::kOwn, "Recovered",
+               absl::StrCat("{\"epoch\":", from.epoch, ",\"batch\":", from.batch_seq, ",\"firstSequence\":", from.first_seq, ",\"lastSequence\":",
+                            from.last_seq, ",\"records\":", rows.size(), ",\"newFirstSequence\":", first, ",\"closed\":\"",
+                            ToAbsl(Rfc3339(absl::FromUnixNanos(static_cast<int64_t>(from.wall_close_ns)), 9)), "\"}"));
+        s.open.replies.emplace_back(key, "done");
+        s.keys.insert(key);
+        CloseBatch(s, BatchFlags());   // all of it waits for one commit: nobody took what closed meanwhile
+        turn = s.sealed_turn;
+        return absl::OkStatus();
+      });
+  RETURN_IF_ERROR(sealed);
+  if (poke_) poke_();
+  const bool committed = state_.WhenFor(
+      options_.sync_limit, [&](const State& s) { return s.committed_turn >= turn || s.refusing; },
+      [&](State& s, bool) { return s.committed_turn >= turn; });
+  return committed ? absl::OkStatus() : absl::ResourceExhaustedError("the spool did not store it in time");
+}
+
 void Pipeline::Refuse(std::string why) {
   state_.With([&](State& s) { s.ended = std::move(why); });
 }

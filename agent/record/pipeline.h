@@ -68,6 +68,11 @@ class Pipeline final : public Intake, public Stage {
   // One of orgtrail's own records (class 5, or 6 for a loss): CLOCK_STEP, CONFIG_CHANGED, …; `details` is a JSON object.
   void Note(std::string_view name, std::string details, EventClass event_class = EventClass::kOwn);
 
+  // Records of a batch that can never be delivered as what was signed, once more in the epoch under way: flag 16, and a Recovered
+  // record that maps the numbers, all in one commit, once however often it is called within a day. Returns after the fsync.
+  // ResourceExhausted: no room.
+  absl::Status Recover(const BatchHeader& from, const std::vector<Row>& rows);
+
   // From now on nothing is taken (ResourceExhausted, with these words) and no heartbeat is sealed: nobody will ever take what this
   // identity records. What is on its way to the disk still goes there.
   void Refuse(std::string why);

@@ -29,10 +29,11 @@ bool Holds(std::string_view ranges, uint64_t seq) {
 
 std::string PostedBy(const Leaf& leaf, size_t row) {
   const std::vector<Row>& rows = leaf.events.rows;
-  if (rows[row].event_class == static_cast<uint16_t>(EventClass::kOwn) || rows[row].seq == 0) return "";
+  if (rows[row].event_class == static_cast<uint16_t>(EventClass::kOwn) || rows[row].seq == 0 || (rows[row].flags & kFlagRecovered) != 0) return "";
   // They stand at the end of the batch.
   for (size_t i = rows.size(); i-- > 0 && rows[i].event_class == static_cast<uint16_t>(EventClass::kOwn);) {
     const std::string_view body = rows[i].body;
+    if ((rows[i].flags & kFlagRecovered) != 0) continue;   // it speaks of another epoch's numbers
     const size_t by = body.find(kBy), name = body.find(kName);
     if (name == std::string_view::npos || by == std::string_view::npos) continue;
     const size_t ranges = body.find(kRanges, by), end = body.find('"', by + kBy.size());

@@ -74,7 +74,7 @@ struct GivenBack {
   std::atomic<uintptr_t> low{UINTPTR_MAX}, high{0};
   std::atomic<uint64_t> bytes{0};
 };
-constexpr uint64_t kSweepBytes = 8 << 20;
+constexpr uint64_t kSweepBytes = 1 << 20;   // a commit leaves some 300 KB mapped around the pages it looks at
 
 // LMDB's locks are per process: opening one environment twice in a process silently drops them. This is a fact about
 // the process, so the guard is one too. It is built on first use, so there is no static constructor.

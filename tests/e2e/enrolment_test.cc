@@ -124,9 +124,9 @@ TEST_F(EnrolmentE2e, AnAgentWhoseCertificateIsGoneGetsAnotherWithItsIdentityKey)
 }
 
 TEST_F(EnrolmentE2e, ARenewalMovesTheStreamAndNobodyNotices) {
-  // Certificates count from five minutes before they were issued, so one of 308s is renewed four seconds later.
+  // Certificates count from five minutes before they were issued, so this one is renewed twelve seconds later.
   organization.StopAggregator();
-  organization.Reconfigure("  certificate_life: ", "  certificate_life: 308s");
+  organization.Reconfigure("  certificate_life: ", "  certificate_life: 312s");
   organization.StartAggregator();
   AgentProcess& agent = organization.StartAgent({.name = "web-1"});
   std::vector<std::string> told;

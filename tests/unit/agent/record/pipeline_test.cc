@@ -520,6 +520,36 @@ TEST_F(PipelineTest, WhoPostedWhatStandsInTheSameBatch) {
   EXPECT_EQ(posted, records);
 }
 
+TEST_F(PipelineTest, WhatCannotBeDeliveredIsRecordedOnceMore) {
+  std::vector<std::string> records;
+  for (int i = 0; i < 1000; ++i) records.push_back(Record(i));
+  ASSERT_TRUE(Take(records).ok());
+  Step(absl::Milliseconds(20));
+  const std::string frame = *spool_->Read({1, 1});
+  const FrameView view = *FrameView::Decode(frame);
+  ZstdDecompressor zstd;
+  const Events events = *InflateFrame(view, zstd);
+  const BatchHeader header = BatchEntry::Decode(view.entry)->header;
+  ASSERT_TRUE(pipeline_->NewEpoch(EpochReason::kUnclean).ok());
+  for (int again = 0; again < 2; ++again) {   // the second time it is there
+    auto answer = std::async(std::launch::async, [&] { return pipeline_->Recover(header, events.rows); });
+    while (answer.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) Step(absl::Milliseconds(5));
+    EXPECT_TRUE(answer.get().ok());
+  }
+  std::vector<std::string> bodies;
+  std::vector<uint16_t> flags;
+  for (const Stored& s : All()) {
+    if (s.header.epoch != 2) continue;
+    bodies.insert(bodies.end(), s.bodies.begin(), s.bodies.end());
+    flags.insert(flags.end(), s.flags.begin(), s.flags.end());
+  }
+  ASSERT_EQ(bodies.size(), 1001u);
+  EXPECT_EQ(std::vector<std::string>(bodies.begin(), bodies.end() - 1), records);
+  EXPECT_EQ(flags[500] & kFlagRecovered, kFlagRecovered);
+  EXPECT_NE(bodies.back().find(R"("serviceEventDetails":{"epoch":1,"batch":1,"firstSequence":1,"lastSequence":1000,"records":1000,"newFirstSequence":1,)"),
+            std::string::npos) << bodies.back();
+}
+
 TEST_F(PipelineTest, AnEndedIdentityTakesNothing) {
   ASSERT_TRUE(Take({Record(1)}).ok());
   pipeline_->Refuse("the agent was revoked");

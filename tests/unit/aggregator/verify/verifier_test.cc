@@ -331,7 +331,7 @@ TEST_F(VerifierTest, ABatchWithoutItsBodiesTakesItsPlaceAndIsFound) {     // 5
   EXPECT_EQ(builder_.ledger->HeadOf(id_.uuid)->bodies_missing, 2u);
   EXPECT_EQ(Give(whole), "");             // it comes again, with its bodies: the same leaf
   EXPECT_EQ(size(), at + 1);
-  EXPECT_EQ(committed_.back().index, at);
+  EXPECT_EQ(committed_.back().leaf_index, at);
   ASSERT_EQ(Give(forger_->Batch({Record(5)})), "") << last_.detail;   // the chain goes on
   EXPECT_FALSE(Found("UNEXPLAINED_GAP"));
   EXPECT_EQ(builder_.ledger->HeadOf(id_.uuid)->bodies_missing, 2u);
