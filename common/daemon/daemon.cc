@@ -94,7 +94,7 @@ std::optional<int> Daemon::Checked(const absl::Status& parsed) const {
 void Daemon::Begin() {
   const sigset_t held = Held();
   pthread_sigmask(SIG_BLOCK, &held, nullptr);
-  signal(SIGPIPE, SIG_IGN);
+  for (const int s : {SIGPIPE, SIGXFSZ}) signal(s, SIG_IGN);  // the write says so itself
   KeepFewHeaps();
   ReportUnlockedMemory();
   InitRpc();

@@ -52,6 +52,7 @@ class Readme : public ::testing::EmptyTestEventListener {
     text += "\nCarried out by other tests over the real programs:\n\n| # | where |\n| --- | --- |\n"
             "| 1, 2, 3, 93 | `crash_test`: kill -9 of agent and aggregator under load |\n"
             "| 16, 23 | `failure_test`: a full spool; an aggregator that is away |\n"
+            "| 57 | `full_disk_test`: the aggregator's disk without one free byte, killed and started again in that state |\n"
             "| 58, 60, 61, 62, 63, 64, 65, 67, 68 | `real_input_test`: generated lines of every shape, repeated ids |\n"
             "| 69, 101, 107 | `access_test`: who may see and change what |\n"
             "| 82, 84 | `enrolment_test`: tokens used twice, raced, expired, elsewhere; another CA |\n"

@@ -177,6 +177,7 @@ void World::JudgeFindings() {
     if (was(Fault::kForgedReceipt) || was(Fault::kForkedHead)) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
     if (agent->Doubled()) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "QUARANTINED"});
     if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED"});
+    if (was(Fault::kDiskFull)) may_report.insert("SPOOL_PRESSURE");
     for (const std::string& code : agent->reported) {
       if (!may_report.contains(code)) return Fail("a report without cause: " + code + " by " + agent->name);
     }

@@ -49,6 +49,17 @@ bool Answers200(int port, std::string_view path) {
   return answer.ok() && answer->status == 200;
 }
 
+double MetricAt(int port, std::string_view name) {
+  absl::StatusOr<HttpResponse> answer = HttpGet("http://127.0.0.1:" + std::to_string(port) + "/metrics", {}, absl::Seconds(5));
+if (!answer.ok()) return -1;
+  double sum = -1;
+  for (const std::string& line : LinesOf(answer->body)) {
+    if (!line.starts_with(name) || (line[name.size()] != ' ' && line[name.size()] != '{')) continue;
+    sum = std::max(sum, 0.0) + std::strtod(line.c_str() + line.rfind(' '), nullptr);
+  }
+  return sum;
+}
+
 }  // namespace
 
 int FreePort() {
@@ -131,17 +142,7 @@ void AgentProcess::Record(std::string_view body) const {
 
 bool AgentProcess::Ready() const { return Answers200(metrics_port_, "/readyz"); }
 
-double AgentProcess::Metric(std::string_view name) const {
-  absl::StatusOr<HttpResponse> answer =
-      HttpGet("http://127.0.0.1:" + std::to_string(metrics_port_) + "/metrics", {}, absl::Seconds(5));
-  if (!answer.ok()) return -1;
-  double sum = -1;
-  for (const std::string& line : LinesOf(answer->body)) {
-    if (!line.starts_with(name) || (line[name.size()] != ' ' && line[name.size()] != '{')) continue;
-    sum = std::max(sum, 0.0) + std::strtod(line.c_str() + line.rfind(' '), nullptr);
-  }
-  return sum;
-}
+double AgentProcess::Metric(std::string_view name) const { return MetricAt(metrics_port_, name); }
 
 bool AgentProcess::Logged(std::string_view words) const { return ReadWhole(log()).find(words) != std::string::npos; }
 std::string AgentProcess::LogTail() const { return Tail(log()); }
@@ -191,8 +192,12 @@ void Organization::Reconfigure(std::string_view line_start, std::string_view lin
   WriteWhole(config(), text);
 }
 
-void Organization::StartAggregator() {
+void Organization::LaunchAggregator() {
   aggregator_ = Process::Start({Program("orgtrail-aggregator"), "--config", config()}, Path("aggregator.log"));
+}
+
+void Organization::StartAggregator() {
+  LaunchAggregator();
   if (!Eventually(kPatience, [this] { return Ready() || !aggregator_->Running(); }) || !aggregator_->Running()) {
     Fail("the aggregator does not come up: " + AggregatorLogTail());
   }
@@ -208,6 +213,7 @@ int Organization::StopAggregator(absl::Duration limit) {
 void Organization::KillAggregator() { aggregator_->Kill(); }
 
 bool Organization::Ready() const { return Answers200(metrics_port_, "/readyz"); }
+double Organization::Metric(std::string_view name) const { return MetricAt(metrics_port_, name); }
 bool Organization::AggregatorLogged(std::string_view words) const { return ReadWhole(Path("aggregator.log")).find(words) != std::string::npos; }
 std::string Organization::AggregatorLogTail() const { return Tail(Path("aggregator.log")); }
 

@@ -86,7 +86,8 @@ class Organization {
   explicit Organization(Options options);
   ~Organization();
 
-  void StartAggregator();                           // and waits until it is ready
+  void LaunchAggregator();                          // starts it, does not wait
+  void StartAggregator();                           // … and waits until it is ready
   int StopAggregator(absl::Duration limit = kSoon);
   void KillAggregator();
   Process& aggregator() { return *aggregator_; }
@@ -111,6 +112,7 @@ class Organization {
   std::vector<std::string> Feed(const std::vector<std::string>& flags = {}, std::string_view as = "auditor") const;
   std::string CreateUser(const std::string& name, const std::string& kind, const std::string& account = "");  // its SPIFFE id
   bool Ready() const;
+  double Metric(std::string_view name) const;         // of the aggregator; sum over labels; -1: not reachable or no such metric
 
   std::string Path(std::string_view name) const { return dir_ + "/" + std::string(name); }
   std::string ledger_dir() const;
