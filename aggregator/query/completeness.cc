@@ -22,6 +22,9 @@ v1::Completeness CompletenessOf(const LedgerReader& ledger, const Registry& regi
     if (head.cum_lost > 0 && out.losses_size() < kNames) {
       out.add_losses(absl::StrCat(name, ": ", head.cum_lost, " events in epoch ", head.epoch));
     }
+    if (head.bodies_missing > 0 && out.losses_size() < kNames) {
+      out.add_losses(absl::StrCat(name, ": ", head.bodies_missing, " events, decode (bodies missing)"));
+    }
     if (head.closed || head.retired || (agent.has_value() && (agent->retired || agent->revoked))) continue;
     if (!live(head)) {
       if (out.silent_agents_size() < kNames) out.add_silent_agents(name);

@@ -22,6 +22,7 @@ namespace {
 namespace tls = grpc::experimental;
 
 constexpr unsigned kReloadSeconds = 1;
+constexpr unsigned kNeverSeconds = 10 * 365 * 86'400;   // a channel lives as long as a stream: the next one reads the files again
 constexpr int kMessageBytes = static_cast<int>(limits::kFrameBytes) + (64 << 10);
 constexpr int kKeepaliveMs = 20'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
@@ -134,7 +135,7 @@ std::shared_ptr<grpc::ServerCredentials> ServerOnlyCredentials(const TlsFiles& f
 std::shared_ptr<grpc::ChannelCredentials> MutualChannelCredentials(const TlsFiles& files) {
   tls::TlsChannelCredentialsOptions options;
   options.set_certificate_provider(
-      std::make_shared<tls::FileWatcherCertificateProvider>(files.key, files.cert, files.ca, kReloadSeconds));
+      std::make_shared<tls::FileWatcherCertificateProvider>(files.key, files.cert, files.ca, kNeverSeconds));
   options.watch_root_certs();
   options.watch_identity_key_cert_pairs();
   options.set_verify_server_certs(true);

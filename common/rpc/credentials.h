@@ -27,7 +27,7 @@ struct TlsFiles {              // PEM files, re-read when they change (within a 
 std::shared_ptr<grpc::ServerCredentials> MutualServerCredentials(const TlsFiles& files, std::string org,
                                                                  std::function<bool(const Identity&)> admit);
 std::shared_ptr<grpc::ServerCredentials> ServerOnlyCredentials(const TlsFiles& files);
-// Client side: checks the server's certificate against the CA and its name against the address dialled.
+// Client side: checks the server's certificate against the CA and its name against the address dialled. Reads the files once.
 std::shared_ptr<grpc::ChannelCredentials> MutualChannelCredentials(const TlsFiles& files);
 std::shared_ptr<grpc::ChannelCredentials> PinnedChannelCredentials(std::string ca_pem);
 

@@ -22,7 +22,7 @@ DOORS = [
     (r"yaml-cpp/", ["common/config"]),
     (r"(zstd|libdeflate)\.h$", ["common/compress"]),
     (r"zlib\.h$", ["common/compress", "agent/capture"]),
-    (r"CLI/", ["agent/main.cc", "aggregator/main.cc", "aggregator/client"]),
+    (r"CLI/", ["agent/main.cc", "aggregator/client", "common/daemon"]),
     (r"(condition_variable|shared_mutex)$", ["common/base"]),
     (r"mutex$", ["common", "agent/spool/spool.cc", "aggregator/client/rpc.cc", "agent/record/pipeline.h", "aggregator/own/journal.h"]),  # else Guarded, whose data cannot be had unlocked
     (r"(random)$", []),
