@@ -174,6 +174,8 @@ absl::Status Aggregator::Impl::OpenStores(Fs& fs, const Clock& clock, Rng& rng) 
   options.dir = JoinPath(config.state_dir, "ledger");
   options.anchor_dir = JoinPath(config.state_dir, "anchor");
   options.map_bytes = config.ledger_map_bytes;
+  options.shard_bytes = config.ledger_shard_bytes;
+  options.shard_period = config.ledger_shard_period;
   options.tail_bytes = config.tail_bytes;
   ASSIGN_OR_RETURN(ledger, Ledger::Open(options, config.Origin(), &log_key, fs, clock));
   RETURN_IF_ERROR(registry.Load(*ledger));
@@ -375,16 +377,20 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
       },
       [this] { return policy; }, clock, rng);
 
-  Gauge& used = metrics.GetGauge("orgtrail_ledger_bytes", "bytes the ledger's pages use");
+  Gauge& used = metrics.GetGauge("orgtrail_ledger_bytes", "bytes the ledger uses, all shards");
+  Gauge& active = metrics.GetGauge("orgtrail_ledger_active_bytes", "bytes of the shard that grows; at shard_bytes it is sealed");
+  Gauge& shards = metrics.GetGauge("orgtrail_ledger_shards", "shards, the one that grows included");
   Gauge& leaves = metrics.GetGauge("orgtrail_ledger_leaves", "size of the tree: signed leaves");
   Gauge& events = metrics.GetGauge("orgtrail_ledger_events", "records in the ledger");
   Gauge& readers = metrics.GetGauge("orgtrail_ledger_oldest_reader_txns", "commits the oldest open read is behind; growing: a reader forgot to let go");
   Gauge& queue = metrics.GetGauge("orgtrail_committer_queue_batches", "verified batches waiting for the next commit");
   Gauge& held = metrics.GetGauge("orgtrail_committer_held", "1: the disk or map is full and a group waits");
-  metrics.OnCollect([this, &used, &leaves, &events, &readers, &queue, &held] {
+  metrics.OnCollect([this, &used, &active, &shards, &leaves, &events, &readers, &queue, &held] {
     const Ledger::Stats stats = ledger->stats();
     const SignedHead head = ledger->head();
     used.Set(static_cast<double>(stats.used_bytes));
+    active.Set(static_cast<double>(stats.active_bytes));
+    shards.Set(stats.shards);
     leaves.Set(static_cast<double>(head.size));
     events.Set(static_cast<double>(head.events));
     readers.Set(static_cast<double>(stats.oldest_reader_txns));

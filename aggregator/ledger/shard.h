@@ -4,9 +4,11 @@
 //   leaves   u64 index → leaf header (16), [sealed key (60)], bytes     nodes    u8 level, u64 index → hash (complete subtrees)
 //   heads    uuid → AgentHead                                           batches  uuid, u64 epoch, u64 batch_seq → u64 index
 //   hashes   leaf hash → u64 index of the first such leaf               control  u64 index → nothing (leaves that are no batches)
-//   times    u64 logged_ns → u64 index of the first leaf logged then    meta     "state", "origin", "note"
+//   times    u64 logged_ns → u64 index of the first leaf logged then    meta     "state", "origin", "note", "shards", "seal"
 //
-// A table holds what the shard's own leaves brought: a node belongs to the shard of the leaf that completed it.
+// A table holds what the shard's own leaves brought: a node belongs to the shard of the leaf that completed it. Besides, a shard begins
+// with copies of what appending needs of the shards before it (roll.h): all heads; the peaks of the tree, under `nodes`; and the leaves
+// that hold the key trees of open epochs, under `leaves`, `nodes` and `batches`. A copy's index is below the shard's first leaf.
 // Threads: reading any, writing one.
 #pragma once
 
@@ -14,9 +16,11 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "aggregator/ledger/reader.h"
+#include "common/fs/file.h"
 #include "common/lmdb/env.h"
 #include "common/merkle/tree.h"
 
@@ -27,10 +31,14 @@ struct Shard {
   lmdb::Table leaves, nodes, meta, heads, batches, hashes, control, times;
 
   static absl::StatusOr<Shard> Open(const std::string& dir, uint64_t map_bytes, bool read_only);
+  // A shard that is never written again: mapped at its file's size. DataLoss when it is not sealed.
+  static absl::StatusOr<Shard> OpenSealed(const std::string& dir);
 };
 std::string ShardDir(const std::string& ledger_dir, uint32_t number);  // …/shard-000001
+// Numbers of the shards there are, ascending. DataLoss when one is missing in between; empty when there is no such directory.
+absl::StatusOr<std::vector<uint32_t>> ListShards(Fs& fs, const std::string& ledger_dir);
 
-inline constexpr std::string_view kStateKey = "state", kOriginKey = "origin", kNoteKey = "note";
+inline constexpr std::string_view kStateKey = "state", kOriginKey = "origin", kNoteKey = "note", kShardsKey = "shards", kSealKey = "seal";
 
 std::string IndexKey(uint64_t index);
 std::string NodeKey(int level, uint64_t index);
@@ -45,6 +53,30 @@ struct TreeState {
   Frontier frontier;
   std::string Encode() const;
   static absl::StatusOr<TreeState> Decode(std::string_view bytes);
+};
+
+// What later shards know of a sealed one.
+struct SealedShard {
+  uint64_t first = 0, end = 0;      // its leaves
+  int64_t last_logged_ns = 0;       // of its last leaf
+  Hash root;                        // of the tree of `end` leaves
+  bool operator==(const SealedShard&) const = default;
+};
+
+// "shards" in meta: the shards before this one, shard 1 first. Shard 1 has none.
+struct ShardList {
+  uint64_t carried_bytes = 0;       // what this shard's copies take
+  std::vector<SealedShard> sealed;
+  std::string Encode() const;
+  static absl::StatusOr<ShardList> Decode(std::string_view bytes);
+};
+
+// "seal" in meta: nothing is appended here any more.
+struct Seal {
+  uint64_t end = 0;
+  int64_t sealed_ns = 0;
+  std::string Encode() const;
+  static absl::StatusOr<Seal> Decode(std::string_view bytes);
 };
 
 // Leaf header: u8 version, u8 form, u16 flags, u64 logged_ns, u32 CRC32C over key, the header before it and all that follows.
@@ -72,17 +104,6 @@ size_t BatchKeyOffset(std::string_view frame);
 
 // What the sealing of a batch key is bound to: moved to another leaf or log, it does not open.
 std::string LeafKeyContext(std::string_view origin, uint64_t index);
-
-// Nodes of a shard within one transaction.
-class ShardNodes final : public NodeReader {
- public:
-  ShardNodes(const Shard& shard, const lmdb::ReadTxn& txn) : shard_(shard), txn_(txn) {}
-  absl::StatusOr<Hash> Node(int level, uint64_t index) const override;
-
- private:
-  const Shard& shard_;
-  const lmdb::ReadTxn& txn_;
-};
 
 // "leaf 12 in DIR: WHAT" with what a person does about it.
 absl::Status DamagedLeaf(uint64_t index, const std::string& shard_dir, std::string_view what);

@@ -52,6 +52,7 @@ class Verifier::Lane final : public Stage {
   struct InFlight {                 // submitted, not seen in the ledger yet
     uint64_t epoch = 0, batch_seq = 0;
     Hash leaf;
+    uint64_t size = 0;              // of the log when it was submitted: it can only be logged from there on
   };
   struct Branch {                   // one end of a chain that split
     Hash tip;                       // its newest leaf

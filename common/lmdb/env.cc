@@ -268,6 +268,7 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
   // thread.
   unsigned flags = MDB_NOTLS | MDB_NORDAHEAD;
   if (options.read_only) flags |= MDB_RDONLY;
+  if (options.read_only && options.immutable) flags |= MDB_NOLOCK;
   if (options.no_meta_sync) flags |= MDB_NOMETASYNC;
   if (Planted(Mutant::kAckBeforeCommit)) flags |= MDB_NOSYNC;
   rc = mdb_env_open(env->env_, env->dir_.c_str(), flags, 0640);
@@ -327,6 +328,13 @@ Table Env::table(std::string_view name) const {
     if (listed == name) return table;
   }
   CheckFailed(__FILE__, __LINE__, "table was listed in EnvOptions", name);
+}
+
+uint64_t Env::UsedBytes() const {
+  MDB_envinfo info;
+  MDB_stat stat;
+  if (mdb_env_info(env_, &info) != MDB_SUCCESS || mdb_env_stat(env_, &stat) != MDB_SUCCESS) return 0;
+  return (static_cast<uint64_t>(info.me_last_pgno) + 1) * stat.ms_psize;
 }
 
 EnvStats Env::Stats() const {

@@ -87,6 +87,7 @@ void World::Judge() {
     }
   }
   outcome.records = rows.size();
+  outcome.shards = ledger.stats().shards;
 
   // The tree, and every head that was ever shown.
   if (RootOf(leaves) != head.root) return Fail("the tree is not that of the leaves");

@@ -286,6 +286,8 @@ void AggregatorNode::Start() {
   options.dir = disk.dir() + "/data/ledger";
   options.anchor_dir = disk.dir() + "/data/anchor";
   options.map_bytes = 64 << 20;
+  options.shard_bytes = 1;          // so that it rolls as often as the period lets it
+  options.shard_period = absl::InfiniteDuration();
   absl::StatusOr<std::unique_ptr<Ledger>> opened = Ledger::Open(options, origin, &log_key, disk, clock);
   if (restored && absl::IsFailedPrecondition(opened.status()) && !shown.empty()) {
     world_.Note(name, "refuses: " + Describe(opened.status()).substr(0, 120) + "; the operator moves the anchor away");

@@ -34,7 +34,7 @@ struct Outcome {
   std::string why;                     // empty: nothing wrong
   std::vector<std::string> history;    // what happened, in order
   std::map<std::string, uint64_t> faults;  // how often each struck
-  uint64_t steps = 0, batches = 0, records = 0;
+  uint64_t steps = 0, batches = 0, records = 0, shards = 0;
   uint64_t gone = 0;                   // lines a disk damaged before they were sent
   bool ok() const { return why.empty(); }
 };
