@@ -22,4 +22,7 @@ orgtrail_e2e(failure_test LABELS long)
 orgtrail_e2e(real_input_test DEPS agent_record)
 orgtrail_e2e(crash_test LABELS long)
 orgtrail_e2e(enrolment_test)
-orgtrail_e2e(redteam_test SOURCES tests/redteam/redteam_test.cc LABELS redteam)
+orgtrail_e2e(redteam_test LABELS redteam
+  SOURCES tests/redteam/table.cc tests/redteam/redteam_test.cc tests/redteam/rogue.cc tests/redteam/wire_test.cc tests/support/certificates.cc
+  DEPS agent_enrol aggregator_ledger test_ledger_builder)
+target_compile_definitions(redteam_test PRIVATE ORGTRAIL_TESTS_DIR="${PROJECT_BINARY_DIR}/tests")
