@@ -111,6 +111,7 @@ class Organization {
   std::vector<std::string> Feed(const std::vector<std::string>& flags = {}, std::string_view as = "auditor") const;
   std::string CreateUser(const std::string& name, const std::string& kind, const std::string& account = "");  // its SPIFFE id
   bool Ready() const;
+  absl::StatusOr<HttpResponse> MetricsGet(std::string_view path) const;   // of the aggregator
 
   std::string Path(std::string_view name) const { return dir_ + "/" + std::string(name); }
   std::string ledger_dir() const;
