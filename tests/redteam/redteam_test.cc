@@ -1,17 +1,17 @@
-// Attacks on running programs and on their files: each is carried out, and has the outcome the threat model promises. Numbers are
-// of docs/THREATS' table of attacks. ORGTRAIL_REDTEAM_README=FILE writes the table of what was run and how it ended.
+// Attacks on running programs and on their files: each is carried out, and has the outcome the threat model promises.
+// ORGTRAIL_REDTEAM_README=FILE writes the table of what was run and how it ended (table.cc).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdlib.h>
 
 #include <filesystem>
-#include <map>
 #include <thread>
 
 #include "absl/time/clock.h"
 #include "common/crypto/digest.h"
 #include "tests/e2e/support/organization.h"
+#include "tests/redteam/table.h"
 
 namespace orgtrail::e2e {
 namespace {
@@ -19,51 +19,6 @@ namespace {
 namespace stdfs = std::filesystem;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
-
-// ---- the table
-
-struct Row {
-  std::string attack, outcome, test;
-  bool held = true;
-};
-std::map<int, Row>& Table() {
-  static auto* const table = new std::map<int, Row>();
-  return *table;
-}
-// Says what the running test carries out and what must come of it.
-void Attack(int number, const std::string& attack, const std::string& outcome) {
-  const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-  Table()[number] = {attack, outcome, std::string(info->test_suite_name()) + "." + info->name(), true};
-}
-class Readme : public ::testing::EmptyTestEventListener {
-  void OnTestEnd(const ::testing::TestInfo& info) override {
-    for (auto& [number, row] : Table()) {
-      if (row.test == std::string(info.test_suite_name()) + "." + info.name()) row.held = info.result()->Passed();
-    }
-  }
-  void OnTestProgramEnd(const ::testing::UnitTest&) override {
-    const char* path = getenv("ORGTRAIL_REDTEAM_README");
-    if (path == nullptr) return;
-    std::string text = "# Attacks carried out\n\nWritten by `redteam_test` (ORGTRAIL_REDTEAM_README=tests/redteam/README.md). Each row was done to the real "
-                       "programs, over\nloopback or on their files.\n\n| # | attack | outcome | test | held |\n| --- | --- | --- | --- | --- |\n";
-    for (const auto& [number, row] : Table()) {
-      text += "| " + std::to_string(number) + " | " + row.attack + " | " + row.outcome + " | `" + row.test + "` | " + (row.held ? "yes" : "NO") + " |\n";
-    }
-    text += "\nCarried out by other tests over the real programs:\n\n| # | where |\n| --- | --- |\n"
-            "| 1, 2, 3, 93 | `crash_test`: kill -9 of agent and aggregator under load |\n"
-            "| 16, 23 | `failure_test`: a full spool; an aggregator that is away |\n"
-            "| 57 | `full_disk_test`: the aggregator's disk without one free byte, killed and started again in that state |\n"
-            "| 58, 60, 61, 62, 63, 64, 65, 67, 68 | `real_input_test`: generated lines of every shape, repeated ids |\n"
-            "| 69, 101, 107 | `access_test`: who may see and change what |\n"
-            "| 82, 84 | `enrolment_test`: tokens used twice, raced, expired, elsewhere; another CA |\n"
-            "| 102 | `feed_test`: a reader that does not read |\n";
-    WriteWhole(path, text);
-  }
-};
-const bool kListens = [] {
-  ::testing::UnitTest::GetInstance()->listeners().Append(new Readme());
-  return true;
-}();
 
 // ---- the world
 

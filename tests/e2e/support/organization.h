@@ -115,6 +115,7 @@ class Organization {
   std::string CreateUser(const std::string& name, const std::string& kind, const std::string& account = "");  // its SPIFFE id
   bool Ready() const;
   double Metric(std::string_view name) const;         // of the aggregator; sum over labels; -1: not reachable or no such metric
+  absl::StatusOr<HttpResponse> MetricsGet(std::string_view path) const;   // of the aggregator
 
   std::string Path(std::string_view name) const { return dir_ + "/" + std::string(name); }
   std::string ledger_dir() const;
