@@ -327,7 +327,7 @@ void Agent::Impl::Care() {
       damage.reset();
     }
     if (absl::Status alive = spool->CheckAlive(); !alive.ok() && !broken.exchange(true)) {
-      LogError("the spool is gone while the agent runs; it stops, and opens a new epoch when started again", {{"why", Describe(alive)}});
+      LogError("the spool cannot be used any more; the agent stops, and opens a new epoch when started again", {{"why", Describe(alive)}});
     }
     const absl::Time now = clock->Wall();
     if (const bool early = now < enrolment->valid_from(); early != clock_wrong.exchange(early) && early) {
@@ -371,7 +371,7 @@ HealthReport Agent::Impl::Health() const {
   const std::string why = ended.Peek([](const std::string& e) { return e; });
   report.checks.push_back({"identity", why.empty(), why.empty() ? "enrolled" : why, false});
   if (clock_wrong.load()) report.checks.push_back({"clock", false, "this machine's clock is before its certificate's time: set it", false});
-  report.checks.push_back({"spool", !broken.load(), broken.load() ? "the spool is gone; restart the agent" : "stores", true});
+  report.checks.push_back({"spool", !broken.load(), broken.load() ? "the spool is gone or failed; restart the agent" : "stores", true});
   const bool connected = uplink->state() == UplinkState::kConnected;
   report.checks.push_back({"uplink", connected, connected ? "connected to " + uplink->endpoint() : "not connected: " + uplink->last_error(), false});
   return report;
