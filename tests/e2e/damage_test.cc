@@ -97,7 +97,7 @@ TEST_F(Damage, ABodyCostsItsBatchAndNoMore) {
   EXPECT_THAT(envelopes[8], HasSubstr("\"record\":null"));
   EXPECT_THAT(Alarms(), HasSubstr("BODIES_MISSING"));
   EXPECT_THAT(organization.Orgtrail({"events", "lookup", "--account", kAlice, "-o", "json", "--envelope"}, "auditor").out, HasSubstr("BODIES_MISSING"));
-  EXPECT_THAT(organization.Orgtrail({"events", "lookup", "--account", kAlice}, "auditor").err, HasSubstr("2 events, decode (bodies missing)"));
+  EXPECT_THAT(organization.Orgtrail({"events", "lookup", "--account", kAlice, "-o", "table"}, "auditor").err, HasSubstr("2 events, decode (bodies missing)"));
   std::string loss;
   for (const std::string& r : organization.Feed({"--own"})) {
     if (r.find("\"Loss\"") != std::string::npos) loss = r;
@@ -108,7 +108,7 @@ TEST_F(Damage, ABodyCostsItsBatchAndNoMore) {
   EXPECT_EQ(verify.code, 3) << verify.out << verify.err;  // incomplete, not tampered
   EXPECT_THAT(verify.out, HasSubstr("2 records came without their bodies"));
   const std::string where = MemberOf(envelopes[8], "leaf") + ":0";
-  EXPECT_THAT(organization.Orgtrail({"events", "show", "x", "--at", where}, "auditor").out, HasSubstr("body of this record is gone"));
+  EXPECT_THAT(organization.Orgtrail({"events", "show", "x", "--at", where, "-o", "table"}, "auditor").out, HasSubstr("body of this record is gone"));
   EXPECT_THAT(organization.Orgtrail({"prove", "x", "--at", where}, "auditor").err, HasSubstr("bodies of this batch are gone (corrupt)"));
   EXPECT_THAT(Alarms(), Not(HasSubstr("UNEXPLAINED_GAP")));
   // What the disk made of it is kept for whoever wants to try.
@@ -140,7 +140,7 @@ TEST_F(Damage, WhenBothEntriesAreGoneTheChainGoesOnInANewEpoch) {
   std::vector<std::string> left = told;
   // Only what was damaged is missing; what followed it in the same epoch was recorded once more.
   left.erase(left.begin() + 8);
-  ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() >= left.size(); })) << agent.LogTail();
+  ASSERT_TRUE(Eventually(kPatience, [&] { return organization.Feed().size() >= left.size(); })) << agent.LogTail();
   std::vector<std::string> feed = organization.Feed();
   std::sort(feed.begin(), feed.end());   // what was told after the restart may come before it
   EXPECT_EQ(feed, left);
