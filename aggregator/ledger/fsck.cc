@@ -207,12 +207,13 @@ void Checker::CheckBeginning() {
   } else if (list->sealed != log_.sealed) {
     Find(UINT64_MAX, "its list of the shards before it is not what they are");
   }
+  const std::vector<Hash> peaks = PeaksOf(log_.frontier);
   uint64_t begin = 0;
   size_t at = 0;
   for (int level = 63; level >= 0; --level) {
     if ((log_.frontier.size() >> level & 1) == 0) continue;
     ++copied_nodes_;
-    Expect(txn, shard_.nodes, NodeKey(level, begin >> level), log_.frontier.peaks()[at++].view(), state_.first,
+    Expect(txn, shard_.nodes, NodeKey(level, begin >> level), peaks[at++].view(), state_.first,
            "the copied peak " + std::to_string(level) + "/" + std::to_string(begin >> level));
     begin += uint64_t{1} << level;
   }

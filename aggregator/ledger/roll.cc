@@ -68,11 +68,12 @@ absl::Status CopyTrees(const ShardView& view, Shard& to) {
 
 // With the peaks every proof about the shard's own leaves is found in the shard.
 absl::Status PutPeaks(lmdb::WriteTxn& txn, const Shard& to, const Frontier& frontier) {
+  const std::vector<Hash> peaks = PeaksOf(frontier);
   uint64_t begin = 0;
   size_t at = 0;
   for (int level = 63; level >= 0; --level) {
     if ((frontier.size() >> level & 1) == 0) continue;
-    RETURN_IF_ERROR(txn.Put(to.nodes, NodeKey(level, begin >> level), frontier.peaks()[at++].view()));
+    RETURN_IF_ERROR(txn.Put(to.nodes, NodeKey(level, begin >> level), peaks[at++].view()));
     begin += uint64_t{1} << level;
   }
   return absl::OkStatus();

@@ -111,6 +111,14 @@ std::string BatchKey(const BatchId& id) {
   return key;
 }
 
+std::vector<Hash> PeaksOf(const Frontier& frontier) {
+  const std::string bytes = frontier.Encode();
+  ByteReader in(std::string_view(bytes).substr(8));
+  std::vector<Hash> peaks;
+  while (in.left() > 0) peaks.push_back(Hash::From(in.Bytes(32)));
+  return peaks;
+}
+
 std::string TreeState::Encode() const {
   std::string out(1, static_cast<char>(kVersion));
   PutU64(out, first);

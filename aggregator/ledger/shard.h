@@ -44,6 +44,8 @@ std::string IndexKey(uint64_t index);
 std::string NodeKey(int level, uint64_t index);
 std::string BatchKey(const BatchId& id);
 
+std::vector<Hash> PeaksOf(const Frontier& frontier);  // one per set bit of its size, largest subtree first
+
 // The head of the log as one transaction left it.
 struct TreeState {
   uint64_t first = 0;               // leaf of this shard

@@ -32,7 +32,6 @@ class Frontier {
  public:
   Frontier() = default;
   uint64_t size() const { return size_; }
-  const std::vector<Hash>& peaks() const { return peaks_; }       // one per set bit of size(), largest subtree first
   // Appends one leaf. `completed(level, index, hash)` is called for every node that became complete, the leaf (level 0) first.
   void Append(const Hash& leaf, const std::function<void(int level, uint64_t index, const Hash&)>& completed = nullptr);
   Hash Root() const;
@@ -41,7 +40,7 @@ class Frontier {
 
  private:
   uint64_t size_ = 0;
-  std::vector<Hash> peaks_;
+  std::vector<Hash> peaks_;  // one per set bit of size_, largest subtree first
 };
 
 // Complete nodes of a stored tree: level 0 are leaves. Fails only when storage does.
