@@ -20,8 +20,9 @@ const std::string kMacKey(32, 'k');
 class World {
  public:
   World()
-      : lookup_(*t_.history, *t_.builder.ledger, registry_, [](const AgentHead&) { return true; }, kMacKey),
-        transparency_(*t_.builder.ledger, registry_, lookup_, NoteKey{t_.builder.origin, 1, t_.builder.log_key.public_key()}.Encode()) {
+      : completeness_(*t_.builder.ledger, registry_, *t_.history, [](const AgentHead&) { return true; }, t_.clock),
+        lookup_(*t_.history, *t_.builder.ledger, completeness_, kMacKey),
+        transparency_(*t_.builder.ledger, registry_, lookup_, completeness_, NoteKey{t_.builder.origin, 1, t_.builder.log_key.public_key()}.Encode()) {
     TestAgent& one = t_.builder.Enrol("111111111111", "eu-west-1", "web-1");
     TestAgent& two = t_.builder.Enrol("222222222222", "us-east-1", "web-2");
     CHECK_OK(registry_.Load(*t_.builder.ledger));
@@ -95,6 +96,7 @@ class World {
 
   TempHistory t_{10};
   Registry registry_;
+  Completeness completeness_;
   orgtrail::Lookup lookup_;
   Transparency transparency_;
 };
