@@ -54,6 +54,10 @@ class Fanout final : public Commits {
     if (sessions != nullptr) sessions->Committed(flush);
     if (Worker* follower = history.load()) follower->Poke();
   }
+  void Held(bool held) override {
+    if (own != nullptr) own->Held(held);
+    if (sessions != nullptr) sessions->Held(held);
+  }
   Verifier* verifier = nullptr;
   OwnAgent* own = nullptr;
   Sessions* sessions = nullptr;
@@ -289,6 +293,7 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   watch_options.heartbeat_interval = config.heartbeat_interval;
   watch_options.state_dir = config.state_dir;
   watch_options.own = own->identity().uuid;
+  watch_options.ledger_full = [this] { return committer->held_why(); };
   watch = std::make_unique<Watch>(
       watch_options, *ledger, registry, *alarms,
       [log = LogThrough(*committer, registry, kLogLimit)](const IdentityLeaf& leaf) { return log(leaf).status(); },
@@ -415,7 +420,7 @@ absl::Status Aggregator::Impl::OpenDoors() {
 HealthReport Aggregator::Impl::Health() const {
   HealthReport report;
   const bool held = committer->held();
-  report.checks.push_back({"ledger", !held, held ? "cannot write: the disk or the map is full; free space" : "writes", false});
+  report.checks.push_back({"ledger", !held, held ? "cannot write, agents keep their records: " + committer->held_why() : "writes", false});
   const uint64_t size = ledger->head().size, indexed = history->indexed_to();
   const bool behind = size > indexed + 10'000;
   report.checks.push_back({"history", !behind, std::to_string(size - std::min(size, indexed)) + " leaves behind", false});

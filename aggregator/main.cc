@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
   sigemptyset(&set);
   for (int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, s);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  signal(SIGPIPE, SIG_IGN);
+  for (int s : {SIGPIPE, SIGXFSZ}) signal(s, SIG_IGN);  // the write says so itself
   KeepFewHeaps();
   InitRpc();
   absl::StatusOr<std::unique_ptr<Aggregator>> aggregator = Aggregator::Start(*config, *text, fs, SystemClock(), SystemRng());

@@ -336,6 +336,9 @@ absl::Status UplinkSession::OnRefusal(State& s, const v1::Refusal& r) {
     s.paused_until = now + absl::Milliseconds(std::min<uint32_t>(r.retry_ms(), 60'000));
     if (named.epoch != 0) Rewind(s, named);
     s.progress = now;
+    const bool pressed = r.code() == "SPOOL_PRESSURE" && r.retry_ms() > 1;
+    if (pressed != s.pressed) Report(s, r.code(), r.detail());
+    s.pressed = pressed;
     return absl::OkStatus();
   }
   Report(s, r.code(), r.detail());

@@ -49,8 +49,9 @@ struct UplinkReports {
   std::function<void(uint32_t batch_interval_ms, uint32_t heartbeat_s)> pace;    // 0: unchanged
   std::function<void(std::string_view note, std::string_view body)> policy;      // as received, not verified
   // Codes and what the agent does: EQUIVOCATION, EPOCH_CONFLICT, EPOCH_STALE, MONO_ROLLBACK, QUARANTINED: say that it must be
-  // enrolled anew; its batches are logged all the same, apart. ORIGIN_MISMATCH: open a handover epoch. SPOOL_TAMPER: open a new epoch, then SkipBefore it. AUTH_…, IDENTITY_MISMATCH:
-  // enrol again. LOG_FORKED, LEAF_MISSING: evidence was kept. CHAIN_STUCK: the log expects a batch the spool no longer has.
+  // enrolled anew; its batches are logged all the same, apart. ORIGIN_MISMATCH: open a handover epoch. SPOOL_TAMPER: open a new
+  // epoch, then SkipBefore it. AUTH_…, IDENTITY_MISMATCH: enrol again. SPOOL_PRESSURE: the aggregator cannot write, or can again.
+  // LOG_FORKED, LEAF_MISSING: evidence was kept. CHAIN_STUCK: the log expects a batch the spool no longer has.
   std::function<void(std::string_view code, std::string_view detail)> report;
 };
 
@@ -109,6 +110,7 @@ class UplinkSession {
     BatchKey expected;                   // by the last CHAIN_EXPECT
     int expected_times = 0;
     bool may_restore = false;
+    bool pressed = false;                // the aggregator's ledger is full, as it says
     std::string last_lie, last_evidence; // told again on every reconnection: one file
     UplinkFacts facts;
     std::vector<std::function<void()>> calls;   // reports to make once the lock is free

@@ -274,6 +274,8 @@ absl::StatusOr<v1::StatusResponse> Office::Status(const Identity& who) {
   s.set_alarms_open(static_cast<uint32_t>(p_.alarms.open()));
   for (const AlarmState& a : p_.alarms.List(false, 5)) *s.add_alarms() = ToProto(a);
   s.set_subscriptions(p_.subscriptions());
+  s.set_ledger_full_since_ns(facts.full_since_ns);
+  s.set_ledger_full_why(facts.full_why);
   return s;
 }
 

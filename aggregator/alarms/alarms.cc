@@ -127,8 +127,9 @@ void Alarms::Raise(std::string_view code, Severity severity, std::string_view su
   if (what == What::kNothing) return;
   Log(severity == Severity::kInfo ? LogLevel::kInfo : LogLevel::kWarn, "alarm",
       {{"code", told.code}, {"severity", std::string(SeverityName(told.severity))}, {"subject", told.subject}, {"detail", told.detail}});
-  Post(told, what == What::kRaised ? "raised" : what == What::kWorse ? "worse" : "again");
+  // People first: the ledger may be what the alarm is about.
   if (notify_ && what != What::kAgain) notify_(told);
+  Post(told, what == What::kRaised ? "raised" : what == What::kWorse ? "worse" : "again");
 }
 
 void Alarms::Clear(std::string_view code, std::string_view subject) {
@@ -201,7 +202,9 @@ absl::Status Alarms::Save() {
     return true;
   });
   if (!changed) return absl::OkStatus();
-  return WriteFileAtomically(fs_, path_, json, 0600);
+  const absl::Status saved = WriteFileAtomically(fs_, path_, json, 0600);
+  if (!saved.ok()) state_.With([](State& s) { s.changed = true; });
+  return saved;
 }
 
 }  // namespace orgtrail

@@ -21,7 +21,7 @@ Watch::Watch(const WatchOptions& options, const LedgerReader& ledger, const Regi
              std::function<absl::Status(const IdentityLeaf&)> log, std::function<uint64_t()> ledger_bytes, std::function<std::vector<FollowerFacts>()> followers, Fs& fs,
              const Clock& clock, Metrics& metrics)
     : options_(options), ledger_(ledger), registry_(registry), alarms_(alarms), log_(std::move(log)), ledger_bytes_(std::move(ledger_bytes)),
-      followers_(std::move(followers)), fs_(fs), clock_(clock), started_ns_(clock.WallNanos()),
+      followers_(std::move(followers)), fs_(fs), clock_(clock), started_ns_(clock.WallNanos()), listening_ns_(started_ns_),
       live_(metrics.GetGauge("orgtrail_agents_live", "agents heard from within three heartbeats")),
       silent_(metrics.GetGauge("orgtrail_agents_silent", "enrolled agents not heard from for three heartbeats")),
       rate_(metrics.GetGauge("orgtrail_ledger_events_per_second", "records logged per second over the last minute")),
@@ -32,8 +32,8 @@ AgentLife Watch::LifeOf(const AgentIdentityRecord& agent, const std::optional<Ag
   if (agent.revoked) return AgentLife::kRevoked;
   if (agent.retired || (head && head->retired)) return AgentLife::kRetired;
   if (!head) return AgentLife::kNever;
-  // Silence counts from our own start at the earliest: while we were down nobody could be heard.
-  const int64_t since = clock_.WallNanos() - std::max(head->logged_ns, started_ns_);
+  // Silence counts from our own start at the earliest, or the ledger's last stop: nobody could be heard before.
+  const int64_t since = clock_.WallNanos() - std::max(head->logged_ns, listening_ns_.load());
   const bool heard = since <= absl::ToInt64Nanoseconds(Patience());
   return heard ? AgentLife::kLive : AgentLife::kSilent;
 }
@@ -94,7 +94,7 @@ void Watch::WatchAgents(WatchFacts& facts) {
         cover |= MayStillCome(agent);
         break;
       case AgentLife::kRetired:
-        if (!agent.retired) Retire(agent);
+        if (!agent.retired && facts.full_since_ns == 0) Retire(agent);
         [[fallthrough]];
       case AgentLife::kRevoked:
         alarms_.Clear("SILENT_AGENT", subject);
@@ -104,11 +104,27 @@ void Watch::WatchAgents(WatchFacts& facts) {
   for (const auto& [where, live] : covered) {
     if (live) {
       alarms_.Clear("COVERAGE_MISSING", where);
-    } else if (clock_.WallNanos() - started_ns_ > absl::ToInt64Nanoseconds(Patience())) {
+    } else if (clock_.WallNanos() - listening_ns_ > absl::ToInt64Nanoseconds(Patience())) {
       alarms_.Raise("COVERAGE_MISSING", Severity::kPage, where,
                     "no live agent captures this account and region: what happens there is not recorded");
     }
   }
+}
+
+void Watch::WatchLedger(WatchFacts& facts) {
+  const std::string why = options_.ledger_full ? options_.ledger_full() : std::string();
+  if (why.empty()) {
+    full_since_ns_ = 0;
+    return alarms_.Clear("LEDGER_FULL", "ledger");
+  }
+  const int64_t now = clock_.WallNanos();
+  listening_ns_ = now;
+  if (full_since_ns_ == 0) full_since_ns_ = now;
+  facts.full_since_ns = full_since_ns_;
+  facts.full_why = why;
+  alarms_.Raise("LEDGER_FULL", Severity::kPage, "ledger",
+                "nothing is logged or acknowledged since " + Rfc3339(absl::FromUnixNanos(full_since_ns_)) +
+                    "; agents keep their records and send them by themselves when there is room: " + why);
 }
 
 void Watch::WatchDisk(WatchFacts& facts) {
@@ -159,6 +175,7 @@ Tick Watch::Step(Tick now) {
   const double seconds = static_cast<double>(minute_.back().wall_ns - minute_.front().wall_ns) / 1e9;
   if (seconds > 0) facts.events_per_second = static_cast<double>(minute_.back().events - minute_.front().events) / seconds;
 
+  WatchLedger(facts);
   WatchAgents(facts);
   WatchDisk(facts);
   WatchFollowers();
@@ -174,7 +191,9 @@ Tick Watch::Step(Tick now) {
   rate_.Set(facts.events_per_second);
   open_alarms_.Set(static_cast<double>(alarms_.open()));
   facts_.With([&](WatchFacts& f) { f = facts; });
-  if (absl::Status saved = alarms_.Save(); !saved.ok()) LogWarn("the list of alarms cannot be saved", {{"error", Describe(saved)}});
+  const absl::Status saved = alarms_.Save();
+  if (!saved.ok() && saved_) LogWarn("the list of alarms cannot be saved; it is tried again each second", {{"error", Describe(saved)}});
+  saved_ = saved.ok();
   return now + absl::Seconds(1);
 }
 

@@ -3,6 +3,7 @@
 // A Stage: plain code over snapshots. Threads: Step: one Worker ("watch"), may wait for a commit; facts(): any.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -30,6 +31,7 @@ struct WatchOptions {
   absl::Duration heartbeat_interval = absl::Seconds(10);   // 3 missed: SILENT_AGENT
   std::string state_dir;
   Uuid own;                        // the built-in agent: its silence would be ours
+  std::function<std::string()> ledger_full;   // why nothing can be committed, empty when it can; null: never
 };
 
 struct WatchFacts {
@@ -38,6 +40,8 @@ struct WatchFacts {
   uint64_t disk_free = 0;
   double days_left = -1;           // at the growth since start (at most a day back); negative: unknown
   int64_t started_ns = 0;
+  int64_t full_since_ns = 0;       // nothing can be committed since then; 0: it can
+  std::string full_why;
 };
 
 enum class AgentLife { kLive, kSilent, kNever, kRetired, kRevoked };   // never: enrolled, and has sent nothing yet
@@ -60,6 +64,7 @@ class Watch final : public Stage {
   bool MayStillCome(const AgentIdentityRecord& agent);
   void WatchAgents(WatchFacts& facts);
   void Retire(const AgentIdentityRecord& agent);
+  void WatchLedger(WatchFacts& facts);
   void WatchDisk(WatchFacts& facts);
   void WatchFollowers();
 
@@ -73,6 +78,9 @@ class Watch final : public Stage {
   Fs& fs_;
   const Clock& clock_;
   const int64_t started_ns_;
+  std::atomic<int64_t> listening_ns_;     // since when agents can be heard: while the ledger is full nobody is
+  int64_t full_since_ns_ = 0;
+  bool saved_ = true;                     // the list of alarms, at the last attempt
   std::deque<Sample> minute_, day_;
   std::map<Uuid, int64_t> never_since_;   // agents that sent nothing yet: since when that is known
   bool clock_told_ = false;

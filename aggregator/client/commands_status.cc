@@ -42,6 +42,7 @@ absl::Status Status(Context& context) {
     json += ",\"daysLeft\":" + (s.days_left() < 0 ? std::string("null") : absl::StrFormat("%.1f", s.days_left()));
     json += ",\"agents\":{\"live\":" + std::to_string(s.agents_live()) + ",\"silent\":" + std::to_string(s.agents_silent()) +
             ",\"total\":" + std::to_string(s.agents_total()) + "}";
+    json += ",\"ledgerFullSince\":" + (s.ledger_full_since_ns() == 0 ? std::string("null") : JsonString(Rfc3339(absl::FromUnixNanos(s.ledger_full_since_ns()))));
     json += ",\"subscriptions\":" + std::to_string(s.subscriptions()) + ",\"followers\":[";
     for (int i = 0; i < s.followers_size(); ++i) {
       const auto& f = s.followers(i);
@@ -60,6 +61,11 @@ absl::Status Status(Context& context) {
               HumanCount(static_cast<double>(s.events())).c_str(), HumanCount(static_cast<double>(s.tree_size())).c_str());
   std::printf("  ledger       %s, %s free%s\n", HumanBytes(s.ledger_bytes()).c_str(), HumanBytes(s.disk_free_bytes()).c_str(),
               s.days_left() < 0 ? "" : (", about " + HumanCount(s.days_left()) + " days left").c_str());
+  if (s.ledger_full_since_ns() != 0) {
+    std::printf("               %s\n", Paint(color, "1;31", "FULL since " + Rfc3339(absl::FromUnixNanos(s.ledger_full_since_ns())) +
+                                                             ": nothing is logged, agents keep their records").c_str());
+    std::printf("               %s\n", Printable(s.ledger_full_why()).c_str());
+  }
   const std::string silent = std::to_string(s.agents_silent()) + " silent";
   std::printf("  agents       %u live, %s, %u enrolled\n", s.agents_live(), s.agents_silent() ? Paint(color, "31", silent).c_str() : silent.c_str(), s.agents_total());
   std::string followers;

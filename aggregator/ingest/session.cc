@@ -19,6 +19,8 @@ constexpr size_t kReceiptLeaves = 2048;            // paths of 27 hashes: 1.8 MB
 constexpr size_t kUnsentLeaves = 65536;            // an agent that far behind with its receipts is cut off
 constexpr size_t kUnsentRefusals = 64;
 constexpr absl::Duration kIdle = absl::Seconds(30);
+// While the ledger is full: agents pause for so long, and are told again well before it is over.
+constexpr absl::Duration kPause = absl::Seconds(10), kPauseAgain = absl::Seconds(4);
 
 std::string Bytes(const Hash& hash) { return std::string(hash.view()); }
 
@@ -230,6 +232,11 @@ void Sessions::Committed(const Flush& flush) {
   Poke();
 }
 
+void Sessions::Held(bool held) {
+  state_.With([&](State& s) { s.held = held; });
+  Poke();
+}
+
 void Sessions::Refuse(Refused refused) {
   if (refused.from == 0) {   // no stream: the aggregator's own agent
     LogError("A batch of the aggregator's own agent was refused.", {{"code", refused.code}, {"detail", refused.detail}});
@@ -302,6 +309,7 @@ size_t Sessions::open() const {
 // --- answers: Step's thread ---------------------------------------------------------------------------------------------------
 
 Tick Sessions::Step(Tick now) {
+  Press(now);
   Answer(now);
   if (now - watched_ >= absl::Seconds(1)) {
     watched_ = now;
@@ -491,6 +499,33 @@ void Sessions::SendRefusal(StreamId stream, const Refused& r) {
   if (r.code == "EPOCH_STALE" || r.code == "EPOCH_CONFLICT" || r.code == "ORIGIN_MISMATCH") status = absl::FailedPreconditionError(message);
   if (r.code == "EQUIVOCATION" || r.code == "MONO_ROLLBACK") status = absl::AbortedError(message);
   End(stream, status);
+}
+
+// While nothing can be committed nobody shall send: what is sent already waits here and is committed first, the rest stays in the
+// agents' spools. A stream that says hello meanwhile is told right after its welcome.
+void Sessions::Press(Tick now) {
+  std::vector<StreamId> told;
+  const bool held = state_.Peek([&](const State& s) {
+    const bool everybody = s.held ? !pressing_ || now - pressed_ >= kPauseAgain : pressing_;
+    if (everybody) {
+      for (const auto& [id, session] : s.sessions) {
+        if (session.greeted && !session.doomed) told.push_back(id);
+      }
+      pressed_ = now;
+    } else if (s.held) {
+      for (const auto& [id, hello] : s.hellos) told.push_back(id);
+    }
+    return s.held;
+  });
+  pressing_ = held;
+  for (const StreamId id : told) {
+    Refused r;
+    r.from = id;
+    r.code = "SPOOL_PRESSURE";
+    r.detail = held ? "the aggregator's ledger is full and waits for space: keep what you have" : "the ledger is written again";
+    r.retry_ms = held ? static_cast<uint32_t>(absl::ToInt64Milliseconds(kPause)) : 1;
+    Refuse(std::move(r));
+  }
 }
 
 // Once a second: who never said hello, who does not read, who may no longer be here.

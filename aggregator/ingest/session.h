@@ -82,6 +82,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
 
   // --- the inner side --------------------------------------------------------------------------------------------------------
   void Committed(const Flush& flush) override;
+  void Held(bool held) override;   // agents are told to pause, and when to go on: SPOOL_PRESSURE
   void Refuse(Refused refused) override;
   void Room(StreamId stream) override;
   void Accepted(const Heard& heard) override;
@@ -130,6 +131,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
     std::vector<CommittedLeaf> leaves;
     std::optional<SignedHead> head;
     std::vector<StreamId> closed;
+    bool held = false;             // the ledger cannot be written
   };
 
   void Poke() const {
@@ -143,6 +145,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   bool StartWrite(StreamId stream, Tick now);
   void End(StreamId stream, const absl::Status& status);
   void Pace(Tick now);
+  void Press(Tick now);
 
   const SessionOptions options_;
   const LedgerReader& ledger_;
@@ -159,7 +162,8 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   // Step's own.
   std::unordered_map<StreamId, Answering> answering_;
   SignedHead head_;
-  Tick watched_{}, paced_{};
+  Tick watched_{}, paced_{}, pressed_{};
+  bool pressing_ = false;          // agents were last told to pause
   uint32_t interval_ms_;
   Counter& receipts_;
   Counter& receipt_leaves_;

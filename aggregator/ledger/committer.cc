@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "aggregator/ledger/ledger.h"
-#include "common/base/guarded.h"
 #include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
@@ -41,7 +40,12 @@ absl::Status Committer::Submit(Admitted item) {
   return absl::OkStatus();
 }
 
+std::string Committer::held_why() const {
+  return held_why_.Peek([](const std::string& why) { return why; });
+}
+
 absl::StatusOr<uint64_t> Committer::SubmitAndWait(Admitted item, absl::Duration limit) {
+  if (held()) return absl::ResourceExhaustedError("LEDGER_FULL nothing can be logged now: " + held_why());
   auto index = std::make_shared<Guarded<std::optional<uint64_t>>>();
   item.then = [index, then = std::move(item.then)](const SignedHead& head, uint64_t leaf_index) {
     if (then) then(head, leaf_index);
@@ -78,14 +82,21 @@ Tick Committer::Step(Tick now) {
   absl::StatusOr<Flush> flush = ledger_.Append(group);
   if (absl::IsResourceExhausted(flush.status())) {
     not_before_ = now + kBetweenTries;
-    if (!is_held_.exchange(true)) {
+    if (!held()) {
+      held_why_.With([&](std::string& why) { why = std::string(ToStd(flush.status().message())); });
+      is_held_ = true;
       LogError("The ledger cannot be written. Nothing is lost: agents keep what is not acknowledged. Free space or grow the map.",
                {{"error", Describe(flush.status())}});
+      commits_.Held(true);
     }
     return not_before_;
   }
   CHECK_OK(flush.status());  // the state on disk is unknown: end here, and let recovery look
-  if (is_held_.exchange(false)) LogInfo("The ledger is written again.");
+  if (is_held_.exchange(false)) {
+    held_why_.With([](std::string& why) { why.clear(); });
+    LogInfo("The ledger is written again.");
+    commits_.Held(false);
+  }
 
   commits_.Committed(*flush);
   for (Admitted& item : group) {

@@ -22,6 +22,7 @@
 #include "aggregator/ledger/leaf.h"
 #include "aggregator/ledger/reader.h"
 #include "common/base/clock.h"
+#include "common/base/guarded.h"
 #include "common/base/inbox.h"
 #include "common/base/stage.h"
 
@@ -54,6 +55,8 @@ class Commits {                            // who wants to know: the ingest sess
  public:
   virtual ~Commits() = default;
   virtual void Committed(const Flush& flush) = 0;   // on the committer's thread: hand over, do not work
+  // The ledger cannot be written, or again: between the two nothing is committed. On the committer's thread, like Committed.
+  virtual void Held(bool) {}
 };
 
 class Ledger;
@@ -63,12 +66,13 @@ class Committer final : public Stage {
   Committer(Ledger& ledger, Commits& commits, size_t inbox_batches, const Clock& clock);
   [[nodiscard]] absl::Status Submit(Admitted item);
   // Submit, then wait until it is committed: the leaf's index. For control leaves and own records; not for gRPC reactions.
-  // DeadlineExceeded: it may still be committed later.
+  // ResourceExhausted while the ledger is held: nothing was submitted. DeadlineExceeded: it may still be committed later.
   absl::StatusOr<uint64_t> SubmitAndWait(Admitted item, absl::Duration limit);
   Tick Step(Tick now) override;
   void Poked(std::function<void()> poke) { poke_ = std::move(poke); }  // how Submit wakes its Worker
   size_t queued() const { return inbox_.size(); }
-  bool held() const { return is_held_; }   // the disk is full: a group waits
+  bool held() const { return is_held_; }   // the disk or the map is full: a group waits
+  std::string held_why() const;            // what is full, and the remedy; empty: not held
 
  private:
   std::span<Admitted> NextGroup();
@@ -81,6 +85,7 @@ class Committer final : public Stage {
   size_t done_ = 0;
   Tick not_before_;                        // of the next flush
   std::atomic<bool> is_held_{false};
+  Guarded<std::string> held_why_;
 };
 
 }  // namespace orgtrail

@@ -56,7 +56,13 @@ Seen OwnAgent::SeenNow() const {
 absl::Status OwnAgent::Start(std::function<absl::Status(std::string)> submit) {
   submit_ = std::move(submit);
   const std::optional<AgentHead> head = ledger_.HeadOf(identity_.uuid);
-  ASSIGN_OR_RETURN(journal_, OwnJournal::Open(fs_, options_.dir, head));
+  const auto logged = [this](const OwnJournal::Batch& b) { return ledger_.Find({identity_.uuid, b.epoch, b.batch_seq}).has_value(); };
+  ASSIGN_OR_RETURN(journal_, OwnJournal::Open(fs_, options_.dir, head, logged));
+  if (options_.journal_when_full) {
+    if (absl::Status reserved = journal_->Reserve(); !reserved.ok() && !absl::IsUnimplemented(reserved)) {
+      LogWarn("the journal of reads has no room of its own; when the disk is full reads are refused", {{"error", Describe(reserved)}});
+    }
+  }
   return state_.With([&](State& s) -> absl::Status {
     s.sealer = std::make_unique<Sealer>(identity_, key_, clock_, rng_);
     EpochOpening opening;
@@ -89,7 +95,10 @@ absl::Status OwnAgent::Start(std::function<absl::Status(std::string)> submit) {
 void OwnAgent::CloseBatch(State& s) {
   absl::StatusOr<std::vector<SealedBatch>> closed = s.sealer->Close(0, SeenNow());
   CHECK_OK(closed.status());
-  for (SealedBatch& b : *closed) s.waiting.push_back(std::move(b.frame));
+  for (SealedBatch& b : *closed) {
+    s.uncommitted.push_back({b.header.last_seq, b.header.batch_seq});
+    s.waiting.push_back(std::move(b.frame));
+  }
   s.sealer->Committed();
   s.sealed_seq = s.sealer->next_seq() - 1;
   s.last_close = clock_.Now();
@@ -112,6 +121,8 @@ void OwnAgent::ReplayJournal() {
     replayed_seq_ = 0;
     if (absl::Status done = journal_->Done(); !done.ok()) LogError("the journal of reads cannot be removed", {{"error", Describe(done)}});
   }
+  // What waited for the disk when it was journalled goes first: then it is known whether the ledger has it.
+  if (state_.Peek([](const State& s) { return s.committed_seq < s.journalled_seq; })) return;
   absl::StatusOr<std::vector<std::string>> lines = journal_->Next();
   if (!lines.ok()) {
     LogError("the journal of reads cannot be read", {{"error", Describe(lines.status())}});
@@ -143,11 +154,7 @@ absl::StatusOr<std::string> OwnAgent::Record(OwnRecord record) {
   const std::string json = record.ToJson(id);
   if (json.size() > limits::kRecordInlineBytes) return absl::InvalidArgumentError("what was asked is too long to be logged: at most 1 MiB");
   if (committer_.held() && journal_ != nullptr) {
-    if (!options_.journal_when_full) {
-      return absl::ResourceExhaustedError("this read cannot be logged because the ledger's disk is full, and reads: refuse is set");
-    }
-    RETURN_IF_ERROR(journal_->Append(json));
-    return id.ToString();
+    return Journal(id, json, std::nullopt);
   }
   uint64_t seq = 0;
   const bool open = state_.With([&](State& s) {
@@ -158,10 +165,41 @@ absl::StatusOr<std::string> OwnAgent::Record(OwnRecord record) {
   });
   if (!open) return absl::UnavailableError("the aggregator is starting, stopping or overloaded; try again");
   if (poke_) poke_();
-  const bool committed = state_.WhenFor(
-      kCommitLimit, [&](const State& s) { return s.committed_seq >= seq; }, [](State&, bool is_ready) { return is_ready; });
-  if (!committed) return absl::UnavailableError("this read could not be logged within 10 s, so it was not answered; try again");
+  enum class End { kCommitted, kHeld, kLate };
+  const End end = state_.WhenFor(
+      kCommitLimit, [&](const State& s) { return s.committed_seq >= seq || s.held; },
+      [&](State& s, bool) { return s.committed_seq >= seq ? End::kCommitted : s.held ? End::kHeld : End::kLate; });
+  if (end == End::kHeld) return Journal(id, json, seq);
+  if (end == End::kLate) return absl::UnavailableError("this read could not be logged within 10 s, so it was not answered; try again");
   return id.ToString();
+}
+
+// The record of a read that the ledger cannot take. `seq`: it is in the chain already, and its batch waits for the disk too.
+absl::StatusOr<std::string> OwnAgent::Journal(const Uuid& id, std::string_view json, std::optional<uint64_t> seq) {
+  if (!options_.journal_when_full) {
+    return absl::ResourceExhaustedError("this read cannot be logged because the ledger's disk is full, and reads: refuse is set");
+  }
+  std::optional<OwnJournal::Batch> waiting;
+  if (seq) {
+    state_.With([&](State& s) {
+      if (s.sealed_seq < *seq) CloseBatch(s);
+      for (const State::Closed& c : s.uncommitted) {
+        if (c.last_seq < *seq) continue;
+        waiting = OwnJournal::Batch{s.sealer->epoch(), c.batch_seq};
+        s.journalled_seq = std::max(s.journalled_seq, *seq);
+        break;
+      }
+    });
+    if (poke_) poke_();
+    if (!waiting) return id.ToString();   // committed meanwhile
+  }
+  RETURN_IF_ERROR(journal_->Append(json, waiting));
+  return id.ToString();
+}
+
+void OwnAgent::Held(bool held) {
+  state_.With([&](State& s) { s.held = held; });
+  if (poke_) poke_();
 }
 
 void OwnAgent::Post(OwnRecord record) {
@@ -187,6 +225,7 @@ void OwnAgent::Committed(const Flush& flush) {
     state_.With([&](State& s) {
       if (s.sealer && head->epoch == s.sealer->epoch()) {
         s.committed_seq = head->last_seq;
+        while (!s.uncommitted.empty() && s.uncommitted.front().batch_seq <= head->batch_seq) s.uncommitted.pop_front();
         s.has_committed_close = head->closed;
       }
     });
@@ -203,8 +242,10 @@ Tick OwnAgent::Step(Tick now) {
       return s.waiting.empty() ? Tick::Never() : now + absl::Milliseconds(20);
     }
     const absl::Duration since = now - s.last_close;
-    // While frames wait the open batch grows instead, and nobody needs a heartbeat.
-    if (!s.sealer->empty() && since >= kLeastInterval && (s.waiting.empty() || s.sealer->full())) {
+    // While frames or the disk wait the open batch grows instead, and nobody needs a heartbeat.
+    if (s.held) {
+      if (s.sealer->full()) CloseBatch(s);
+    } else if (!s.sealer->empty() && since >= kLeastInterval && (s.waiting.empty() || s.sealer->full())) {
       CloseBatch(s);
     } else if (s.sealer->empty() && s.waiting.empty() && since >= options_.heartbeat_interval) {
       CloseBatch(s);
@@ -230,7 +271,7 @@ absl::Status OwnAgent::Close() {
   if (!sealed) return absl::OkStatus();
   if (poke_) poke_();
   const bool committed = state_.WhenFor(
-      kCommitLimit, [](const State& s) { return s.has_committed_close; }, [](State&, bool is_ready) { return is_ready; });
+      kCommitLimit, [](const State& s) { return s.has_committed_close || s.held; }, [](State& s, bool) { return s.has_committed_close; });
   return committed ? absl::OkStatus()
                    : absl::UnavailableError("the own agent's last batch was not logged; its next epoch will say unclean");
 }

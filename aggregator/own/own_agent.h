@@ -6,13 +6,15 @@
 // Owns     its sealer and identity key (state_dir/own/). No spool: what is not committed was answered to nobody.
 // Bounds   64 frames wait for the verifier; beyond that Record is refused (Unavailable) and a Post is given up with a line in the
 //          process's log. A record is at most 1 MiB.
-// Fails    disk full: with `reads: allow` records are journalled (journal.h) and logged when the ledger writes again; else Record
-//          returns ResourceExhausted and the read is refused.
+// Fails    disk full: with `reads: allow` records are journalled (journal.h) at once, those included whose batch already waits for
+//          the disk, and logged when the ledger writes again; else Record returns ResourceExhausted and the read is refused.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -54,7 +56,8 @@ class OwnAgent final : public Stage {
   // Does not wait: for alarms raised on a thread of the path itself.
   void Post(OwnRecord record);
 
-  void Committed(const Flush& flush);     // part of the Commits fan-out
+  void Committed(const Flush& flush);     // these two: part of the Commits fan-out
+  void Held(bool held);
   Tick Step(Tick now) override;
   void Poked(std::function<void()> poke) { poke_ = std::move(poke); }
   absl::Status Close();                   // last words; before the path stops, while Step still runs
@@ -71,8 +74,15 @@ class OwnAgent final : public Stage {
     bool started = false, closed = false, has_committed_close = false;
     bool hold_frames = false;             // frames that hold journalled records wait for the journal's mark
     bool gave_up = false;                 // Posts are being dropped: said once
+    bool held = false;                    // the ledger cannot be written
+    struct Closed {
+      uint64_t last_seq = 0, batch_seq = 0;
+    };
+    std::deque<Closed> uncommitted;       // batches of this epoch, in order
+    uint64_t journalled_seq = 0;          // newest record that was journalled while its batch waited
   };
   void ReplayJournal();
+  absl::StatusOr<std::string> Journal(const Uuid& id, std::string_view json, std::optional<uint64_t> seq);
   Seen SeenNow() const;
   void CloseBatch(State& s);
   void SubmitWaiting(State& s);

@@ -7,7 +7,7 @@
 
 namespace orgtrail {
 
-// ENOENT NotFound · ENOSPC, EDQUOT, EMFILE, ENFILE ResourceExhausted · EACCES, EPERM, EROFS PermissionDenied · EIO DataLoss ·
+// ENOENT NotFound · ENOSPC, EDQUOT, EFBIG, EMFILE, ENFILE ResourceExhausted · EACCES, EPERM, EROFS PermissionDenied · EIO DataLoss ·
 // EEXIST AlreadyExists · ENOTDIR, EISDIR, ENOTEMPTY FailedPrecondition · ENAMETOOLONG, ELOOP InvalidArgument · others Internal.
 absl::Status ErrnoStatus(std::string_view operation, std::string_view path, int error);
 

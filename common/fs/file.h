@@ -27,6 +27,9 @@ class File {
   virtual absl::Status Append(std::string_view data) = 0;
   virtual absl::Status Sync() = 0;                                                  // fdatasync
   virtual absl::Status Truncate(uint64_t size) = 0;
+  // Room on the disk for the file to grow to `size` by Append, taken now; what the file holds does not change. Truncate gives the
+  // room back. Unimplemented: this file system makes no such promise.
+  virtual absl::Status Allocate(uint64_t) { return absl::UnimplementedError("this file cannot be given room in advance"); }
   virtual absl::StatusOr<FileFacts> Facts() = 0;
 };
 

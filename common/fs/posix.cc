@@ -26,6 +26,8 @@ absl::Status ErrnoStatus(std::string_view operation, std::string_view path, int 
       return absl::NotFoundError(message);
     case ENOSPC:
       return absl::ResourceExhaustedError(absl::StrCat(message, "; free space on that file system"));
+    case EFBIG:
+      return absl::ResourceExhaustedError(absl::StrCat(message, "; raise LimitFSIZE (ulimit -f)"));
     case EDQUOT:
       return absl::ResourceExhaustedError(absl::StrCat(message, "; raise this user's disk quota or free space"));
     case EMFILE:
@@ -111,6 +113,13 @@ class PosixFile final : public File {
     if (Retry([&] { return ::ftruncate(fd_, static_cast<off_t>(size)); }) != 0)
       return ErrnoStatus("truncate", path_, errno);
     return absl::OkStatus();
+  }
+
+  absl::Status Allocate(uint64_t size) override {
+    const auto length = static_cast<off_t>(size);
+    if (Retry([&] { return ::fallocate(fd_, FALLOC_FL_KEEP_SIZE, 0, length); }) == 0) return absl::OkStatus();
+    if (errno == EOPNOTSUPP) return absl::UnimplementedError(absl::StrCat("allocate ", path_, ": this file system has no fallocate"));
+    return ErrnoStatus("allocate", path_, errno);
   }
 
   absl::StatusOr<FileFacts> Facts() override {

@@ -2,6 +2,7 @@
 
 #include <lmdb.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -32,6 +33,8 @@ absl::Status LmdbStatus(std::string_view operation, std::string_view dir, int rc
           absl::StrCat(message, "; the store has reached its largest size: raise its limit"));
     case ENOSPC:
       return absl::ResourceExhaustedError(absl::StrCat(message, "; free space on that file system"));
+    case EFBIG:
+      return absl::ResourceExhaustedError(absl::StrCat(message, "; raise LimitFSIZE (ulimit -f)"));
     case EDQUOT:
       return absl::ResourceExhaustedError(absl::StrCat(message, "; raise this user's disk quota or free space"));
     case ENOMEM:
@@ -63,7 +66,12 @@ bool IsFileSystemFull(MDB_env* env) {
   mdb_filehandle_t fd = -1;
   struct statvfs facts {};
   if (mdb_env_get_fd(env, &fd) != MDB_SUCCESS || ::fstatvfs(fd, &facts) != 0) return false;
-  return uint64_t{facts.f_bavail} * facts.f_frsize < kNothing;
+  if (uint64_t{facts.f_bavail} * facts.f_frsize < kNothing) return true;
+  // A limit on the size of files ends a write early in the same way.
+  struct rlimit limit {};
+  struct stat st {};
+  return ::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && ::fstat(fd, &st) == 0 &&
+         static_cast<uint64_t>(st.st_size) + kNothing > limit.rlim_cur;
 }
 
 // LMDB's locks are per process: opening one environment twice in a process silently drops them. This is a fact about

@@ -49,6 +49,17 @@ bool Answers200(int port, std::string_view path) {
   return answer.ok() && answer->status == 200;
 }
 
+double MetricAt(int port, std::string_view name) {
+  absl::StatusOr<HttpResponse> answer = HttpGet("http://127.0.0.1:" + std::to_string(port) + "/metrics", {}, absl::Seconds(5));
+if (!answer.ok()) return -1;
+  double sum = -1;
+  for (const std::string& line : LinesOf(answer->body)) {
+    if (!line.starts_with(name) || (line[name.size()] != ' ' && line[name.size()] != '{')) continue;
+    sum = std::max(sum, 0.0) + std::strtod(line.c_str() + line.rfind(' '), nullptr);
+  }
+  return sum;
+}
+
 }  // namespace
 
 int FreePort() {
@@ -102,7 +113,11 @@ void AgentProcess::WriteConfig() {
   WriteWhole(config(), y);
 }
 
-void AgentProcess::Launch() { process_ = Process::Start({Program("orgtrail-agent"), "--config", config()}, log()); }
+void AgentProcess::Launch() {
+  std::vector<std::string> argv = spec_.wrapper;
+  argv.insert(argv.end(), {spec_.program.empty() ? Program("orgtrail-agent") : spec_.program, "--config", config()});
+  process_ = Process::Start(argv, log(), spec_.env);
+}
 
 void AgentProcess::Start() {
   Launch();
@@ -131,17 +146,7 @@ void AgentProcess::Record(std::string_view body) const {
 
 bool AgentProcess::Ready() const { return Answers200(metrics_port_, "/readyz"); }
 
-double AgentProcess::Metric(std::string_view name) const {
-  absl::StatusOr<HttpResponse> answer =
-      HttpGet("http://127.0.0.1:" + std::to_string(metrics_port_) + "/metrics", {}, absl::Seconds(5));
-  if (!answer.ok()) return -1;
-  double sum = -1;
-  for (const std::string& line : LinesOf(answer->body)) {
-    if (!line.starts_with(name) || (line[name.size()] != ' ' && line[name.size()] != '{')) continue;
-    sum = std::max(sum, 0.0) + std::strtod(line.c_str() + line.rfind(' '), nullptr);
-  }
-  return sum;
-}
+double AgentProcess::Metric(std::string_view name) const { return MetricAt(metrics_port_, name); }
 
 bool AgentProcess::Logged(std::string_view words) const { return ReadWhole(log()).find(words) != std::string::npos; }
 std::string AgentProcess::LogTail() const { return Tail(log()); }
@@ -191,8 +196,12 @@ void Organization::Reconfigure(std::string_view line_start, std::string_view lin
   WriteWhole(config(), text);
 }
 
+void Organization::LaunchAggregator() {
+  aggregator_ = Process::Start({Program("orgtrail-aggregator"), "--config", config()}, Path("aggregator.log"), aggregator_env);
+}
+
 void Organization::StartAggregator() {
-  aggregator_ = Process::Start({Program("orgtrail-aggregator"), "--config", config()}, Path("aggregator.log"));
+  LaunchAggregator();
   if (!Eventually(kPatience, [this] { return Ready() || !aggregator_->Running(); }) || !aggregator_->Running()) {
     Fail("the aggregator does not come up: " + AggregatorLogTail());
   }
@@ -211,6 +220,7 @@ absl::StatusOr<HttpResponse> Organization::MetricsGet(std::string_view path) con
   return HttpGet("http://127.0.0.1:" + std::to_string(metrics_port_) + std::string(path), {}, absl::Seconds(5));
 }
 bool Organization::Ready() const { return Answers200(metrics_port_, "/readyz"); }
+double Organization::Metric(std::string_view name) const { return MetricAt(metrics_port_, name); }
 bool Organization::AggregatorLogged(std::string_view words) const { return ReadWhole(Path("aggregator.log")).find(words) != std::string::npos; }
 std::string Organization::AggregatorLogTail() const { return Tail(Path("aggregator.log")); }
 

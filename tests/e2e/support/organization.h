@@ -32,6 +32,9 @@ struct AgentSpec {
   std::string files = "";                              // a glob; empty: no file source
   bool http = true;
   std::string yaml = "";                               // further lines of its configuration
+  Environment env = {};                                // of its process, besides the test's own
+  std::vector<std::string> wrapper = {};               // that starts it, such as setpriv
+  std::string program = "";                            // another one than this build's
 };
 
 class Organization;
@@ -86,9 +89,11 @@ class Organization {
   explicit Organization(Options options);
   ~Organization();
 
-  void StartAggregator();                           // and waits until it is ready
+  void LaunchAggregator();                          // starts it, does not wait
+  void StartAggregator();                           // … and waits until it is ready
   int StopAggregator(absl::Duration limit = kSoon);
   void KillAggregator();
+  Environment aggregator_env;                       // of its process from the next start on, besides the test's own
   Process& aggregator() { return *aggregator_; }
   bool AggregatorLogged(std::string_view words) const;
   std::string AggregatorLogTail() const;
@@ -112,6 +117,7 @@ class Organization {
   std::string CreateUser(const std::string& name, const std::string& kind, const std::string& account = "");  // its SPIFFE id
   bool Ready() const;
   absl::StatusOr<HttpResponse> MetricsGet(std::string_view path) const;   // of the aggregator
+  double Metric(std::string_view name) const;         // of the aggregator; sum over labels; -1: not reachable or no such metric
 
   std::string Path(std::string_view name) const { return dir_ + "/" + std::string(name); }
   std::string ledger_dir() const;

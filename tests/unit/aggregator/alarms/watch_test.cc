@@ -234,5 +234,30 @@ TEST_F(WatchTest, RateIsOfTheLastMinute) {
   EXPECT_EQ(watch_->facts().disk_free, fs_.free);
 }
 
+TEST_F(WatchTest, AFullLedgerIsToldAtOnceAndSilencesNobody) {
+  TestAgent& web = Enrol("web");
+  std::string why;
+  options_.ledger_full = [&] { return why; };
+  Restart();
+  Look();
+  EXPECT_EQ(Open(), "");
+  why = "no space left on device";
+  std::vector<std::string> order;
+  alarms_.Wire([&](OwnRecord) { order.emplace_back("logged"); }, [&](const AlarmState& a) { order.push_back("told " + a.code); });
+  Look();
+  EXPECT_EQ(Open(), "LEDGER_FULL(page ledger) ");
+  EXPECT_EQ(order, (std::vector<std::string>{"told LEDGER_FULL", "logged"}));   // people first
+  EXPECT_EQ(watch_->facts().full_why, why);
+  // Nobody can be heard meanwhile, so nobody is silent, until three heartbeats after it is over.
+  for (int i = 0; i < 100; ++i) Look();
+  EXPECT_EQ(Open(), "LEDGER_FULL(page ledger) ");
+  why.clear();
+  Look();
+  EXPECT_EQ(Open(), "");
+  EXPECT_EQ(watch_->facts().full_since_ns, 0);
+  Look(absl::Seconds(40));
+  EXPECT_NE(Open().find("SILENT_AGENT"), std::string::npos) << web.uri();
+}
+
 }  // namespace
 }  // namespace orgtrail

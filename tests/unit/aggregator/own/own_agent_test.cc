@@ -5,6 +5,7 @@
 #include <future>
 #include <map>
 
+#include "absl/time/clock.h"
 #include "aggregator/verify/verifier.h"
 #include "common/base/status.h"
 #include "tests/support/fullable_ledger.h"
@@ -170,6 +171,7 @@ class OwnAgentTest : public ::testing::Test, public Verdicts, public Commits {
     verifier_->Committed(flush);
     own_->Committed(flush);
   }
+  void Held(bool held) override { own_->Held(held); }
 
   TempDir dir_;
   StillClock clock_;
@@ -276,18 +278,18 @@ TEST_F(OwnAgentTest, AHeldLedgerRefusesReadsWhenToldTo) {
   Pump();
   Fill(true);
   EXPECT_TRUE(absl::IsResourceExhausted(own_->Record(Lookup(1)).status()));
-  EXPECT_FALSE(fs_.Facts(options_.dir + "/journal.ndjson").ok());
+  EXPECT_EQ(fs_.Facts(options_.dir + "/journal.ndjson")->size, 0u);
 }
 
 TEST_F(OwnAgentTest, AHeldLedgersReadsAreJournalledAndLoggedOnce) {
   Fill(true);
   for (int n = 1; n <= 1234; ++n) ASSERT_TRUE(own_->Record(Lookup(n)).ok());
   EXPECT_TRUE(Logged().empty());
-  EXPECT_TRUE(fs_.Facts(options_.dir + "/journal.ndjson").ok());
+  EXPECT_GT(fs_.Facts(options_.dir + "/journal.ndjson")->size, 0u);
   Fill(false);
   for (int i = 0; i < 20; ++i) Pump();
   EXPECT_EQ(Logged(), Once(1, 1234));
-  EXPECT_FALSE(fs_.Facts(options_.dir + "/journal.ndjson").ok());
+  EXPECT_EQ(fs_.Facts(options_.dir + "/journal.ndjson")->size, 0u);
   EXPECT_FALSE(fs_.Facts(options_.dir + "/journal.replay").ok());
   Fill(true);                                    // and again, from a fresh journal
   ASSERT_TRUE(own_->Record(Lookup(2000)).ok());
@@ -330,6 +332,49 @@ TEST_F(OwnAgentTest, ACrashDuringReplayLogsNothingTwiceAndLosesNothing) {
     }
     EXPECT_EQ(mine, Once(from, from + 1099));
   }
+}
+
+// The disk fills while a read's record is on its way to it: answered at once, from the journal, and logged once; also when the process
+// dies after every possible number of steps from there on.
+TEST_F(OwnAgentTest, AReadInFlightWhenTheDiskFillsIsAnsweredAndLoggedOnce) {
+  for (int steps = -1; steps < 12; ++steps) {
+    SCOPED_TRACE(steps);
+    const int n = 100 * (steps + 2);
+    disk_->full = true;
+    const absl::Time begin = absl::Now();
+    ASSERT_TRUE(Record(n).ok());
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(8));
+    ASSERT_TRUE(committer_->held());
+    ASSERT_TRUE(own_->Record(Lookup(n + 1)).ok());    // and one that comes later
+    EXPECT_EQ(Logged()[n], 0);
+    if (steps >= 0) {
+      disk_->full = false;
+      clock_.Advance(absl::Seconds(2));
+      committer_->Step(clock_.now);
+      for (int i = 0; i < steps; ++i) {
+        clock_.Advance(absl::Milliseconds(6));
+        switch (i % 3) {
+          case 0: own_->Step(clock_.now); break;
+          case 1: verifier_->Step(clock_.now); break;
+          case 2: committer_->Step(clock_.now); break;
+        }
+      }
+    }
+    Crash();                                           // at -1: before the disk had room again
+    Pump(30);
+    EXPECT_EQ(Logged()[n], 1);
+    EXPECT_EQ(Logged()[n + 1], 1);
+  }
+}
+
+TEST_F(OwnAgentTest, AReadInFlightWithoutACrashIsLoggedOnceToo) {
+  disk_->full = true;
+  ASSERT_TRUE(Record(1).ok());
+  Fill(false);
+  Pump(10);
+  ASSERT_TRUE(Record(2).ok());
+  EXPECT_EQ(Logged(), Once(1, 2));
+  EXPECT_EQ(fs_.Facts(options_.dir + "/journal.ndjson")->size, 0u);
 }
 
 TEST_F(OwnAgentTest, ATornJournalKeepsWhatWasAnswered) {
