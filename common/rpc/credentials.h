@@ -53,7 +53,9 @@ absl::Status FromGrpc(const grpc::Status& status);
 
 // Keepalive, receive limits (a frame and its envelope), no compression; for every server we start …
 void SetServerLimits(grpc::ServerBuilder& builder);
-// … and every channel we open. A channel has connections of its own, so that new credentials mean a new handshake.
-std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, std::shared_ptr<grpc::ChannelCredentials> credentials);
+// … and every channel we open. A channel has connections of its own, so that new credentials mean a new handshake. `answer_bytes`:
+// the largest message taken from the server; 0: a frame and its envelope.
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, std::shared_ptr<grpc::ChannelCredentials> credentials,
+                                           int answer_bytes = 0);
 
 }  // namespace orgtrail

@@ -31,6 +31,10 @@ struct Elsewhere {
 const Elsewhere kElsewhere[] = {
     {{1, 2, 3, 93}, "crash_test", "Crash.KillsAtAnyMomentLoseNothingAndDoubleNothing", "kill -9 of agent and aggregator at any moment under load",
      "every record a caller was told about is in the feed once"},
+    {{4, 17, 93}, "fault_test", "Fault.WhateverTheDiskDoesNothingAcknowledgedIsLostOrDoubled", "a disk that fails, fills up, or loses power, at each call that changes a file",
+     "nothing acknowledged is lost or doubled; a failed fsync is never taken for a good one"},
+    {{57}, "full_disk_test", "FullDisk.AcknowledgementsStopReadsGoOnAndNothingIsLostOrDoubled", "the aggregator's disk without one free byte",
+     "acknowledgements stop, agents are told, reads go on; nothing is lost when there is room again"},
     {{16}, "failure_test", "Failure.AFullSpoolRefusesCallersHoldsFilesAndDrainsLater", "a full spool",
      "callers are refused, files are held, nothing is lost; it drains later"},
     {{23}, "failure_test", "Failure.WithoutItsAggregatorAnAgentKeepsEverythingAndCatchesUpInOrder", "no way to the aggregator",
@@ -55,6 +59,8 @@ struct NotHere {
   const char* why;
 };
 const NotHere kNotHere[] = {
+    {"24", "no source with a counter of its own losses in this release; what a file source knows it lost is a signed loss record (file_tail_test)"},
+    {"96", "nothing can be pruned in this release: there is no command for it"},
     {"69 in part, 70–81", "policy is logged, not obeyed, in this release: nobody can weaken what is always captured"},
     {"92, 90 in part", "there are no witnesses in this release: a fork is seen by the agents it is shown to"},
     {"97–100", "log files and digests are not delivered in this release"},

@@ -183,6 +183,8 @@ void World::JudgeFindings() {
     if (was(Fault::kForgedReceipt) || was(Fault::kForkedHead)) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
     if (agent->Doubled()) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "QUARANTINED"});
     if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED"});
+    // Frames that overtake each other, as TLS does not let them, can make the log ask for one batch until the agent connects anew.
+    if (was(Fault::kReorder)) may_report.insert("CHAIN_STUCK");
     if (was(Fault::kDiskFull)) may_report.insert("SPOOL_PRESSURE");
     for (const std::string& code : agent->reported) {
       if (!may_report.contains(code)) return Fail("a report without cause: " + code + " by " + agent->name);

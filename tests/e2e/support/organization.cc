@@ -113,7 +113,11 @@ void AgentProcess::WriteConfig() {
   WriteWhole(config(), y);
 }
 
-void AgentProcess::Launch() { process_ = Process::Start({Program("orgtrail-agent"), "--config", config()}, log(), spec_.env); }
+void AgentProcess::Launch() {
+  std::vector<std::string> argv = spec_.wrapper;
+  argv.insert(argv.end(), {spec_.program.empty() ? Program("orgtrail-agent") : spec_.program, "--config", config()});
+  process_ = Process::Start(argv, log(), spec_.env);
+}
 
 void AgentProcess::Start() {
   Launch();

@@ -33,6 +33,8 @@ struct AgentSpec {
   bool http = true;
   std::string yaml = "";                               // further lines of its configuration
   Environment env = {};                                // of its process, besides the test's own
+  std::vector<std::string> wrapper = {};               // that starts it, such as setpriv
+  std::string program = "";                            // another one than this build's
 };
 
 class Organization;
@@ -116,6 +118,8 @@ class Organization {
   bool Ready() const;
   double Metric(std::string_view name) const;         // of the aggregator; sum over labels; -1: not reachable or no such metric
   absl::StatusOr<HttpResponse> MetricsGet(std::string_view path) const;   // of the aggregator
+  absl::StatusOr<HttpResponse> MetricsGet(std::string_view path) const;   // of the aggregator
+  double Metric(std::string_view name) const;         // of the aggregator; sum over labels; -1: not reachable or no such metric
 
   std::string Path(std::string_view name) const { return dir_ + "/" + std::string(name); }
   std::string ledger_dir() const;
