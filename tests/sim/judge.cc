@@ -95,6 +95,8 @@ void World::Judge() {
     if (size > 0 && roots[size] != root) return Fail(absl::StrCat("the head shown at ", size, " leaves is not one of this log"));
   }
 
+  std::set<std::string> rotten;   // a copied disk has what was rotten in it
+  for (const auto& agent : agents) rotten.insert(agent->rotten.begin(), agent->rotten.end());
   for (const auto& agent : agents) {
     // Acknowledged means stored, and what the agent pinned is this log.
     for (const auto& [key, leaf] : agent->proven) {
@@ -112,7 +114,7 @@ void World::Judge() {
       const std::string want = LineOf(agent->lines[i]);
       if (chain.lines[at] == want) {
         ++at;
-      } else if (!agent->rotten.contains(want)) {
+      } else if (!rotten.contains(want)) {
         return Fail(absl::StrCat(agent->name, ": line ", at, " in the log is ", chain.lines[at], ", expected ", want));
       }
     }
@@ -120,7 +122,7 @@ void World::Judge() {
     if (agent->Doubled()) logged.insert(chain.apart.begin(), chain.apart.end());
     uint64_t missing = 0;
     for (const std::string& line : agent->lines) {
-      if (logged.contains(LineOf(line)) || (agent->rotten.contains(LineOf(line)) && ++missing > 0)) continue;
+      if (logged.contains(LineOf(line)) || (rotten.contains(LineOf(line)) && ++missing > 0)) continue;
       return Fail(absl::StrCat(agent->name, ": line ", LineOf(line), " is not in the log; ", chain.lines.size(), " of ", agent->lines.size(), " are in the feed"));
     }
     if (!agent->Doubled() && !chain.apart.empty()) return Fail(agent->name + " was put in quarantine without cause");
