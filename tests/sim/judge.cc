@@ -96,6 +96,8 @@ void World::Judge() {
     if (size > 0 && roots[size] != root) return Fail(absl::StrCat("the head shown at ", size, " leaves is not one of this log"));
   }
 
+  std::set<std::string> rotten;   // a copied disk has what was rotten in it
+  for (const auto& agent : agents) rotten.insert(agent->rotten.begin(), agent->rotten.end());
   for (const auto& agent : agents) {
     // Acknowledged means stored, and what the agent pinned is this log.
     for (const auto& [key, leaf] : agent->proven) {
@@ -113,7 +115,7 @@ void World::Judge() {
       const std::string want = LineOf(agent->lines[i]);
       if (chain.lines[at] == want) {
         ++at;
-      } else if (!agent->rotten.contains(want)) {
+      } else if (!rotten.contains(want)) {
         return Fail(absl::StrCat(agent->name, ": line ", at, " in the log is ", chain.lines[at], ", expected ", want));
       }
     }

@@ -38,10 +38,11 @@ World::World(const Plan& p) : plan(p), rng(p.seed * 2 + 1), chance(p.seed * 2 + 
   // Which faults this seed knows: about half of them, so that rare meetings of two are not drowned by the others.
   for (int i = 0; i < kFaults; ++i) enabled |= static_cast<uint32_t>(chance.Below(2)) << i;
   enabled &= ~plan.without;
-  // A log restored from a backup explains too much to tell it from a lie: those seeds have no liars and no copied agents.
+  // A log restored from a backup explains too much to tell it from a lie: those seeds have no liars and no copied agents; and no full
+  // disks, for want of which an agent forgets batches that the log had taken and now lacks.
   const auto bit = [](Fault fault) { return 1u << static_cast<int>(fault); };
   if (chance.Below(3) != 0) enabled &= ~bit(Fault::kRestore);
-  if (enabled & bit(Fault::kRestore)) enabled &= ~(bit(Fault::kReplay) | bit(Fault::kClone) | bit(Fault::kForgedReceipt) | bit(Fault::kForkedHead));
+  if (enabled & bit(Fault::kRestore)) enabled &= ~(bit(Fault::kReplay) | bit(Fault::kClone) | bit(Fault::kForgedReceipt) | bit(Fault::kForkedHead) | bit(Fault::kDiskFull));
   aggregator = std::make_unique<AggregatorNode>(*this, scratch_ + "/aggregator", p.seed * 100);
   fs::create_directories(scratch_ + "/aggregator/data");
   const size_t n = 1 + static_cast<size_t>(rng.Below(3));
