@@ -109,7 +109,7 @@ struct Aggregator::Impl {
   std::unique_ptr<Alarms> alarms;
   std::unique_ptr<Notifier> notifier;
   std::unique_ptr<History> history;
-  std::unique_ptr<Worker> history_worker, merger_worker;
+  std::unique_ptr<Worker> history_worker, merger_worker, repack_worker;
 
   std::unique_ptr<IngestService> ingest;
   std::unique_ptr<Sessions> sessions;
@@ -311,6 +311,10 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   history_worker->Start();
   fanout.history.store(history_worker.get());
   merger_worker->Start();
+  if (config.ledger_repack) {
+    repack_worker = std::make_unique<Worker>("repack", *ledger->Background(), clock);
+    repack_worker->Start();
+  }
   watch_worker->Start();
 
   const auto live = [this](const AgentHead& head) {
@@ -380,17 +384,19 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   Gauge& used = metrics.GetGauge("orgtrail_ledger_bytes", "bytes the ledger uses, all shards");
   Gauge& active = metrics.GetGauge("orgtrail_ledger_active_bytes", "bytes of the shard that grows; at shard_bytes it is sealed");
   Gauge& shards = metrics.GetGauge("orgtrail_ledger_shards", "shards, the one that grows included");
+  Gauge& to_repack = metrics.GetGauge("orgtrail_ledger_shards_to_repack", "sealed shards that are not repacked yet");
   Gauge& leaves = metrics.GetGauge("orgtrail_ledger_leaves", "size of the tree: signed leaves");
   Gauge& events = metrics.GetGauge("orgtrail_ledger_events", "records in the ledger");
   Gauge& readers = metrics.GetGauge("orgtrail_ledger_oldest_reader_txns", "commits the oldest open read is behind; growing: a reader forgot to let go");
   Gauge& queue = metrics.GetGauge("orgtrail_committer_queue_batches", "verified batches waiting for the next commit");
   Gauge& held = metrics.GetGauge("orgtrail_committer_held", "1: the disk or map is full and a group waits");
-  metrics.OnCollect([this, &used, &active, &shards, &leaves, &events, &readers, &queue, &held] {
+  metrics.OnCollect([this, &used, &active, &shards, &to_repack, &leaves, &events, &readers, &queue, &held] {
     const Ledger::Stats stats = ledger->stats();
     const SignedHead head = ledger->head();
     used.Set(static_cast<double>(stats.used_bytes));
     active.Set(static_cast<double>(stats.active_bytes));
     shards.Set(stats.shards);
+    to_repack.Set(stats.to_repack);
     leaves.Set(static_cast<double>(head.size));
     events.Set(static_cast<double>(head.events));
     readers.Set(static_cast<double>(stats.oldest_reader_txns));
@@ -463,6 +469,7 @@ void Aggregator::Impl::Stop() {
   fanout.history.store(nullptr);
   if (history_worker) history_worker->Stop();
   if (merger_worker) merger_worker->Stop();
+  if (repack_worker) repack_worker->Stop();
   if (history) {
     if (absl::Status flushed = history->Flush(); !flushed.ok()) LogWarn("the newest history is rebuilt at the next start", {{"why", Describe(flushed)}});
   }

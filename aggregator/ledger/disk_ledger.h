@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "aggregator/ledger/anchor.h"
+#include "aggregator/ledger/blocks.h"
 #include "aggregator/ledger/inflater.h"
 #include "aggregator/ledger/ledger.h"
+#include "aggregator/ledger/repack.h"
 #include "aggregator/ledger/roll.h"
 #include "aggregator/ledger/shards.h"
 #include "aggregator/ledger/tail.h"
@@ -31,6 +33,7 @@ class DiskLedger final : public Ledger {
   Tick MaybeAnchor(Tick now) override;
   void SetCarries(std::function<std::string(const Uuid&)> carries) override { inflater_.SetCarries(std::move(carries)); }
   Stats stats() const override;
+  Stage* Background() override { return repacker_.get(); }
 
   const std::string& origin() const override { return origin_; }
   SignedHead head() const override {
@@ -97,6 +100,8 @@ class DiskLedger final : public Ledger {
   std::string origin_;
   std::unique_ptr<DirLock> lock_;
   Shards shards_;
+  std::unique_ptr<Repacker> repacker_;
+  Blocks blocks_;
   std::optional<BegunShard> begun_;       // the committer's: a successor whose predecessor is not sealed yet
   TreeState state_;                       // the committer's
   int64_t began_ns_ = 0;                  // the committer's: when the active shard's first leaf was logged

@@ -41,9 +41,16 @@ absl::StatusOr<RawLeaf> DiskLedger::ReadRawIn(const ShardView& view, uint64_t in
   if (!value.has_value()) return DamagedLeaf(index, dir, "it is missing");
   const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, *value, Crc::kCheck);
   if (!stored.ok()) return DamagedLeaf(index, dir, ToStd(stored.status().message()));
-  RawLeaf raw{index, stored->logged_ns, stored->flags, std::string(stored->bytes)};
+  RawLeaf raw{index, stored->logged_ns, stored->flags, ""};
+  if (stored->IsPacked()) {
+    absl::StatusOr<std::string> frame = blocks_.Frame(part, *stored);
+    if (!frame.ok()) return DamagedLeaf(index, dir, ToStd(frame.status().message()));
+    raw.bytes = *std::move(frame);
+  } else {
+    raw.bytes = stored->bytes;
+  }
   part.txn->Unmap(stored->bytes);
-  if (stored->form == LeafForm::kSealedKey) {
+  if (stored->HasSealedKey()) {
     if (options_.kek.empty()) {
       return absl::FailedPreconditionError(absl::StrCat(
           "leaf ", index, " in ", dir, " was stored with its batch key encrypted: give the ledger its key-encryption key"));

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "aggregator/ledger/blocks.h"
 #include "aggregator/ledger/roll.h"
 #include "aggregator/ledger/shards.h"
 #include "common/base/bytes.h"
@@ -37,8 +38,8 @@ struct Log {
 // One shard.
 class Checker {
  public:
-  Checker(const FsckOptions& options, const Shards& shards, const Shard& shard, Log& log, std::vector<Finding>* findings, FsckTotals* totals)
-      : options_(options), shards_(shards), shard_(shard), log_(log), findings_(*findings), totals_(*totals),
+  Checker(const FsckOptions& options, const Shards& shards, uint32_t number, const Shard& shard, Log& log, std::vector<Finding>* findings, FsckTotals* totals)
+      : options_(options), shards_(shards), number_(number), shard_(shard), log_(log), findings_(*findings), totals_(*totals),
         file_(shard_.env->dir() + "/data.mdb") {}
 
   // Whether the shards after it can be checked.
@@ -53,7 +54,7 @@ class Checker {
               std::string_view what);
   void CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index);
   void CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const Hash& hash);
-  void CheckRecords(uint64_t index, const StoredLeaf& stored, const BatchHeader& header);
+  void CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const BatchHeader& header);
   bool IsLoggedBefore(const BatchId& id) const;
   void CheckBeginning();
   void CheckCopies();
@@ -64,6 +65,7 @@ class Checker {
 
   const FsckOptions& options_;
   const Shards& shards_;
+  const uint32_t number_;
   const Shard& shard_;
   Log& log_;
   std::vector<Finding>& findings_;
@@ -74,6 +76,7 @@ class Checker {
   uint64_t leaves_ = 0, batch_ids_ = 0, controls_ = 0, hashes_ = 0, times_ = 0, nodes_ = 0;
   uint64_t copied_leaves_ = 0, copied_ids_ = 0, copied_nodes_ = 0;  // of shards before
   ZstdDecompressor zstd_;
+  Blocks blocks_;
 };
 
 void Checker::Expect(const lmdb::ReadTxn& txn, lmdb::Table table, std::string_view key, std::string_view want, uint64_t leaf,
@@ -86,15 +89,20 @@ void Checker::Expect(const lmdb::ReadTxn& txn, lmdb::Table table, std::string_vi
   Find(leaf, std::move(text));
 }
 
-void Checker::CheckRecords(uint64_t index, const StoredLeaf& stored, const BatchHeader& header) {
-  std::string key;
-  absl::StatusOr<FrameView> frame = FrameView::Decode(stored.bytes);
+void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const BatchHeader& header) {
+  std::string key, rebuilt;
+  if (stored.IsPacked()) {
+    absl::StatusOr<std::string> whole = blocks_.Frame({number_, &shard_, &txn}, stored);
+    if (!whole.ok()) return Find(index, Describe(whole.status()));
+    rebuilt = *std::move(whole);
+  }
+  absl::StatusOr<FrameView> frame = FrameView::Decode(stored.IsPacked() ? std::string_view(rebuilt) : stored.bytes);
   if (!frame.ok()) return Find(index, "its frame does not decode: " + Describe(frame.status()));
   if (frame->bodies_gone) {
     totals_.bodies_missing += header.n_events;
     return;
   }
-  if (stored.form == LeafForm::kSealedKey) {
+  if (stored.HasSealedKey()) {
     if (options_.kek.empty()) {
       ++totals_.records_unchecked;
       return;
@@ -146,7 +154,7 @@ void Checker::CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredL
     head.batch_seq = header.batch_seq;
     head.logged_ns = stored.logged_ns;
   }
-  if (options_.records) CheckRecords(index, stored, header);
+  if (options_.records) CheckRecords(txn, index, stored, header);
 }
 
 void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
@@ -395,7 +403,7 @@ absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t,
       return absl::OkStatus();  // what comes after it has nothing to continue
     }
     ++totals->shards;
-    if (!Checker(options, shards, **shard, log, findings, totals).Run(progress)) return absl::OkStatus();
+    if (!Checker(options, shards, n, **shard, log, findings, totals).Run(progress)) return absl::OkStatus();
   }
   return absl::OkStatus();
 }

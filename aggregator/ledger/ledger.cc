@@ -26,6 +26,7 @@ absl::Status DiskLedger::Start(std::string origin) {
   if (!options_.read_only) {
     RETURN_IF_ERROR(fs_.MakeDirs(options_.dir, 0700));
     ASSIGN_OR_RETURN(lock_, DirLock::Take(options_.dir));
+    RETURN_IF_ERROR(Repacker::CleanUp(options_.dir, fs_));
   }
   ASSIGN_OR_RETURN(OpenedShards opened, OpenShards(options_.dir, options_.map_bytes, options_.read_only, fs_, clock_.WallNanos()));
   const bool fresh = !opened.state.has_value();
@@ -33,7 +34,9 @@ absl::Status DiskLedger::Start(std::string origin) {
   if (!fresh) state_ = *opened.state;
   carried_bytes_ = opened.carried_bytes;
   for (uint32_t n = 1; n <= opened.sealed.size(); ++n) {
-    const absl::StatusOr<FileFacts> facts = fs_.Facts(JoinPath(ShardDir(options_.dir, n), "data.mdb"));
+    const std::string dir = ShardDir(options_.dir, n);
+    absl::StatusOr<FileFacts> facts = fs_.Facts(JoinPath(JoinPath(dir, kPackedDir), "data.mdb"));
+    if (!facts.ok()) facts = fs_.Facts(JoinPath(dir, "data.mdb"));
     if (facts.ok()) sealed_bytes_ += facts->size;
   }
   const uint32_t number = static_cast<uint32_t>(opened.sealed.size() + 1);
@@ -76,6 +79,7 @@ absl::Status DiskLedger::Start(std::string origin) {
   }
   if (!options_.anchor_dir.empty()) RETURN_IF_ERROR(CheckAnchor());
   Publish(state_, log_key_ != nullptr ? Note(state_) : std::move(stored_note));
+  if (!options_.read_only) repacker_ = std::make_unique<Repacker>(shards_, fs_, clock_);
   return absl::OkStatus();
 }
 
@@ -404,6 +408,12 @@ Ledger::Stats DiskLedger::stats() const {
   const lmdb::EnvStats env = set->active->env->Stats();
   Stats stats;
   stats.used_bytes = sealed_bytes_ + env.used_bytes;
+  if (repacker_ != nullptr) {
+    const RepackProgress repacked = repacker_->progress();
+    stats.used_bytes -= std::min(stats.used_bytes, repacked.bytes_before - std::min(repacked.bytes_before, repacked.bytes_after));
+    stats.to_repack = repacked.waiting;
+    stats.repack_share = repacked.total == 0 ? 0 : static_cast<double>(repacked.done) / static_cast<double>(repacked.total);
+  }
   stats.active_bytes = env.used_bytes;
   stats.map_bytes = env.map_bytes;
   stats.oldest_reader_txns = env.oldest_reader_txns;

@@ -15,6 +15,7 @@
 #include "aggregator/ledger/committer.h"
 #include "aggregator/ledger/reader.h"
 #include "common/base/clock.h"
+#include "common/base/stage.h"
 #include "common/crypto/sign.h"
 #include "common/fs/file.h"
 #include "common/lmdb/env.h"
@@ -55,9 +56,13 @@ class Ledger : public LedgerReader {
     uint64_t used_bytes = 0;          // of all shards
     uint64_t active_bytes = 0, map_bytes = 0, oldest_reader_txns = 0;  // of the shard that grows
     uint32_t shards = 0, open_shards = 0;
+    uint32_t to_repack = 0;           // sealed shards that are not repacked yet
+    double repack_share = 0;          // of the shard that is being repacked
     double last_commit_seconds = 0;
   };
   virtual Stats stats() const = 0;
+  // What repacks sealed shards when it is stepped, on one thread (repack.h); null when read-only.
+  virtual Stage* Background() { return nullptr; }
 };
 
 }  // namespace orgtrail

@@ -53,8 +53,9 @@ absl::StatusOr<std::vector<uint32_t>> ListShards(Fs& fs, const std::string& ledg
 
 namespace {
 
-absl::StatusOr<Shard> OpenEnv(const std::string& dir, lmdb::EnvOptions options) {
+absl::StatusOr<Shard> OpenEnv(const std::string& dir, lmdb::EnvOptions options, bool packed = false) {
   options.tables = {"leaves", "nodes", "meta", "heads", "batches", "hashes", "control", "times"};
+  if (packed) options.tables.push_back("blocks");
   Shard shard;
   ASSIGN_OR_RETURN(shard.env, lmdb::Env::Open(dir, options));
   shard.leaves = shard.env->table("leaves");
@@ -65,6 +66,7 @@ absl::StatusOr<Shard> OpenEnv(const std::string& dir, lmdb::EnvOptions options) 
   shard.hashes = shard.env->table("hashes");
   shard.control = shard.env->table("control");
   shard.times = shard.env->table("times");
+  if (packed) shard.blocks = shard.env->table("blocks");
   return shard;
 }
 
@@ -77,12 +79,23 @@ absl::StatusOr<Shard> Shard::Open(const std::string& dir, uint64_t map_bytes, bo
   return OpenEnv(dir, std::move(options));
 }
 
+absl::StatusOr<Shard> Shard::OpenPacking(const std::string& dir, uint64_t map_bytes) {
+  lmdb::EnvOptions options;
+  options.map_bytes = map_bytes;
+  return OpenEnv(dir, std::move(options), /*packed=*/true);
+}
+
 absl::StatusOr<Shard> Shard::OpenSealed(const std::string& dir) {
   lmdb::EnvOptions options;
   options.map_bytes = 0;
   options.read_only = true;
   options.immutable = true;
-  ASSIGN_OR_RETURN(Shard shard, OpenEnv(dir, std::move(options)));
+  const std::string packed = JoinPath(dir, kPackedDir);
+  absl::StatusOr<Shard> opened = OpenEnv(packed, options, /*packed=*/true);
+  if (absl::IsNotFound(opened.status())) opened = OpenEnv(dir, options);
+  if (absl::IsNotFound(opened.status())) opened = OpenEnv(packed, options, /*packed=*/true);  // repacked between the two looks
+  if (!opened.ok()) return opened.status();
+  Shard shard = *std::move(opened);
   const lmdb::ReadTxn txn(*shard.env);
   const std::optional<std::string_view> seal = txn.Get(shard.meta, kSealKey);
   if (!seal.has_value()) {
@@ -212,7 +225,9 @@ absl::StatusOr<Seal> Seal::Decode(std::string_view bytes) {
   return seal;
 }
 
-size_t StoredSize(const StoredLeaf& leaf) { return kLeafHeaderBytes + leaf.sealed_key.size() + leaf.bytes.size(); }
+size_t StoredSize(const StoredLeaf& leaf) { 
+  return kLeafHeaderBytes + leaf.sealed_key.size() + (leaf.IsPacked() ? kPackedAtBytes : 0) + leaf.bytes.size();
+}
 
 void WriteLeaf(uint64_t index, const StoredLeaf& leaf, char* out) {
   std::string header;
@@ -221,9 +236,15 @@ void WriteLeaf(uint64_t index, const StoredLeaf& leaf, char* out) {
   PutU16(header, leaf.flags);
   PutU64(header, static_cast<uint64_t>(leaf.logged_ns));
   char* const rest = out + kLeafHeaderBytes;
-  if (!leaf.sealed_key.empty()) std::memcpy(rest, leaf.sealed_key.data(), leaf.sealed_key.size());
-  std::memcpy(rest + leaf.sealed_key.size(), leaf.bytes.data(), leaf.bytes.size());
-  PutU32(header, LeafCrc(index, header.data(), {rest, leaf.sealed_key.size() + leaf.bytes.size()}));
+  std::string before(leaf.sealed_key);
+  if (leaf.IsPacked()) {
+    PutU64(before, leaf.at.block);
+    PutU32(before, leaf.at.offset);
+    PutU32(before, leaf.at.size);
+  }
+  std::memcpy(rest, before.data(), before.size());
+  std::memcpy(rest + before.size(), leaf.bytes.data(), leaf.bytes.size());
+  PutU32(header, LeafCrc(index, header.data(), {rest, before.size() + leaf.bytes.size()}));
   std::memcpy(out, header.data(), kLeafHeaderBytes);
 }
 
@@ -238,10 +259,15 @@ absl::StatusOr<StoredLeaf> ReadLeaf(uint64_t index, std::string_view value, Crc 
   const uint32_t stored_crc = in.U32();
   const std::string_view rest = value.substr(kLeafHeaderBytes);
   if (crc == Crc::kCheck && stored_crc != LeafCrc(index, value.data(), rest)) return absl::DataLossError("its CRC differs");
-  if (version != kVersion || form > static_cast<uint8_t>(LeafForm::kSealedKey)) {
+  if (version != kVersion || form > static_cast<uint8_t>(LeafForm::kPackedSealedKey)) {
     return absl::DataLossError(absl::StrCat("its version ", version, ".", form, " is unknown"));
   }
-  if (leaf.form == LeafForm::kSealedKey) leaf.sealed_key = in.Bytes(kSealedKeyBytes);
+  if (leaf.HasSealedKey()) leaf.sealed_key = in.Bytes(kSealedKeyBytes);
+  if (leaf.IsPacked()) {
+    leaf.at.block = in.U64();
+    leaf.at.offset = in.U32();
+    leaf.at.size = in.U32();
+  }
   if (!in.ok() || in.left() == 0) return absl::DataLossError("it ends early");
   leaf.bytes = in.Bytes(in.left());
   return leaf;
@@ -262,6 +288,11 @@ size_t BatchKeyOffset(std::string_view frame) {
   if (entry.empty() || frame.size() < extension + 4) return std::string_view::npos;
   const size_t key = extension + 4 + GetU32(frame.data() + extension);
   return frame.size() < key + 32 ? std::string_view::npos : key;
+}
+
+size_t FrameHeadBytes(std::string_view frame) {
+  const size_t key = BatchKeyOffset(frame);
+  return key == std::string_view::npos || frame.size() < key + 36 ? std::string_view::npos : key + 36;
 }
 
 std::string LeafKeyContext(std::string_view origin, uint64_t index) {

@@ -4,6 +4,7 @@
 //   leaves   u64 index → leaf header (16), [sealed key (60)], bytes     nodes    u8 level, u64 index → hash (complete subtrees)
 //   heads    uuid → AgentHead                                           batches  uuid, u64 epoch, u64 batch_seq → u64 index
 //   hashes   leaf hash → u64 index of the first such leaf               control  u64 index → nothing (leaves that are no batches)
+//   blocks   u64 number → u32 CRC32C, zstd of the rows and bodies of leaves one after another; repacked shards only
 //   times    u64 logged_ns → u64 index of the first leaf logged then    meta     "state", "origin", "note", "shards", "seal"
 //
 // A table holds what the shard's own leaves brought: a node belongs to the shard of the leaf that completed it. Besides, a shard begins
@@ -14,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,11 +31,16 @@ namespace orgtrail {
 struct Shard {
   std::unique_ptr<lmdb::Env> env;
   lmdb::Table leaves, nodes, meta, heads, batches, hashes, control, times;
+  std::optional<lmdb::Table> blocks;    // of a repacked shard
 
   static absl::StatusOr<Shard> Open(const std::string& dir, uint64_t map_bytes, bool read_only);
-  // A shard that is never written again: mapped at its file's size. DataLoss when it is not sealed.
+  // A shard that is never written again, repacked when it has been: mapped at its file's size. DataLoss when it is not sealed.
   static absl::StatusOr<Shard> OpenSealed(const std::string& dir);
+  // To be filled by whoever repacks (repack.h).
+  static absl::StatusOr<Shard> OpenPacking(const std::string& dir, uint64_t map_bytes);
 };
+// Within a shard's directory: its leaves in large blocks, complete and checked; and while that is being made.
+inline constexpr std::string_view kPackedDir = "packed", kPackingDir = "packing";
 std::string ShardDir(const std::string& ledger_dir, uint32_t number);  // …/shard-000001
 // Numbers of the shards there are, ascending. DataLoss when one is missing in between; empty when there is no such directory.
 absl::StatusOr<std::vector<uint32_t>> ListShards(Fs& fs, const std::string& ledger_dir);
@@ -84,14 +91,23 @@ struct Seal {
 // Leaf header: u8 version, u8 form, u16 flags, u64 logged_ns, u32 CRC32C over key, the header before it and all that follows.
 inline constexpr size_t kLeafHeaderBytes = 16;
 inline constexpr size_t kSealedKeyBytes = 60;  // nonce 12, key 32, tag 16
-enum class LeafForm : uint8_t { kPlain = 0, kSealedKey = 1 };
+inline constexpr size_t kPackedAtBytes = 16;   // u64 block, u32 offset, u32 size
+enum class LeafForm : uint8_t { kPlain = 0, kSealedKey = 1, kPacked = 2, kPackedSealedKey = 3 };
+
+struct PackedAt {                   // where in the shard's blocks the rows and bodies of a leaf are
+  uint64_t block = 0;
+  uint32_t offset = 0, size = 0;
+};
 
 struct StoredLeaf {
   LeafForm form = LeafForm::kPlain;
   uint16_t flags = 0;
   int64_t logged_ns = 0;
-  std::string_view sealed_key;      // kSealedKey; else empty
-  std::string_view bytes;           // kSealedKey: the batch key within is zero
+  std::string_view sealed_key;      // with a sealed key; else empty
+  PackedAt at;                      // packed
+  std::string_view bytes;           // sealed key: the batch key within is zero. Packed: the frame up to and with n_rows
+  bool HasSealedKey() const { return (static_cast<uint8_t>(form) & 1) != 0; }
+  bool IsPacked() const { return (static_cast<uint8_t>(form) & 2) != 0; }
 };
 size_t StoredSize(const StoredLeaf& leaf);
 void WriteLeaf(uint64_t index, const StoredLeaf& leaf, char* out);  // StoredSize(leaf) bytes
@@ -103,6 +119,9 @@ std::string_view EntryOf(std::string_view leaf_bytes);
 bool IsBatch(std::string_view leaf_bytes);                          // starts as a frame does
 // Where the 32 key bytes of a frame stand; npos when it is too short.
 size_t BatchKeyOffset(std::string_view frame);
+
+// How much of a frame comes before its packed rows; npos when it is too short.
+size_t FrameHeadBytes(std::string_view frame);
 
 // What the sealing of a batch key is bound to: moved to another leaf or log, it does not open.
 std::string LeafKeyContext(std::string_view origin, uint64_t index);

@@ -43,6 +43,17 @@ void Shards::Adopt(uint32_t number, std::shared_ptr<const Shard> shard) {
   open_.With([&](std::list<Open>& open) { open.push_front({number, std::move(shard), false}); });
 }
 
+void Shards::Reopen(uint32_t number) {
+  std::list<Open> dropped;  // whoever reads it now holds it on; its files were moved, so nothing opens them again
+  open_.With([&](std::list<Open>& open) {
+    for (auto it = open.begin(); it != open.end();) {
+      const auto next = std::next(it);
+      if (it->number == number) dropped.splice(dropped.begin(), open, it);
+      it = next;
+    }
+  });
+}
+
 void Shards::Rolled(const SealedShard& sealed, Shard active) {
   const std::shared_ptr<const Set> before = set();
   auto next = std::make_shared<Set>();
@@ -86,19 +97,19 @@ size_t Shards::open() const {
 ShardView::Part ShardView::Hold(uint32_t number, std::shared_ptr<const Shard> shard) const {
   auto txn = std::make_unique<lmdb::ReadTxn>(*shard->env);
   held_.push_back({number, std::move(shard), std::move(txn)});
-  return {held_.back().shard.get(), held_.back().txn.get()};
+  return {number, held_.back().shard.get(), held_.back().txn.get()};
 }
 
 ShardView::Part ShardView::Active() const {
   for (const Held& h : held_) {
-    if (h.number == set_->active_number()) return {h.shard.get(), h.txn.get()};
+    if (h.number == set_->active_number()) return {h.number, h.shard.get(), h.txn.get()};
   }
   return Hold(set_->active_number(), set_->active);
 }
 
 absl::StatusOr<ShardView::Part> ShardView::Number(uint32_t number) const {
   for (const Held& h : held_) {
-    if (h.number == number) return Part{h.shard.get(), h.txn.get()};
+    if (h.number == number) return Part{h.number, h.shard.get(), h.txn.get()};
   }
   ASSIGN_OR_RETURN(std::shared_ptr<const Shard> shard, shards_.Get(*set_, number));
   return Hold(number, std::move(shard));

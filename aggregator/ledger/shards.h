@@ -33,6 +33,8 @@ class Shards {
   void Begin(std::vector<SealedShard> sealed, Shard active);
   // Shard `number` as it was opened already, writable or not sealed.
   void Adopt(uint32_t number, std::shared_ptr<const Shard> shard);
+  // A sealed shard's files were replaced: who asks next gets the new ones.
+  void Reopen(uint32_t number);
   // The active shard is sealed and `active` follows it.
   void Rolled(const SealedShard& sealed, Shard active);
 
@@ -60,6 +62,7 @@ class ShardView final : public NodeReader {
  public:
   explicit ShardView(const Shards& shards) : shards_(shards), set_(shards.set()) {}
   struct Part {
+    uint32_t number = 0;
     const Shard* shard = nullptr;
     const lmdb::ReadTxn* txn = nullptr;
     std::optional<std::string_view> Get(lmdb::Table table, std::string_view key) const { return txn->Get(table, key); }

@@ -390,13 +390,14 @@ void AggregatorNode::Drop() {
 
 void AggregatorNode::Act() {
   const Tick now = clock.Now();
-  switch (world_.rng.Below(7)) {
+  switch (world_.rng.Below(8)) {
     case 0:
     case 1: verifier->Step(now); break;
     case 2:
     case 3: committer->Step(now); break;
     case 4: sessions->Step(now); break;
     case 5: history->Step(now); break;
+    case 6: ledger->Background()->Step(now); break;
     default: history->merger().Step(now); break;
   }
 }

@@ -118,8 +118,6 @@ class Organization {
   bool Ready() const;
   double Metric(std::string_view name) const;         // of the aggregator; sum over labels; -1: not reachable or no such metric
   absl::StatusOr<HttpResponse> MetricsGet(std::string_view path) const;   // of the aggregator
-  absl::StatusOr<HttpResponse> MetricsGet(std::string_view path) const;   // of the aggregator
-  double Metric(std::string_view name) const;         // of the aggregator; sum over labels; -1: not reachable or no such metric
 
   std::string Path(std::string_view name) const { return dir_ + "/" + std::string(name); }
   std::string ledger_dir() const;

@@ -12,6 +12,7 @@
 #include "aggregator/ledger/roll.h"
 #include "aggregator/ledger/shards.h"
 #include "common/base/status.h"
+#include "common/format/frame.h"
 #include "gtest/gtest.h"
 #include "tests/support/ledger_builder.h"
 #include "tests/support/temp_dir.h"
@@ -77,57 +78,121 @@ class ShardsTest : public testing::Test {
   Story story{dir.path() + "/many"};
 };
 
+// Everything a reader can ask.
+void ExpectSame(const Ledger& a, const Ledger& b) {
+  const uint64_t size = b.head().size;
+  ASSERT_EQ(a.head().note, b.head().note);
+  EXPECT_EQ(a.head().events, b.head().events);
+  for (uint64_t i = 0; i < size; ++i) {
+    ASSERT_EQ(*a.ReadEntry(i), *b.ReadEntry(i)) << i;
+    const auto x = a.Read(i), y = b.Read(i);
+    ASSERT_EQ(Describe(x.status()), "ok") << i;
+    ASSERT_EQ((*x)->events.rows.size(), (*y)->events.rows.size());
+    for (size_t r = 0; r < (*x)->events.rows.size(); ++r) ASSERT_EQ((*x)->events.rows[r].body, (*y)->events.rows[r].body);
+    const RawLeaf raw = *a.ReadRaw(i);
+    ASSERT_EQ(raw.logged_ns, b.ReadRaw(i)->logged_ns);
+    if ((*y)->is_batch) {
+      const FrameView frame = *FrameView::Decode(raw.bytes);
+      ASSERT_EQ(frame.batch_key, FrameView::Decode(b.ReadRaw(i)->bytes)->batch_key);
+      ASSERT_EQ(frame.extension, FrameView::Decode(b.ReadRaw(i)->bytes)->extension);
+    }
+    const Hash hash = *b.LeafHashAt(i);
+    ASSERT_EQ(*a.LeafHashAt(i), hash);
+    ASSERT_EQ(*a.Root(i + 1), *b.Root(i + 1)) << i;
+    const std::optional<uint64_t> found = a.FindLeaf(hash);
+    ASSERT_TRUE(found.has_value() && *a.LeafHashAt(*found) == hash);
+    if ((*y)->is_batch) {
+      const BatchId id{(*y)->header.agent_uuid, (*y)->header.epoch, (*y)->header.batch_seq};
+      ASSERT_EQ(a.Find(id), std::optional(i));
+      ASSERT_EQ(a.Find({id.uuid, id.epoch, 1000}), std::nullopt);
+      ASSERT_EQ(a.Find({id.uuid, id.epoch + 7, 0}), std::nullopt);
+    }
+    for (uint64_t n = i + 1; n <= size; ++n) {
+      ASSERT_EQ(*a.Inclusion(i, n), *b.Inclusion(i, n)) << i << " " << n;
+      ASSERT_EQ(*a.Consistency(i, n), *b.Consistency(i, n)) << i << " " << n;
+    }
+    ASSERT_EQ(a.ControlLeaves(i, 3), b.ControlLeaves(i, 3)) << i;
+    ASSERT_EQ(a.ControlLeaves(i, 1000), b.ControlLeaves(i, 1000)) << i;
+    for (const int64_t at : {raw.logged_ns - 1, raw.logged_ns, raw.logged_ns + 1}) ASSERT_EQ(a.FirstLoggedAt(at), b.FirstLoggedAt(at)) << i;
+  }
+  const auto width = static_cast<uint32_t>(std::min<uint64_t>(size, 256));
+  ASSERT_EQ(*a.Tile(0, 0, width), *b.Tile(0, 0, width));
+  EXPECT_EQ(a.Find({Uuid{}, 1, 1}), std::nullopt);
+  EXPECT_EQ(a.FindLeaf(Sha256("nowhere")), std::nullopt);
+  ASSERT_EQ(a.Heads().size(), 2u);
+  for (const AgentHead& head : b.Heads()) EXPECT_EQ(a.HeadOf(head.uuid)->Encode(), head.Encode());
+}
+
 TEST_F(ShardsTest, ReadAsOne) {
   Begin();
   Story one(dir.path() + "/one");
   ASSERT_EQ(Describe(one.built.Open()), "ok");
-  for (int pass = 0; pass < 2; ++pass) {  // as it grew, and opened again
-    if (pass == 0) {
-      story.Tell(40);
-      one.Tell(40);
-    } else {
-      ASSERT_EQ(Describe(story.built.Open()), "ok");
-    }
-    ASSERT_GE(ledger().stats().shards, 8u);
-    const Ledger& a = ledger();
-    const Ledger& b = *one.built.ledger;
-    const uint64_t size = b.head().size;
-    ASSERT_EQ(a.head().note, b.head().note);
-    EXPECT_EQ(a.head().events, b.head().events);
-    for (uint64_t i = 0; i < size; ++i) {
-      ASSERT_EQ(*a.ReadEntry(i), *b.ReadEntry(i)) << i;
-      ASSERT_EQ(a.ReadRaw(i)->bytes, b.ReadRaw(i)->bytes) << i;
-      ASSERT_EQ((*a.Read(i))->events.rows.size(), (*b.Read(i))->events.rows.size());
-      const Hash hash = *b.LeafHashAt(i);
-      ASSERT_EQ(*a.LeafHashAt(i), hash);
-      ASSERT_EQ(*a.Root(i + 1), *b.Root(i + 1)) << i;
-      const std::optional<uint64_t> found = a.FindLeaf(hash);
-      ASSERT_TRUE(found.has_value() && *a.LeafHashAt(*found) == hash);
-      if (const auto leaf = *b.Read(i); leaf->is_batch) {
-        const BatchId id{leaf->header.agent_uuid, leaf->header.epoch, leaf->header.batch_seq};
-        ASSERT_EQ(a.Find(id), std::optional(i));
-        ASSERT_EQ(a.Find({id.uuid, id.epoch, 1000}), std::nullopt);
-        ASSERT_EQ(a.Find({id.uuid, id.epoch + 7, 0}), std::nullopt);
-      }
-      for (uint64_t n = i + 1; n <= size; ++n) {
-        ASSERT_EQ(*a.Inclusion(i, n), *b.Inclusion(i, n)) << i << " " << n;
-        ASSERT_EQ(*a.Consistency(i, n), *b.Consistency(i, n)) << i << " " << n;
-      }
-      ASSERT_EQ(a.ControlLeaves(i, 3), b.ControlLeaves(i, 3)) << i;
-      ASSERT_EQ(a.ControlLeaves(i, 1000), b.ControlLeaves(i, 1000)) << i;
-      const int64_t logged = b.ReadRaw(i)->logged_ns;
-      for (const int64_t at : {logged - 1, logged, logged + 1}) ASSERT_EQ(a.FirstLoggedAt(at), b.FirstLoggedAt(at)) << i;
-    }
-    ASSERT_EQ(*a.Tile(0, 0, static_cast<uint32_t>(std::min<uint64_t>(size, 256))), *b.Tile(0, 0, static_cast<uint32_t>(std::min<uint64_t>(size, 256))));
-    EXPECT_EQ(a.Find({Uuid{}, 1, 1}), std::nullopt);
-    EXPECT_EQ(a.FindLeaf(Sha256("nowhere")), std::nullopt);
-    ASSERT_EQ(a.Heads().size(), 2u);
-    for (const AgentHead& head : b.Heads()) EXPECT_EQ(a.HeadOf(head.uuid)->Encode(), head.Encode());
-  }
+  story.Tell(40);
+  one.Tell(40);
+  ASSERT_GE(ledger().stats().shards, 8u);
+  ExpectSame(ledger(), *one.built.ledger);   // as it grew
+  ASSERT_EQ(Describe(story.built.Open()), "ok");
+  ExpectSame(ledger(), *one.built.ledger);   // opened again
   story.built.Shut();
   FsckTotals totals;
   EXPECT_EQ(FsckWords(story.built, &totals), "");
   EXPECT_GE(totals.shards, 8u);
+}
+
+// ---- repacked ------------------------------------------------------------------------------------------------------------------
+
+// Steps until every sealed shard is repacked; how many steps that took.
+int Repack(Ledger& ledger) {
+  Stage& repacker = *ledger.Background();
+  for (int steps = 1; steps < 10'000; ++steps) {
+    repacker.Step(Tick{1});
+    if (steps > 1 && ledger.stats().to_repack == 0) return steps;
+  }
+  return -1;
+}
+
+TEST_F(ShardsTest, RepackedItReadsAsOneAndTakesLess) {
+  for (const std::string& kek : {std::string(), std::string(32, 'k')}) {
+    SCOPED_TRACE(kek.size());
+    Story many(dir.path() + "/many" + std::to_string(kek.size())), one(dir.path() + "/one" + std::to_string(kek.size()));
+    many.built.options.shard_period = absl::Seconds(9);
+    many.built.options.kek = kek;
+    many.built.options.tail_bytes = 1;
+    ASSERT_EQ(Describe(many.built.Open()), "ok");
+    ASSERT_EQ(Describe(one.built.Open()), "ok");
+    many.Tell(24);
+    one.Tell(24);
+    const Ledger::Stats before = many.built.ledger->stats();
+    ASSERT_GE(before.shards, 3u);
+    ASSERT_GT(Repack(*many.built.ledger), 0);
+    const Ledger::Stats after = many.built.ledger->stats();
+    EXPECT_LT(after.used_bytes, before.used_bytes);
+    ExpectSame(*many.built.ledger, *one.built.ledger);
+    EXPECT_FALSE(stdfs::exists(ShardDir(many.built.options.dir, 1) + "/data.mdb"));
+    ASSERT_EQ(Describe(many.built.Open()), "ok");
+    EXPECT_EQ(many.built.ledger->stats().used_bytes, after.used_bytes);
+    ExpectSame(*many.built.ledger, *one.built.ledger);
+    many.built.Shut();
+    EXPECT_EQ(FsckWords(many.built), "");
+  }
+}
+
+TEST_F(ShardsTest, ReadersGoOnWhileItIsRepacked) {
+  Begin();
+  story.Tell(20);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> readers;
+  for (uint64_t r = 0; r < 3; ++r) {
+    readers.emplace_back([&, r] {
+      for (uint64_t n = r; !stop; n += 7) {
+        const uint64_t size = ledger().head().size;
+        if (!ledger().ReadRaw(n % size).ok() || !ledger().Read(n % size).ok() || !ledger().Inclusion(n % size, size).ok()) ADD_FAILURE() << n % size;
+      }
+    });
+  }
+  EXPECT_GT(Repack(ledger()), 0);
+  stop = true;
+  for (std::thread& t : readers) t.join();
 }
 
 TEST_F(ShardsTest, ARepeatIsFoundInAnyShardAndAContradictionToo) {
@@ -317,6 +382,66 @@ TEST_F(ShardsTest, KilledAtEachStepOfARoll) {
   ASSERT_EQ(Describe(story.built.Open()), "ok");
   EXPECT_EQ(ledger().head().size, before.size + 1);
   EXPECT_EQ(ledger().stats().shards, 2u);
+}
+
+TEST_F(ShardsTest, KilledAtEachStepOfARepack) {
+  Begin();
+  story.Tell(8);
+  const SignedHead before = ledger().head();
+  ASSERT_EQ(ledger().stats().shards, 2u);
+  story.built.Shut();
+  const std::string good = dir.path() + "/good";
+  stdfs::copy(story.built.options.dir, good, stdfs::copy_options::recursive);
+  int killed = 0;
+  for (int at = 0; at < 40; ++at) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      KillingFs fs(at);
+      auto opened = Ledger::Open(story.built.options, story.built.origin, &story.built.log_key, fs, story.clock);
+      if (!opened.ok()) ::_exit(1);
+      fs.armed = true;
+      ::_exit(Repack(**opened) > 0 ? 0 : 2);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    const bool was_killed = WIFSIGNALED(status);
+    killed += was_killed ? 1 : 0;
+    ASSERT_TRUE(was_killed || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) << at << " " << status;
+    ASSERT_EQ(FsckWords(story.built), "") << at;  // as it was left
+    ASSERT_EQ(Describe(story.built.Open()), "ok") << at;
+    ASSERT_EQ(ledger().head().note, before.note) << at;
+    for (uint64_t i = 0; i < before.size; ++i) ASSERT_EQ(Describe(ledger().Read(i).status()), "ok") << at;
+    EXPECT_FALSE(stdfs::exists(Dir(1) + "/packing")) << at;
+    EXPECT_NE(stdfs::exists(Dir(1) + "/packed"), stdfs::exists(Dir(1) + "/data.mdb")) << at;  // one of them, not both
+    ASSERT_GT(Repack(ledger()), 0) << at;
+    story.built.Shut();
+    ASSERT_EQ(FsckWords(story.built), "") << at;
+    stdfs::remove_all(story.built.options.dir);
+    stdfs::copy(good, story.built.options.dir, stdfs::copy_options::recursive);
+    if (!was_killed) break;
+  }
+  EXPECT_GE(killed, 8);
+}
+
+TEST_F(ShardsTest, ADamagedShardIsNotRepacked) {
+  Begin();
+  story.Tell(8);
+  const std::string frame = ledger().ReadRaw(4)->bytes;
+  story.built.Shut();
+  {
+    auto shard = Shard::Open(Dir(1), 64 << 20, false);
+    auto txn = lmdb::WriteTxn::Begin(*shard->env);
+    std::string value((*txn)->Get(shard->leaves, IndexKey(4)).value());
+    value.back() = static_cast<char>(value.back() ^ 1);
+    ASSERT_TRUE((*txn)->Put(shard->leaves, IndexKey(4), value).ok() && (*txn)->Commit().ok());
+  }
+  ASSERT_EQ(Describe(story.built.Open()), "ok");
+  for (int i = 0; i < 50; ++i) ledger().Background()->Step(Tick{1});
+  EXPECT_TRUE(stdfs::exists(Dir(1) + "/data.mdb"));
+  EXPECT_FALSE(stdfs::exists(Dir(1) + "/packed"));
+  EXPECT_GT(ledger().stats().to_repack, 0u);
+  EXPECT_EQ(Describe(ledger().Read(3).status()), "ok");
+  EXPECT_EQ(ledger().Read(4).status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST_F(ShardsTest, WhatARollLeftIsCompletedOrTakenBack) {
