@@ -96,7 +96,7 @@ class World {
 
   TempHistory t_{10};
   Registry registry_;
-  Completeness completeness_;
+  orgtrail::Completeness completeness_;
   orgtrail::Lookup lookup_;
   Transparency transparency_;
 };
