@@ -412,14 +412,13 @@ absl::Status Aggregator::Impl::OpenDoors() {
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(config.listen, MutualServerCredentials(files, config.org, [](const Identity&) { return true; }), &port);
-  builder.SetMaxReceiveMessageSize(static_cast<int>(limits::kFrameBytes + (64 << 10)));
+  SetServerLimits(builder);
+  // gRPC buffers a message as far as it comes before it compares its length with the limit: beyond this it ends streams instead.
+  grpc::ResourceQuota quota("door");
+  quota.Resize(config.connection_bytes);
+  builder.SetResourceQuota(quota);
   builder.SetMaxSendMessageSize(64 << 20);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 64);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 2);

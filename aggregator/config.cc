@@ -12,7 +12,7 @@ namespace orgtrail {
 
 namespace {
 
-constexpr uint64_t kLeastMap = 16 << 20, kLeastTail = 1 << 20, kLeastShard = 1 << 20;
+constexpr uint64_t kLeastMap = 16 << 20, kLeastTail = 1 << 20, kLeastShard = 1 << 20, kLeastConnection = 32 << 20;
 
 // What a shard may grow to before the next begins: its last transactions need room beyond it.
 uint64_t LargestShard(uint64_t map_bytes) { return map_bytes / 4 * 3; }
@@ -76,6 +76,8 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   ingest.Duration("heartbeat_interval", &c.heartbeat_interval);
   ingest.Int("batch_interval_ms", &c.batch_interval_ms, 5, 1000);
   ingest.Int("verify_threads", &c.verify_threads, 1, 64);
+  ingest.Bytes("connection_bytes", &c.connection_bytes);
+  if (c.connection_bytes < kLeastConnection) ingest.Complain("connection_bytes", "at least 32MiB");
 
   if (!IsName(c.org)) root.Complain("org", "an organization id such as o-demo");
   if (!IsName(c.region)) root.Complain("region", "a region such as us-east-1");
@@ -202,6 +204,7 @@ std::string RenderAggregatorConfig(const AggregatorConfig& c) {
   y += Line("  heartbeat_interval", Length(c.heartbeat_interval), "agents without data say so this often; 3 missed are SILENT_AGENT");
   y += Line("  batch_interval_ms", std::to_string(c.batch_interval_ms), "least time between an agent's batches; raised under load");
   y += Line("  verify_threads", std::to_string(c.verify_threads));
+  y += Line("  connection_bytes", Bytes(c.connection_bytes), "what all connections may buffer; beyond it streams end and come again");
   return y;
 }
 

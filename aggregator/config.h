@@ -36,6 +36,7 @@ struct AggregatorConfig {
   absl::Duration heartbeat_interval = absl::Seconds(10);
   int64_t batch_interval_ms = 20;
   int64_t verify_threads = 1;
+  uint64_t connection_bytes = 1ull << 30;
 
   std::string Origin() const;             // orgtrail.<domain>/<org>[/<region>]
 };

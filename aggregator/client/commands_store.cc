@@ -33,6 +33,10 @@ int FsckHere(Context& context, const std::string& dir, bool quick) {
   }
   std::printf("%s: %s leaves, %s batches, %s records, %s in %u shard%s\n", findings.empty() ? "clean" : "DAMAGED", HumanCount(static_cast<double>(totals.leaves)).c_str(),
               HumanCount(static_cast<double>(totals.batches)).c_str(), HumanCount(static_cast<double>(totals.events)).c_str(), HumanBytes(totals.bytes).c_str(), totals.shards, totals.shards == 1 ? "" : "s");
+  if (totals.bodies_missing != 0) {
+    std::printf("%s of these records came without their bodies (an agent's disk damaged them; alarm BODIES_MISSING): no damage of this ledger\n",
+                HumanCount(static_cast<double>(totals.bodies_missing)).c_str());
+  }
   return findings.empty() ? kOk : kTampered;
 }
 

@@ -98,6 +98,10 @@ void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const Store
   }
   absl::StatusOr<FrameView> frame = FrameView::Decode(stored.IsPacked() ? std::string_view(rebuilt) : stored.bytes);
   if (!frame.ok()) return Find(index, "its frame does not decode: " + Describe(frame.status()));
+  if (frame->bodies_gone) {
+    totals_.bodies_missing += header.n_events;
+    return;
+  }
   if (stored.HasSealedKey()) {
     if (options_.kek.empty()) {
       ++totals_.records_unchecked;

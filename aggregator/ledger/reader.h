@@ -55,6 +55,7 @@ struct AgentHead {
   uint64_t epoch_leaf = 0;   // epoch_open
   bool closed = false, retired = false, quarantined = false;
   uint64_t unclean_epochs = 0;
+  uint64_t bodies_missing = 0;  // events of this agent, in all its epochs, whose bodies were gone when their batch came
   int64_t logged_ns = 0;     // admission of the last batch
   std::string Encode() const;
   static absl::StatusOr<AgentHead> Decode(std::string_view bytes);

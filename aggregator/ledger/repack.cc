@@ -39,10 +39,11 @@ struct Parts {
 };
 absl::StatusOr<Parts> PartsOf(const StoredLeaf& leaf, ZstdDecompressor& zstd) {
   Parts parts{leaf.bytes, ""};
-  const size_t head = IsBatch(leaf.bytes) ? FrameHeadBytes(leaf.bytes) : std::string_view::npos;
-  if (head == std::string_view::npos || head == leaf.bytes.size()) return parts;
-  parts.head = leaf.bytes.substr(0, head);
-  RETURN_IF_ERROR(zstd.Decompress(leaf.bytes.substr(head), limits::kFrameRawBytes, &parts.plain));
+  if (!IsBatch(leaf.bytes)) return parts;
+  ASSIGN_OR_RETURN(const FrameView frame, FrameView::Decode(leaf.bytes));
+  if (frame.packed.empty()) return parts;   // without rows, or its bodies are gone: it stays as it is
+  parts.head = leaf.bytes.substr(0, leaf.bytes.size() - frame.packed.size());
+  RETURN_IF_ERROR(zstd.Decompress(frame.packed, limits::kFrameRawBytes, &parts.plain));
   return parts;
 }
 

@@ -290,11 +290,6 @@ size_t BatchKeyOffset(std::string_view frame) {
   return frame.size() < key + 32 ? std::string_view::npos : key;
 }
 
-size_t FrameHeadBytes(std::string_view frame) {
-  const size_t key = BatchKeyOffset(frame);
-  return key == std::string_view::npos || frame.size() < key + 36 ? std::string_view::npos : key + 36;
-}
-
 std::string LeafKeyContext(std::string_view origin, uint64_t index) {
   std::string context("orgtrail/leafkey/v1\0", 20);
   context += origin;

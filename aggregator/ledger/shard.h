@@ -120,9 +120,6 @@ bool IsBatch(std::string_view leaf_bytes);                          // starts as
 // Where the 32 key bytes of a frame stand; npos when it is too short.
 size_t BatchKeyOffset(std::string_view frame);
 
-// How much of a frame comes before its packed rows; npos when it is too short.
-size_t FrameHeadBytes(std::string_view frame);
-
 // What the sealing of a batch key is bound to: moved to another leaf or log, it does not open.
 std::string LeafKeyContext(std::string_view origin, uint64_t index);
 

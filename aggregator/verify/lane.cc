@@ -315,6 +315,13 @@ bool Verifier::Lane::Recount(Job& job, Leaf& leaf) {
   if (h.kind != BatchKind::kEpochOpen) {
     if (absl::Status s = CheckExtension(h, job.view.extension, nullptr, nullptr); !s.ok()) return RefuseStatus(job, s, "ROOT_MISMATCH");
   }
+  if (job.view.bodies_gone) {
+    // What is signed is checked like any batch; its root and count cannot be. Refused, the chain would end here for ever.
+    if (h.n_events == 0) return RefuseStatus(job, absl::InvalidArgumentError("FRAME_MALFORMED bodies missing of a batch that has none"), "");
+    job.bodies_gone = true;
+    leaf.events = GoneEvents(h, *job.view.bodies_gone);
+    return true;
+  }
   absl::StatusOr<Events> events = InflateFrame(job.view, zstd_);
   if (!events.ok()) return RefuseStatus(job, events.status(), "FRAME_MALFORMED");
   const RowHashes hashes = HashRows(job.view.batch_key, events->rows);
@@ -361,6 +368,7 @@ AgentHead Verifier::Lane::HeadAfter(const Job& job) const {
     next.tree_base = job.next_tree->tree_base;
   }
   if (job.opening && job.opening->reason == EpochReason::kUnclean) ++next.unclean_epochs;
+  if (job.bodies_gone) next.bodies_missing += h.n_events;
   next.closed = h.kind == BatchKind::kEpochClose;
   next.retired = next.closed && (h.flags & kBatchRetired) != 0;
   next.logged_ns = shared_.clock.WallNanos();

@@ -90,6 +90,7 @@ class Verifier::Lane final : public Stage {
     std::optional<EpochOpening> opening;          // kind 2
     std::shared_ptr<const SlotKeys> next_tree;    // kinds 2 and 4: the tree this batch brings
     uint16_t flags = 0;                           // LeafFlag
+    bool bodies_gone = false;
     const BatchHeader& header() const { return entry.header; }
   };
 

@@ -119,6 +119,7 @@ TEST(AggregatorConfig, MistakesAreNamed) {
            {[](auto& a) { a.heartbeat_interval = absl::Seconds(61); }, "ingest.heartbeat_interval: expected 1s to 60s, not \"61s\""},
            {[](auto& a) { a.batch_interval_ms = 4; }, "ingest.batch_interval_ms: expected a whole number from 5 to 1000, not \"4\""},
            {[](auto& a) { a.verify_threads = 0; }, "ingest.verify_threads: expected a whole number from 1 to 64, not \"0\""},
+           {[](auto& a) { a.connection_bytes = 1 << 20; }, "ingest.connection_bytes: expected at least 32MiB, not \"1MiB\""},
        }) {
     AggregatorConfig config = Least();
     c.change(config);

@@ -53,6 +53,10 @@ struct Story {
       group.push_back(agents[0]->Heartbeat());
       heartbeats.push_back(group.back());
       ASSERT_EQ(Describe(built.Append(std::move(group))), "ok");
+      if (told % 5 == 2) {
+        const std::string record = TestRecord(static_cast<uint64_t>(told), "111111111111", "eu-central-1", clock.wall);
+        ASSERT_EQ(Describe(built.Append(agents[0]->WithoutBodies(agents[0]->Batch({&record, 1})))), "ok");
+      }
       if (told == 20) {
         ASSERT_EQ(Describe(built.Append(agents[1]->Close())), "ok");
         ASSERT_EQ(Describe(built.Append(agents[1]->Open())), "ok");
