@@ -226,7 +226,7 @@ void BM_Repack(benchmark::State& state) {
     benchmark::DoNotOptimize(read);
   }
 }
-BENCHMARK(BM_Repack)->Arg(10)->Arg(100)->Arg(700)->UseRealTime()->Unit(benchmark::kMillisecond)->Iterations(1);
+BENCHMARK(BM_Repack)->Arg(10)->Arg(100)->Arg(600)->UseRealTime()->Unit(benchmark::kMillisecond)->Iterations(1);
 
 void BM_Inclusion(benchmark::State& state) {
   TempDir dir;
