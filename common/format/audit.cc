@@ -5,6 +5,7 @@
 #include <deque>
 #include <thread>
 
+#include "common/base/clock.h"
 #include "common/base/limits.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
@@ -12,6 +13,7 @@
 #include "common/format/batch.h"
 #include "common/format/epoch.h"
 #include "common/format/frame.h"
+#include "common/format/recovery.h"
 
 namespace orgtrail {
 namespace {
@@ -51,6 +53,7 @@ struct Audit::Item {
   uint64_t tombstones = 0;
   std::vector<std::string> broken;           // what Check found
   std::string undecodable;
+  std::optional<Recovery> recovery;          // OTL1
 };
 
 Audit::Audit(int threads, const Checkpoint& checkpoint) : threads_(threads < 1 ? 1 : threads), checkpoint_(checkpoint) {}
@@ -96,6 +99,15 @@ void Audit::Prepare(Item& item) {
     if (magic == "OTV1" || magic == "OTP1") {
       const absl::Status decoded = magic == "OTV1" ? EvidenceLeaf::Decode(item.bytes).status() : PolicyLeaf::Decode(item.bytes).status();
       if (!decoded.ok()) item.undecodable = std::string(decoded.message());
+    } else if (magic == "OTL1") {
+      absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(item.bytes);
+      absl::StatusOr<Recovery> recovery = leaf.status();
+      if (leaf.ok()) recovery = Recovery::Decode(std::string_view(leaf->note).substr(0, leaf->note.rfind("\n\n") + 1));
+      if (recovery.ok()) {
+        item.recovery = *std::move(recovery);
+      } else {
+        item.undecodable = std::string(recovery.status().message());
+      }
     } else if (magic != "OTN1") {
       item.undecodable = magic == "OTB1" ? "a batch's entry without its frame: the records are missing" : "bytes of no kind this release writes";
     } else {
@@ -211,6 +223,19 @@ void Audit::Check(Item& item) {
 }
 
 void Audit::Link(Item& item) {
+  if (item.recovery) {
+    const Recovery& r = *item.recovery;
+    if (r.origin != checkpoint_.origin || r.restored_size != item.index || r.restored_root != frontier_.Root()) {
+      item.broken.emplace_back("a recovery is declared here that is not of this place of this log");
+    } else {
+      Find(AuditFinding::Kind::kNote, item.index,
+           "governance declared a recovery at " + Rfc3339(absl::FromUnixNanos(r.time_ns)) + ": the log goes on from its first " +
+               std::to_string(r.restored_size) + " leaves; " +
+               (r.lost_size > r.restored_size ? "of another " + std::to_string(r.lost_size - r.restored_size) + " it is known that they were signed"
+                                              : std::string("no signed leaf behind them is known")) +
+               ". Agents sent again what they still had; proofs of what stood there before do not hold in this log");
+    }
+  }
   frontier_.Append(item.leaf);
   ++report_.leaves;
   if (frontier_.size() == checkpoint_.size) root_at_checkpoint_ = frontier_.Root();
