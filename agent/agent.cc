@@ -241,7 +241,7 @@ void Agent::Impl::Care() {
       damage.reset();
     }
     if (absl::Status alive = spool->CheckAlive(); !alive.ok() && !broken.exchange(true)) {
-      LogError("the spool is gone while the agent runs; it stops, and opens a new epoch when started again", {{"why", Describe(alive)}});
+      LogError("the spool cannot be used any more; the agent stops, and opens a new epoch when started again", {{"why", Describe(alive)}});
     }
     const absl::Time now = clock->Wall();
     if (config.enrol_endpoint.empty() || now < enrolment->RenewAt() || now < retry) continue;
@@ -274,7 +274,7 @@ void Agent::Impl::ExportSpool() {
 
 HealthReport Agent::Impl::Health() const {
   HealthReport report;
-  report.checks.push_back({"spool", !broken.load(), broken.load() ? "the spool is gone; restart the agent" : "stores", true});
+  report.checks.push_back({"spool", !broken.load(), broken.load() ? "the spool is gone or failed; restart the agent" : "stores", true});
   const bool connected = uplink->state() == UplinkState::kConnected;
   report.checks.push_back({"uplink", connected, connected ? "connected to " + uplink->endpoint() : "not connected: " + uplink->last_error(), false});
   return report;

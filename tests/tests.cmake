@@ -14,6 +14,7 @@ foreach(area base json crypto format store http ledger ingest query client wirin
   include(tests/unit/${area}.cmake)
 endforeach()
 include(tests/e2e/e2e.cmake)
+include(tests/fault/fault.cmake)
 include(tests/e2e/quickstart.cmake)
 include(tests/tidy/tidy.cmake)
 include(tests/sim/sim.cmake)

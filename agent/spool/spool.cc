@@ -36,11 +36,14 @@ struct Spool::Impl {
     absl::Time oldest_unacked = absl::InfiniteFuture();
     std::optional<Pin> pin;      // with counters.acked_through ahead of the disk: the next commit takes both along
     bool woken = false;
+    absl::Status failed;   // of a commit, otherwise than for want of space: what the file holds is unknown until it is opened anew
   };
 
   Impl(SpoolOptions o, Fs& f, const Clock& c) : options(o), fs(f), clock(c) {}
 
   absl::Status Load();
+  absl::StatusOr<std::unique_ptr<lmdb::WriteTxn>> Begin();
+  absl::Status Store(lmdb::WriteTxn& txn);
   absl::Status AppendOnce(const Commit& commit, uint64_t need);
   absl::Status MakeRoom(lmdb::WriteTxn& txn, SpoolCounters& counters, uint64_t need);
   absl::Status Prune(lmdb::WriteTxn& txn, SpoolCounters& counters, uint64_t want_bytes);
@@ -127,6 +130,17 @@ absl::Time Spool::Impl::FirstUnacked(const lmdb::ReadTxn& txn, BatchKey acked) c
   lmdb::Cursor cursor(txn, batches);
   if (!cursor.Seek(EncodeKey(Following(acked)))) return absl::InfiniteFuture();
   return StoredTime(cursor.value());
+}
+
+absl::StatusOr<std::unique_ptr<lmdb::WriteTxn>> Spool::Impl::Begin() {
+  RETURN_IF_ERROR(shared.Peek([](const Shared& s) { return s.failed; }));
+  return lmdb::WriteTxn::Begin(*env);
+}
+
+absl::Status Spool::Impl::Store(lmdb::WriteTxn& txn) {
+  absl::Status committed = txn.Commit();
+  if (!committed.ok() && !absl::IsResourceExhausted(committed)) shared.With([&](Shared& s) { s.failed = committed; });
+  return committed;
 }
 
 SpoolTail Spool::tail() const { return impl_->opened_tail; }
@@ -236,7 +250,7 @@ absl::Status Spool::Impl::Finish(std::unique_ptr<lmdb::WriteTxn> txn, const Spoo
   RETURN_IF_ERROR(txn->Put(meta, kCountersKey, counters.Encode()));
   const bool same = acked == counters.acked_through && known != absl::InfiniteFuture();
   const absl::Time oldest = same ? known : FirstUnacked(*txn, counters.acked_through);
-  RETURN_IF_ERROR(txn->Commit());
+  RETURN_IF_ERROR(Store(*txn));
   shared.With([&](Shared& s) {
     s.counters = counters;
     s.oldest_unacked = oldest;
@@ -248,13 +262,13 @@ absl::Status Spool::Impl::Finish(std::unique_ptr<lmdb::WriteTxn> txn, const Spoo
 absl::Status Spool::Impl::Flush() {
   std::lock_guard lock(writing);
   if (!shared.Peek([](const Shared& s) { return s.pin.has_value(); })) return absl::OkStatus();
-  ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*env));
+  ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, Begin());
   return Finish(std::move(txn), shared.Peek([](const Shared& s) { return s.counters; }));
 }
 
 absl::Status Spool::Impl::AppendOnce(const Commit& commit, uint64_t need) {
   SpoolCounters counters = shared.Peek([](const Shared& s) { return s.counters; });
-  ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*env));
+  ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, Begin());
   RETURN_IF_ERROR(MakeRoom(*txn, counters, need));
   for (const SealedBatch* batch : commit.batches) {
     const BatchKey key{batch->header.epoch, batch->header.batch_seq};
@@ -301,7 +315,7 @@ absl::Status Spool::Append(const Commit& commit) {
   for (int tries = 0; tries < 2 && absl::IsResourceExhausted(stored); ++tries) {
     SpoolCounters counters = impl_->shared.Peek([](const Impl::Shared& s) { return s.counters; });
     const uint64_t before = counters.stored_bytes;
-    ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*impl_->env));
+    ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, impl_->Begin());
     if (!impl_->Prune(*txn, counters, 4 * need).ok() || counters.stored_bytes == before) return stored;
     if (absl::Status pruned = impl_->Finish(std::move(txn), counters); !pruned.ok()) {
       return absl::IsResourceExhausted(pruned) ? stored : pruned;
@@ -398,7 +412,7 @@ absl::Status Spool::SetPin(const Pin& pin) {
 absl::Status Spool::Repair(BatchKey key, std::string_view frame) {
   std::lock_guard lock(impl_->writing);
   SpoolCounters counters = impl_->shared.Peek([](const Impl::Shared& s) { return s.counters; });
-  ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*impl_->env));
+  ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, impl_->Begin());
   std::optional<std::string_view> old = txn->Get(impl_->batches, EncodeKey(key));
   if (!old)
     return absl::NotFoundError(absl::StrCat("batch (", key.epoch, ", ", key.batch_seq, ") is not in the spool"));
@@ -479,6 +493,7 @@ absl::Status Spool::CheckAlive() const {
         absl::StrCat("SPOOL_TAMPER ", path, now.ok() ? " was replaced" : " was deleted",
                      " while the agent ran; batches not yet acknowledged exist only in this process"));
   };
+  RETURN_IF_ERROR(impl_->shared.Peek([](const Impl::Shared& s) { return s.failed; }));
   RETURN_IF_ERROR(same(impl_->dir, impl_->dir_facts));
   return same(JoinPath(impl_->dir, "data.mdb"), impl_->data_facts);
 }

@@ -100,7 +100,9 @@ class Spool {
   absl::StatusOr<std::string> Reply(std::string_view idempotency_key) const;
   SpoolFacts Facts() const;            // from memory: cheap
   // DataLoss when the directory or its data file is no longer the one that was opened (deleted or replaced while running):
-  // what is appended then reaches nobody. Ask every few seconds; the answer is to end, and to start on a new epoch.
+  // what is appended then reaches nobody. Also a commit's error, when it was another than want of space: what reached the disk is
+  // known only after opening it anew, and until then nothing more is written. Ask every few seconds; the answer is to end, and to
+  // start on a new epoch.
   absl::Status CheckAlive() const;
   const std::string& dir() const;
 

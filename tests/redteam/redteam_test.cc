@@ -118,7 +118,7 @@ TEST_F(RedTeam, TheSpoolDirectoryIsDeletedWhileTheAgentRuns) {
   const std::optional<int> code = agent.process().Wait(kSoon);
   EXPECT_EQ(code, 1);
   EXPECT_LT(absl::Now() - begin, absl::Seconds(7));
-  EXPECT_TRUE(agent.Logged("the spool is gone"));
+  EXPECT_TRUE(agent.Logged("the spool cannot be used any more"));
   EXPECT_EQ(organization.Feed().size(), 10u);
   EXPECT_EQ(Verify(), 0);
 }

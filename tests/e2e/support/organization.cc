@@ -113,7 +113,7 @@ void AgentProcess::WriteConfig() {
   WriteWhole(config(), y);
 }
 
-void AgentProcess::Launch() { process_ = Process::Start({Program("orgtrail-agent"), "--config", config()}, log()); }
+void AgentProcess::Launch() { process_ = Process::Start({Program("orgtrail-agent"), "--config", config()}, log(), spec_.env); }
 
 void AgentProcess::Start() {
   Launch();
@@ -193,7 +193,7 @@ void Organization::Reconfigure(std::string_view line_start, std::string_view lin
 }
 
 void Organization::LaunchAggregator() {
-  aggregator_ = Process::Start({Program("orgtrail-aggregator"), "--config", config()}, Path("aggregator.log"));
+  aggregator_ = Process::Start({Program("orgtrail-aggregator"), "--config", config()}, Path("aggregator.log"), aggregator_env);
 }
 
 void Organization::StartAggregator() {

@@ -32,6 +32,7 @@ struct AgentSpec {
   std::string files = "";                              // a glob; empty: no file source
   bool http = true;
   std::string yaml = "";                               // further lines of its configuration
+  Environment env = {};                                // of its process, besides the test's own
 };
 
 class Organization;
@@ -90,6 +91,7 @@ class Organization {
   void StartAggregator();                           // … and waits until it is ready
   int StopAggregator(absl::Duration limit = kSoon);
   void KillAggregator();
+  Environment aggregator_env;                       // of its process from the next start on, besides the test's own
   Process& aggregator() { return *aggregator_; }
   bool AggregatorLogged(std::string_view words) const;
   std::string AggregatorLogTail() const;

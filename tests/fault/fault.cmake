@@ -1,0 +1,10 @@
+# The programs on a disk that fails, fills up and loses power: ctest runs a sample, ORGTRAIL_FAULTS=all every call with every fault.
+add_library(fault_preload MODULE tests/fault/preload.cc)
+target_include_directories(fault_preload PRIVATE ${PROJECT_SOURCE_DIR})
+target_compile_options(fault_preload PRIVATE -Wall -Wextra -Werror -U_FORTIFY_SOURCE -fno-sanitize=all)
+target_link_options(fault_preload PRIVATE -fno-sanitize=all)
+target_link_libraries(fault_preload PRIVATE ${CMAKE_DL_LIBS})
+set_target_properties(fault_preload PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+orgtrail_e2e(fault_test SOURCES tests/fault/fault_test.cc tests/fault/disk_faults.cc LABELS long)
+add_dependencies(fault_test fault_preload)
+target_compile_definitions(fault_test PRIVATE ORGTRAIL_FAULT_PRELOAD="${PROJECT_BINARY_DIR}/tests/fault_preload.so")
