@@ -471,7 +471,7 @@ void Sessions::ShowRecoveries(const Hello& hello, const std::optional<AgentHead>
   const auto name = [](std::pair<uint64_t, uint64_t> b) { return absl::StrCat("epoch ", b.first, " batch ", b.second); };
   const bool has_next = hello.oldest <= ours || hello.oldest == std::pair(ours.first, ours.second + 1) || hello.oldest == std::pair(ours.first + 1, uint64_t{0});
   if (hello.oldest != std::pair<uint64_t, uint64_t>(0, 0) && has_next) {
-    findings_("LOG_RESTORED", Severity::kInfo, subject,
+    if (!recoveries->empty()) findings_("LOG_RESTORED", Severity::kInfo, subject,
               "had acknowledgements through " + name(hello.acked) + ", the log stands at " + name(ours) + ": it sends again what came between");
   } else {
     findings_("RECORDS_MISSING", Severity::kPage, subject,

@@ -101,8 +101,8 @@ void Audit::Prepare(Item& item) {
       if (!decoded.ok()) item.undecodable = std::string(decoded.message());
     } else if (magic == "OTL1") {
       absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(item.bytes);
-      absl::StatusOr<Recovery> recovery = leaf.status();
-      if (leaf.ok()) recovery = Recovery::Decode(std::string_view(leaf->note).substr(0, leaf->note.rfind("\n\n") + 1));
+      absl::StatusOr<Recovery> recovery =
+          leaf.ok() ? Recovery::Decode(std::string_view(leaf->note).substr(0, leaf->note.rfind("\n\n") + 1)) : leaf.status();
       if (recovery.ok()) {
         item.recovery = *std::move(recovery);
       } else {

@@ -308,7 +308,6 @@ TEST_F(LookupTest, EnvelopesAndCompletenessSayWhatIsKnown) {
 }
 
 TEST_F(LookupTest, ACursorThatIsNotOursIsRefused) {
-  Fill(3);
   const LedgerReader& ledger = *t_.builder.ledger;
   const std::string key(32, 'k');
   const FeedCursor cursor{ledger.head().size - 1, 7};
