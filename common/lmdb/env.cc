@@ -75,11 +75,12 @@ bool IsFileSystemFull(MDB_env* env) {
 }
 
 // LMDB's locks are per process: opening one environment twice in a process silently drops them. This is a fact about
-// the process, so the guard is one too. It is built on first use, so there is no static constructor.
+// the process, so the guard is one too. It is built on first use, so there is no static constructor, and never destroyed: what
+// closes an environment may itself be static.
 class OpenDirs {
  public:
   static OpenDirs& Process() {
-    static OpenDirs dirs;
+    static OpenDirs& dirs = *new OpenDirs;
     return dirs;
   }
   bool Enter(uint64_t device, uint64_t inode) {

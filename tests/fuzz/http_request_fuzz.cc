@@ -5,10 +5,13 @@
 
 #include "common/base/status.h"
 #include "common/http/request.h"
+#include "tests/fuzz/target.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace orgtrail;
-  const std::string_view text(reinterpret_cast<const char*>(data), size);
+namespace orgtrail::fuzz {
+
+std::vector<std::string> Seeds() { return {}; }
+
+void One(std::string_view text) {
   std::string path;
   std::vector<std::pair<std::string, std::string>> query;
   if (ParseTarget(text, &path, &query)) {
@@ -26,5 +29,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   size_t lines = 0;
   for (size_t at = 0; (at = formatted.find('\n', at)) != std::string::npos; ++at) ++lines;
   CHECK(lines <= 8);  // a header's value cannot make lines of its own
-  return 0;
 }
+
+}  // namespace orgtrail::fuzz

@@ -5,10 +5,13 @@
 
 #include "agent/capture/put_audit_events.h"
 #include "common/base/status.h"
+#include "tests/fuzz/target.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace orgtrail;
-  const std::string_view text(reinterpret_cast<const char*>(data), size);
+namespace orgtrail::fuzz {
+
+std::vector<std::string> Seeds() { return {}; }
+
+void One(std::string_view text) {
   const size_t line = text.find('\n');
   HttpRequest request;
   request.query.emplace_back("channelArn", std::string(text.substr(0, line)));
@@ -19,7 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (const auto* error = std::get_if<AuditCallError>(&parsed)) {
     CHECK(!error->code.empty());
     CHECK(scanner.Validate(AuditErrorResponse(*error).body, false) == json::Flaw::kNone);
-    return 0;
+    return;
   }
   const AuditCall& call = std::get<AuditCall>(parsed);
   CHECK(!call.events.empty() && call.events.size() <= kAuditCallEvents);
@@ -38,5 +41,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   CHECK(scanner.Validate(AuditReply(outcomes), false) == json::Flaw::kNone);
-  return 0;
 }
+
+}  // namespace orgtrail::fuzz

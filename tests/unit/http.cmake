@@ -3,10 +3,3 @@ orgtrail_test(metrics_test SOURCES tests/unit/common/metrics/metrics_test.cc DEP
 orgtrail_test(http_test SOURCES tests/unit/common/http/request_test.cc tests/unit/common/http/server_test.cc
               DEPS common_http common_http_client common_observability)
 orgtrail_test(http_source_test SOURCES tests/unit/agent/capture/http_source_test.cc DEPS agent_capture common_http_client)
-foreach(target http_request put_audit_events)
-  add_executable(replay_${target} tests/fuzz/${target}_fuzz.cc tests/fuzz/replay_main.cc)
-  target_include_directories(replay_${target} PRIVATE ${PROJECT_SOURCE_DIR})
-  target_link_libraries(replay_${target} PRIVATE agent_capture)
-endforeach()
-add_test(NAME replay_http_request COMMAND replay_http_request ${PROJECT_SOURCE_DIR}/tests/fuzz/http_corpus)
-add_test(NAME replay_put_audit_events COMMAND replay_put_audit_events ${PROJECT_SOURCE_DIR}/tests/fuzz/put_audit_events_corpus)

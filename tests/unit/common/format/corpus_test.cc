@@ -13,6 +13,7 @@ namespace {
 
 void EveryDecoder(std::string_view in) {
   fuzz::Frame(in);
+  fuzz::Rows(in);
   fuzz::Entry(in);
   fuzz::Epoch(in);
   fuzz::Control(in);

@@ -1,6 +1,0 @@
-add_executable(scanner_fuzz tests/fuzz/scanner_fuzz.cc)
-target_include_directories(scanner_fuzz PRIVATE ${PROJECT_SOURCE_DIR})
-target_link_libraries(scanner_fuzz PRIVATE common_json)
-target_link_options(scanner_fuzz PRIVATE -fsanitize=fuzzer)
-target_compile_options(scanner_fuzz PRIVATE -fsanitize=fuzzer)
-set_target_properties(scanner_fuzz PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
