@@ -24,6 +24,7 @@
 #include "aggregator/ledger/registry.h"
 #include "aggregator/own/own_agent.h"
 #include "aggregator/query/lookup.h"
+#include "aggregator/query/read_log.h"
 #include "aggregator/query/service.h"
 #include "aggregator/transparency/service.h"
 #include "aggregator/verify/verifier.h"
@@ -120,6 +121,9 @@ struct Aggregator::Impl {
   std::unique_ptr<Watch> watch;
   std::unique_ptr<Worker> watch_worker;
   std::unique_ptr<OwnReadJournal> journal;
+  std::unique_ptr<ReadLog> reads;
+  std::unique_ptr<Worker> reads_worker;
+  std::unique_ptr<Completeness> completeness;
   std::unique_ptr<Lookup> lookup;
   std::unique_ptr<QueryService> query;
   std::unique_ptr<FeedService> feed;
@@ -234,7 +238,7 @@ absl::Status Aggregator::Impl::LogRecovery(const Recovery& recovery, const std::
 
 absl::Status Aggregator::Impl::StartPath(const std::string& config_text, Fs& fs, const Clock& clock, Rng& rng) {
   const Findings findings = [this](std::string_view code, Severity severity, std::string_view subject, std::string_view detail) {
-    alarms->Raise(code, severity, subject, detail);
+    alarms->Raise(code, severity, subject, detail, AlarmKind::kEvent);
   };
   OwnAgentOptions own_options;
   own_options.org = config.org;
@@ -337,6 +341,8 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   watch_options.heartbeat_interval = config.heartbeat_interval;
   watch_options.state_dir = config.state_dir;
   watch_options.own = own->identity().uuid;
+  watch_options.accounts = config.accounts;
+  watch_options.coverage_grace = config.coverage_grace;
   watch_options.ledger_full = [this] { return committer->held_why(); };
   watch = std::make_unique<Watch>(
       watch_options, *ledger, registry, *alarms,
@@ -354,12 +360,16 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
     return agent && watch->LifeOf(*agent, head) == AgentLife::kLive;
   };
   journal = std::make_unique<OwnReadJournal>(*own, clock);
-  lookup = std::make_unique<Lookup>(*history, *ledger, registry, live, mac_key);
+  reads = std::make_unique<ReadLog>(*journal, clock, config.reads_allow);
+  reads_worker = std::make_unique<Worker>("reads", *reads, clock);
+  reads_worker->Start();
+  completeness = std::make_unique<Completeness>(*ledger, registry, *history, live, clock);
+  lookup = std::make_unique<Lookup>(*history, *ledger, *completeness, mac_key);
   query = std::make_unique<QueryService>(*lookup, *journal, metrics, AdmittedPeers(registry));
-  feed = std::make_unique<FeedService>(FeedOptions{}, *ledger, *history, registry, live, *journal, mac_key, clock, metrics,
+  feed = std::make_unique<FeedService>(FeedOptions{}, *ledger, *history, registry, *completeness, *journal, mac_key, clock, metrics,
                                        AdmittedPeers(registry));
-  proofs = std::make_unique<Transparency>(*ledger, registry, *lookup, NoteKey{config.Origin(), 1, log_key.public_key()}.Encode());
-  transparency = std::make_unique<TransparencyService>(*proofs, *journal, metrics, AdmittedPeers(registry));
+  proofs = std::make_unique<Transparency>(*ledger, registry, *lookup, *completeness, NoteKey{config.Origin(), 1, log_key.public_key()}.Encode());
+  transparency = std::make_unique<TransparencyService>(*proofs, *journal, *reads, metrics, AdmittedPeers(registry));
 
   OfficeParts parts{*authority, *ledger, registry, LogThrough(*committer, registry, kLogLimit), *sessions, *alarms, *watch,
                     [this] { return Followers(); },
@@ -392,7 +402,7 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
                     },
                     own->identity().uuid, policy.first.find("\nadmins 1 ") != std::string::npos, clock, rng};
   office = std::make_unique<Office>(std::move(parts));
-  admin = std::make_unique<AdminService>(*office, registry);
+  admin = std::make_unique<AdminService>(*office, registry, *reads);
 
   EnrolOptions enrol_options;
   enrol_options.origin = config.Origin();
@@ -405,7 +415,7 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   desk = std::make_unique<EnrolDesk>(
       enrol_options, *authority, registry, LogThrough(*committer, registry, kLogLimit),
       [this](std::string_view code, std::string_view subject, std::string_view detail) {
-        alarms->Raise(code, Severity::kWarn, subject, detail);
+        alarms->Raise(code, Severity::kWarn, subject, detail, AlarmKind::kEvent);
       },
       [this] { return policy; }, clock, rng);
 
@@ -479,6 +489,8 @@ void Aggregator::Impl::Stop() {
   if (sessions) sessions->Shutdown();
   if (server) server->Shutdown(std::chrono::system_clock::now() + absl::ToChronoSeconds(kShutdown));
   if (watch_worker) watch_worker->Stop();
+  if (reads_worker) reads_worker->Stop();
+  if (reads) reads->Finish();
   if (own) {
     if (absl::Status closed = own->Close(); !closed.ok()) LogWarn("the own agent did not close cleanly", {{"why", Describe(closed)}});
   }

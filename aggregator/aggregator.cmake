@@ -15,9 +15,10 @@ orgtrail_library(aggregator_index SOURCES aggregator/index/history.cc aggregator
           aggregator/index/search.cc
   DEPS aggregator_ledger common_metrics)
 orgtrail_library(aggregator_query SOURCES aggregator/query/service.cc aggregator/query/lookup.cc aggregator/query/completeness.cc
+          aggregator/query/gaps.cc aggregator/query/read_log.cc
           aggregator/query/access.cc aggregator/query/envelope.cc aggregator/query/filter.cc aggregator/query/pool.cc
           aggregator/query/whole_record.cc aggregator/query/cursor.cc
-  DEPS aggregator_index common_rpc)
+  DEPS aggregator_index common_rpc simdjson::simdjson)
 orgtrail_library(aggregator_feed SOURCES aggregator/feed/service.cc aggregator/feed/subscription.cc
   DEPS aggregator_query)
 orgtrail_library(aggregator_transparency SOURCES aggregator/transparency/service.cc aggregator/transparency/event_proof.cc
@@ -33,7 +34,7 @@ orgtrail_library(aggregator_client
   SOURCES aggregator/client/context.cc aggregator/client/rpc.cc aggregator/client/table.cc aggregator/client/envelope.cc
           aggregator/client/cursor_file.cc aggregator/client/organization.cc aggregator/client/manual.cc
           aggregator/client/commands_org.cc aggregator/client/commands_agents.cc aggregator/client/commands_events.cc
-          aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_prove.cc
+          aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_alarms.cc aggregator/client/commands_prove.cc
           aggregator/client/commands_store.cc aggregator/client/commands_backup.cc aggregator/client/inspect.cc aggregator/client/progress.cc
   DEPS aggregator_config aggregator_admit aggregator_ledger common_rpc common_fs common_format common_http_client CLI11::CLI11)
 orgtrail_program(orgtrail SOURCES aggregator/client/main.cc DEPS aggregator_client)

@@ -62,6 +62,7 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   YamlNode alarms = root.Map("alarms");
   alarms.String("webhook", &c.alarm_webhook);
   alarms.String("exec", &c.alarm_exec);
+  alarms.Duration("coverage_grace", &c.coverage_grace);
   YamlNode ingest = root.Map("ingest");
   ingest.Duration("heartbeat_interval", &c.heartbeat_interval);
   ingest.Int("batch_interval_ms", &c.batch_interval_ms, 5, 1000);
@@ -89,6 +90,7 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
     alarms.Complain("webhook", "an address such as https://alerts.example.org/orgtrail");
   }
   if (!c.alarm_exec.empty() && c.alarm_exec[0] != '/') alarms.Complain("exec", "the absolute path of a program");
+  if (c.coverage_grace < absl::ZeroDuration()) alarms.Complain("coverage_grace", "a length of time such as 1h");
   if (c.enrol_method != "token") enrol.Complain("method", "token");
   for (const auto& [key, value] : {std::pair{"certificate", &c.tls_certificate}, {"key", &c.tls_key},
                                    {"ca_certificate", &c.ca_certificate}, {"ca_key", &c.ca_key}}) {
@@ -177,6 +179,7 @@ std::string RenderAggregatorConfig(const AggregatorConfig& c) {
   y += "alarms:\n";
   y += Line("  webhook", Quoted(c.alarm_webhook), "POSTs each alarm as JSON");
   y += Line("  exec", Quoted(c.alarm_exec), "runs a program with each alarm on its standard input");
+  y += Line("  coverage_grace", Length(c.coverage_grace), "from the start, until an account that never had an agent is COVERAGE_MISSING");
   y += "ingest:\n";
   y += Line("  heartbeat_interval", Length(c.heartbeat_interval), "agents without data say so this often; 3 missed are SILENT_AGENT");
   y += Line("  batch_interval_ms", std::to_string(c.batch_interval_ms), "least time between an agent's batches; raised under load");

@@ -29,6 +29,7 @@ struct AggregatorConfig {
   absl::Duration history_keep = absl::Hours(24 * 90);
   bool reads_allow = true;                // when reads cannot be logged (disk full): journal locally, else refuse
   std::string alarm_webhook, alarm_exec;
+  absl::Duration coverage_grace = absl::Hours(1);  // until a listed account that never had an agent is an alarm
   absl::Duration heartbeat_interval = absl::Seconds(10);
   int64_t batch_interval_ms = 20;
   int64_t verify_threads = 1;

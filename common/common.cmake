@@ -14,7 +14,7 @@ orgtrail_library(common_compress SOURCES common/compress/zstd.cc common/compress
   DEPS common_base zstd::libzstd_shared PkgConfig::libdeflate)
 orgtrail_library(common_format
   SOURCES common/format/event.cc common/format/batch.cc common/format/epoch.cc common/format/frame.cc common/format/note.cc
-          common/format/control.cc common/format/chain.cc common/format/token.cc common/format/proof.cc common/format/audit.cc common/format/verify_proof.cc
+          common/format/control.cc common/format/chain.cc common/format/token.cc common/format/proof.cc common/format/audit.cc common/format/quarantine.cc common/format/verify_proof.cc
           common/format/own_record.cc common/format/recovery.cc
   DEPS common_merkle common_compress common_crypto)
 orgtrail_library(common_seal SOURCES common/seal/sealer.cc common/seal/key_tree.cc DEPS common_format)

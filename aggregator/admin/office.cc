@@ -39,6 +39,9 @@ v1::Alarm ToProto(const AlarmState& a) {
   out.set_acknowledged_by(a.acknowledged_by);
   out.set_note(a.note);
   out.set_count(a.count);
+  out.set_kind(a.kind == AlarmKind::kEvent ? "event" : "condition");
+  out.set_state(std::string(a.State()));
+  out.set_last_ns(a.last_ns);
   return out;
 }
 
@@ -235,13 +238,25 @@ absl::StatusOr<v1::ListAlarmsResponse> Office::ListAlarms(const Identity& who, c
   return response;
 }
 
-absl::Status Office::AcknowledgeAlarm(const Identity& who, const v1::AcknowledgeAlarmRequest& request) {
-  if (!Operates(who)) {
-    return Refuse(who, "AcknowledgeAlarm", "{\"id\":" + JsonString(request.id().substr(0, kShown)) + "}", "acknowledging an alarm", "the operator or governance role");
-  }
+absl::StatusOr<v1::AcknowledgeAlarmResponse> Office::AcknowledgeAlarm(const Identity& who, const v1::AcknowledgeAlarmRequest& request) {
+  const std::string which = request.code().empty() ? "{\"id\":" + JsonString(request.id().substr(0, kShown))
+                                                   : "{\"code\":" + JsonString(request.code().substr(0, kShown));
+  if (!Operates(who)) return Refuse(who, "AcknowledgeAlarm", which + "}", "acknowledging an alarm", "the operator or governance role");
+  if (request.id().empty() == request.code().empty()) return absl::InvalidArgumentError("an alarm's id, or --code for all of a code");
+  if (request.note().empty()) return absl::InvalidArgumentError("say what was found or done, for those who come after: --note TEXT");
   if (request.id().size() > kShown || request.note().size() > 2 * kReason) return absl::InvalidArgumentError("a note is at most 1,024 characters");
-  RETURN_IF_ERROR(p_.record(who, "AcknowledgeAlarm", "{\"id\":" + JsonString(request.id()) + ",\"note\":" + JsonString(request.note()) + "}", ""));
-  return p_.alarms.Acknowledge(request.id(), who.ToUri(), request.note());
+  RETURN_IF_ERROR(p_.record(who, "AcknowledgeAlarm", which + ",\"note\":" + JsonString(request.note()) + "}", ""));
+  std::vector<AlarmState> done;
+  if (request.code().empty()) {
+    ASSIGN_OR_RETURN(AlarmState one, p_.alarms.Acknowledge(request.id(), who.ToUri(), request.note()));
+    done.push_back(std::move(one));
+  } else {
+    done = p_.alarms.AcknowledgeAll(request.code(), who.ToUri(), request.note());
+    if (done.empty()) return absl::NotFoundError("no open alarm has that code; `orgtrail alarms --all` lists every one");
+  }
+  v1::AcknowledgeAlarmResponse response;
+  for (size_t i = 0; i < done.size() && i < 100; ++i) *response.add_alarms() = ToProto(done[i]);
+  return response;
 }
 
 absl::StatusOr<v1::StatusResponse> Office::Status(const Identity& who) {
@@ -272,6 +287,7 @@ absl::StatusOr<v1::StatusResponse> Office::Status(const Identity& who) {
   s.set_agents_silent(facts.silent);
   s.set_agents_total(facts.total);
   s.set_alarms_open(static_cast<uint32_t>(p_.alarms.open()));
+  s.set_alarms_acknowledged(static_cast<uint32_t>(p_.alarms.acknowledged()));
   for (const AlarmState& a : p_.alarms.List(false, 5)) *s.add_alarms() = ToProto(a);
   s.set_subscriptions(p_.subscriptions());
   s.set_ledger_full_since_ns(facts.full_since_ns);

@@ -49,7 +49,7 @@ class Office {
   absl::StatusOr<v1::CreateUserResponse> CreateUser(const Identity& who, const v1::CreateUserRequest& request);
   absl::Status RevokeUser(const Identity& who, const v1::RevokeUserRequest& request);
   absl::StatusOr<v1::ListAlarmsResponse> ListAlarms(const Identity& who, const v1::ListAlarmsRequest& request);
-  absl::Status AcknowledgeAlarm(const Identity& who, const v1::AcknowledgeAlarmRequest& request);
+  absl::StatusOr<v1::AcknowledgeAlarmResponse> AcknowledgeAlarm(const Identity& who, const v1::AcknowledgeAlarmRequest& request);
   absl::StatusOr<v1::StatusResponse> Status(const Identity& who);
 
  private:

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "aggregator/admin/office.h"
+#include "aggregator/query/read_journal.h"
 
 namespace grpc {
 class Service;
@@ -11,10 +12,11 @@ class Service;
 
 namespace orgtrail {
 
-// A person revoked while connected is refused at the next call.
+// A person revoked while connected is refused at the next call. What is read (fleet, alarms, status) is recorded in `reads` before it is
+// shown.
 class AdminService {
  public:
-  AdminService(Office& office, const Registry& registry);
+  AdminService(Office& office, const Registry& registry, ReadJournal& reads);
   ~AdminService();
   grpc::Service* service();
 

@@ -15,6 +15,10 @@ namespace {
 constexpr size_t kPast = 1000;
 constexpr size_t kOpen = 10'000;
 constexpr int64_t kRepeatNs = 60'000'000'000;
+constexpr int64_t kPassedNs = 15 * kRepeatNs;
+constexpr size_t kIdPrefix = 4;
+// Told of as often as they are seen, a minute apart at most: not seen means over.
+constexpr std::string_view kPassing[] = {"CLOCK_SKEW", "STALE_HEARTBEAT", "VERSION_SKEW"};
 
 Severity ParseSeverity(std::string_view name) {
   if (name == "page") return Severity::kPage;
@@ -29,9 +33,12 @@ std::string AlarmJson(const AlarmState& a) {
   json += ",\"detail\":" + JsonString(a.detail) + ",\"raised\":" + JsonString(Rfc3339(absl::FromUnixNanos(a.raised_ns), 3));
   json += ",\"raisedNs\":" + std::to_string(a.raised_ns) + ",\"lastNs\":" + std::to_string(a.last_ns);
   json += ",\"clearedNs\":" + std::to_string(a.cleared_ns) + ",\"count\":" + std::to_string(a.count);
-  json += ",\"acknowledgedBy\":" + JsonString(a.acknowledged_by) + ",\"note\":" + JsonString(a.note) + "}";
+  json += ",\"acknowledgedBy\":" + JsonString(a.acknowledged_by) + ",\"note\":" + JsonString(a.note);
+  json += std::string(",\"kind\":\"") + (a.kind == AlarmKind::kEvent ? "event" : "condition") + "\",\"state\":" + JsonString(a.State()) + "}";
   return json;
 }
+
+std::string_view AlarmState::State() const { return cleared_ns != 0 ? "cleared" : acknowledged_by.empty() ? "open" : "acknowledged"; }
 
 Alarms::Alarms(std::string account, std::string region, std::string path, Fs& fs, const Clock& clock, Rng& rng, Metrics& metrics)
     : account_(std::move(account)), region_(std::move(region)), path_(std::move(path)), fs_(fs), clock_(clock), rng_(rng),
@@ -62,7 +69,8 @@ absl::Status Alarms::Load() {
         return e[key].get(v) == simdjson::SUCCESS ? v : 0;
       };
       AlarmState a{str("id"), str("code"), str("subject"), str("detail"), ParseSeverity(str("severity")), num("raisedNs"),
-                   num("lastNs"), num("clearedNs"), static_cast<uint64_t>(num("count")), str("acknowledgedBy"), str("note")};
+                   num("lastNs"), num("clearedNs"), static_cast<uint64_t>(num("count")), str("acknowledgedBy"), str("note"),
+                   str("kind") == "event" ? AlarmKind::kEvent : AlarmKind::kCondition};
       if (a.id.empty() || a.code.empty()) continue;  // not an alarm of ours
       if (a.cleared_ns == 0 && a.severity != Severity::kInfo) {
         s.open[{a.code, a.subject}] = std::move(a);
@@ -85,7 +93,7 @@ void Alarms::Post(const AlarmState& alarm, std::string_view what) {
   post_(std::move(record));
 }
 
-void Alarms::Raise(std::string_view code, Severity severity, std::string_view subject, std::string_view detail) {
+void Alarms::Raise(std::string_view code, Severity severity, std::string_view subject, std::string_view detail, AlarmKind kind) {
   const int64_t now = clock_.WallNanos();
   AlarmState told;
   enum class What { kNothing, kRaised, kAgain, kWorse } what = What::kNothing;
@@ -94,7 +102,7 @@ void Alarms::Raise(std::string_view code, Severity severity, std::string_view su
     auto it = s.open.find(key);
     if (it == s.open.end()) {
       if (s.open.size() >= kOpen) return;  // each is in the log of the process and in its leaf; a list this long helps nobody
-      AlarmState a{Uuid::Random(rng_).ToString(), key.first, key.second, std::string(detail), severity, now, now, 0, 1, "", ""};
+      AlarmState a{Uuid::Random(rng_).ToString(), key.first, key.second, std::string(detail), severity, now, now, 0, 1, "", "", kind};
       told = a;
       what = What::kRaised;
       s.changed = true;
@@ -132,23 +140,55 @@ void Alarms::Raise(std::string_view code, Severity severity, std::string_view su
   Post(told, what == What::kRaised ? "raised" : what == What::kWorse ? "worse" : "again");
 }
 
+AlarmState Alarms::End(State& s, std::map<Key, AlarmState>::iterator it) const {
+  it->second.cleared_ns = clock_.WallNanos();
+  AlarmState ended = it->second;
+  s.past.push_back(std::move(it->second));
+  if (s.past.size() > kPast) s.past.pop_front();
+  s.open.erase(it);
+  s.changed = true;
+  return ended;
+}
+
+void Alarms::TellCleared(const AlarmState& alarm) {
+  LogInfo("alarm cleared", {{"code", alarm.code}, {"subject", alarm.subject}});
+  Post(alarm, "cleared");
+  if (notify_) notify_(alarm);
+}
+
+std::vector<AlarmState> Alarms::EndWhere(const std::function<bool(const AlarmState&)>& over) {
+  return state_.With([&](State& s) {
+    std::vector<AlarmState> ended;
+    for (auto it = s.open.begin(); it != s.open.end();) {
+      const auto at = it++;
+      if (over(at->second)) ended.push_back(End(s, at));
+    }
+    return ended;
+  });
+}
+
 void Alarms::Clear(std::string_view code, std::string_view subject) {
   AlarmState told;
   const bool cleared = state_.With([&](State& s) {
     auto it = s.open.find({std::string(code), std::string(subject)});
     if (it == s.open.end()) return false;
-    it->second.cleared_ns = clock_.WallNanos();
-    told = it->second;
-    s.past.push_back(std::move(it->second));
-    if (s.past.size() > kPast) s.past.pop_front();
-    s.open.erase(it);
-    s.changed = true;
+    told = End(s, it);
     return true;
   });
-  if (!cleared) return;
-  LogInfo("alarm cleared", {{"code", told.code}, {"subject", told.subject}});
-  Post(told, "cleared");
-  if (notify_) notify_(told);
+  if (cleared) TellCleared(told);
+}
+
+void Alarms::ClearOthers(std::string_view code, const std::set<std::string>& subjects) {
+  for (const AlarmState& a : EndWhere([&](const AlarmState& a) { return a.code == code && !subjects.contains(a.subject); })) TellCleared(a);
+}
+
+void Alarms::Sweep() {
+  const int64_t now = clock_.WallNanos();
+  for (const AlarmState& a : EndWhere([&](const AlarmState& a) {
+         return now - a.last_ns > kPassedNs && std::find(std::begin(kPassing), std::end(kPassing), a.code) != std::end(kPassing);
+       })) {
+    TellCleared(a);
+  }
 }
 
 std::vector<AlarmState> Alarms::List(bool all, size_t max) const {
@@ -170,24 +210,48 @@ std::vector<AlarmState> Alarms::List(bool all, size_t max) const {
   return out;
 }
 
-absl::Status Alarms::Acknowledge(std::string_view id, std::string_view by, std::string_view note) {
+absl::StatusOr<AlarmState> Alarms::Acknowledge(std::string_view id, std::string_view by, std::string_view note) {
   if (note.size() > 1024) return absl::InvalidArgumentError("a note is at most 1,024 characters");
-  const bool found = state_.With([&](State& s) {
-    for (auto& [key, alarm] : s.open) {
-      if (alarm.id != id) continue;
-      alarm.acknowledged_by = std::string(by);
-      alarm.note = std::string(note);
-      s.changed = true;
-      return true;
+  absl::StatusOr<AlarmState> told = absl::NotFoundError("no open alarm has that id; `orgtrail alarms --all` lists every one");
+  state_.With([&](State& s) {
+    auto found = s.open.end();
+    for (auto it = s.open.begin(); it != s.open.end(); ++it) {
+      if (it->second.id != id && (id.size() < kIdPrefix || !it->second.id.starts_with(id))) continue;
+      if (found != s.open.end()) {
+        told = absl::InvalidArgumentError("several alarms have an id that begins so; give more of it");
+        return;
+      }
+      found = it;
     }
-    return false;
+    if (found == s.open.end()) return;
+    found->second.acknowledged_by = std::string(by);
+    found->second.note = std::string(note);
+    s.changed = true;
+    told = found->second.kind == AlarmKind::kEvent ? End(s, found) : found->second;
   });
-  if (!found) return absl::NotFoundError("no open alarm has that id; `orgtrail alarms --all` lists every one");
-  return absl::OkStatus();
+  if (told.ok() && told->cleared_ns != 0) TellCleared(*told);
+  return told;
+}
+
+std::vector<AlarmState> Alarms::AcknowledgeAll(std::string_view code, std::string_view by, std::string_view note) {
+  std::vector<AlarmState> done;
+  for (const AlarmState& a : List(false, kOpen)) {
+    if (a.code != code) continue;
+    if (absl::StatusOr<AlarmState> told = Acknowledge(a.id, by, note); told.ok()) done.push_back(*std::move(told));
+  }
+  return done;
 }
 
 size_t Alarms::open() const {
-  return state_.Peek([](const State& s) { return s.open.size(); });
+  return state_.Peek([](const State& s) {
+    return static_cast<size_t>(std::count_if(s.open.begin(), s.open.end(), [](const auto& a) { return a.second.acknowledged_by.empty(); }));
+  });
+}
+
+size_t Alarms::acknowledged() const {
+  return state_.Peek([](const State& s) {
+    return static_cast<size_t>(std::count_if(s.open.begin(), s.open.end(), [](const auto& a) { return !a.second.acknowledged_by.empty(); }));
+  });
 }
 
 absl::Status Alarms::Save() {

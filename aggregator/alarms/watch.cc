@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_split.h"
+
 #include "common/base/log.h"
 #include "common/base/status.h"
 
@@ -26,7 +28,7 @@ Watch::Watch(const WatchOptions& options, const LedgerReader& ledger, const Regi
       silent_(metrics.GetGauge("orgtrail_agents_silent", "enrolled agents not heard from for three heartbeats")),
       rate_(metrics.GetGauge("orgtrail_ledger_events_per_second", "records logged per second over the last minute")),
       free_(metrics.GetGauge("orgtrail_disk_free_bytes", "free bytes where the ledger lies")),
-      open_alarms_(metrics.GetGauge("orgtrail_alarms_open", "alarms raised and not cleared")) {}
+      open_alarms_(metrics.GetGauge("orgtrail_alarms_open", "alarms neither acknowledged nor cleared")) {}
 
 AgentLife Watch::LifeOf(const AgentIdentityRecord& agent, const std::optional<AgentHead>& head) const {
   if (agent.revoked) return AgentLife::kRevoked;
@@ -64,6 +66,8 @@ void Watch::WatchAgents(WatchFacts& facts) {
   std::map<std::string, uint64_t> newest;
   for (const AgentIdentityRecord& agent : agents) newest[agent.uri] = std::max(newest[agent.uri], agent.enrolled_leaf);
   std::map<std::string, bool> covered;  // account/region → has a live agent, or one that has just enrolled
+  std::set<std::string> carried;        // accounts whose records a live collector brings; "any": all
+  std::set<std::string> known;          // whose silence may be an alarm
   for (const AgentIdentityRecord& agent : agents) {
     if (agent.uuid == options_.own) continue;
     auto it = heads.find(agent.uuid);
@@ -72,9 +76,11 @@ void Watch::WatchAgents(WatchFacts& facts) {
     const std::string subject = SubjectOf(agent);
     bool& cover = covered[agent.account + "/" + agent.region];
     if (newest[agent.uri] != agent.enrolled_leaf && life != AgentLife::kLive) continue;
+    known.insert(subject);
     switch (life) {
       case AgentLife::kLive:
         cover = true;
+        for (absl::string_view account : absl::StrSplit(agent.carries, ',', absl::SkipEmpty())) carried.emplace(account);
         ++facts.live;
         ++facts.total;
         alarms_.Clear("SILENT_AGENT", subject);
@@ -101,14 +107,31 @@ void Watch::WatchAgents(WatchFacts& facts) {
         break;
     }
   }
+  alarms_.ClearOthers("SILENT_AGENT", known);
+  WatchCoverage(covered, carried);
+}
+
+void Watch::WatchCoverage(const std::map<std::string, bool>& covered, const std::set<std::string>& carried) {
+  const int64_t now = clock_.WallNanos();
+  std::set<std::string> missing;
   for (const auto& [where, live] : covered) {
-    if (live) {
-      alarms_.Clear("COVERAGE_MISSING", where);
-    } else if (clock_.WallNanos() - listening_ns_ > absl::ToInt64Nanoseconds(Patience())) {
-      alarms_.Raise("COVERAGE_MISSING", Severity::kPage, where,
-                    "no live agent captures this account and region: what happens there is not recorded");
-    }
+    if (live) continue;
+    missing.insert(where);
+    if (now - listening_ns_ <= absl::ToInt64Nanoseconds(Patience())) continue;
+    alarms_.Raise("COVERAGE_MISSING", Severity::kPage, where,
+                  "no live agent captures this account and region: what happens there is not recorded");
   }
+  for (const std::string& account : options_.accounts) {
+    const auto first = covered.lower_bound(account + "/");
+    const bool had_one = first != covered.end() && first->first.starts_with(account + "/");
+    if (had_one || carried.contains(account) || carried.contains("any")) continue;
+    missing.insert(account);
+    if (now - started_ns_ <= absl::ToInt64Nanoseconds(options_.coverage_grace)) continue;
+    alarms_.Raise("COVERAGE_MISSING", Severity::kWarn, account,
+                  "no agent was ever enrolled for this account: what happens there is not recorded. Make a token: orgtrail agent token --account " +
+                      account + " --region REGION");
+  }
+  alarms_.ClearOthers("COVERAGE_MISSING", missing);
 }
 
 void Watch::WatchLedger(WatchFacts& facts) {
@@ -179,6 +202,7 @@ Tick Watch::Step(Tick now) {
   WatchAgents(facts);
   WatchDisk(facts);
   WatchFollowers();
+  alarms_.Sweep();
   if (!clock_told_) {
     clock_told_ = true;
     if (!clock_.Quality().synchronised) {

@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,8 @@ struct WatchOptions {
   absl::Duration heartbeat_interval = absl::Seconds(10);   // 3 missed: SILENT_AGENT
   std::string state_dir;
   Uuid own;                        // the built-in agent: its silence would be ours
+  std::vector<std::string> accounts;                       // the organization's: each should have an agent
+  absl::Duration coverage_grace = absl::Hours(1);          // from our start, until an account that never had one is an alarm
   std::function<std::string()> ledger_full;   // why nothing can be committed, empty when it can; null: never
 };
 
@@ -63,6 +66,7 @@ class Watch final : public Stage {
   absl::Duration Patience() const;   // three heartbeats
   bool MayStillCome(const AgentIdentityRecord& agent);
   void WatchAgents(WatchFacts& facts);
+  void WatchCoverage(const std::map<std::string, bool>& covered, const std::set<std::string>& carried);
   void Retire(const AgentIdentityRecord& agent);
   void WatchLedger(WatchFacts& facts);
   void WatchDisk(WatchFacts& facts);

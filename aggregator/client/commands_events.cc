@@ -175,7 +175,7 @@ absl::Status Lookup(Context& context, const LookupFlags& f) {
   if (context.output() == Output::kTable || isatty(STDERR_FILENO)) {
     std::fflush(stdout);  // what follows is about the rows above it
     if (seen == 0) std::fprintf(stderr, "no match\n");
-    if (more) std::fprintf(stderr, "more match: --max %llu shows further\n", static_cast<unsigned long long>(std::max<uint64_t>(seen * 4, 200)));
+    if (more) std::fprintf(stderr, "more match: --max %llu shows more of them\n", static_cast<unsigned long long>(seen < 50 ? 200 : seen * 4));
     std::fprintf(stderr, "%s\n", Describe(completeness).c_str());
   }
   return absl::OkStatus();

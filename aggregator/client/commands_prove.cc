@@ -148,7 +148,8 @@ void Print(Context& context, const AuditReport& r, const Checkpoint& checkpoint,
     json += "\",\"origin\":" + JsonString(checkpoint.origin) + ",\"treeSize\":" + std::to_string(checkpoint.size);
     json += ",\"leaves\":" + std::to_string(r.leaves) + ",\"batches\":" + std::to_string(r.batches) + ",\"events\":" + std::to_string(r.events);
     json += ",\"lost\":" + std::to_string(r.lost) + ",\"agents\":" + std::to_string(r.agents) + ",\"epochs\":" + std::to_string(r.epochs);
-    json += ",\"uncleanEpochs\":" + std::to_string(r.unclean_epochs) + ",\"tombstones\":" + std::to_string(r.tombstones) + ",\"findings\":[";
+    json += ",\"uncleanEpochs\":" + std::to_string(r.unclean_epochs) + ",\"tombstones\":" + std::to_string(r.tombstones) +
+            ",\"quarantinedBatches\":" + std::to_string(r.quarantined) + ",\"findings\":[";
     bool first = true;
     for (const AuditFinding& f : r.findings) {
       const char* kind = f.kind == AuditFinding::Kind::kTampered ? "tampered" : f.kind == AuditFinding::Kind::kIncomplete ? "incomplete" : "note";
@@ -165,6 +166,7 @@ void Print(Context& context, const AuditReport& r, const Checkpoint& checkpoint,
               HumanCount(static_cast<double>(r.batches)).c_str(), HumanCount(static_cast<double>(r.agents)).c_str(), HumanCount(static_cast<double>(r.epochs)).c_str(),
               HumanCount(static_cast<double>(r.events)).c_str(), seconds, HumanCount(seconds > 0 ? static_cast<double>(r.events) / seconds : 0).c_str());
   if (r.lost != 0) std::printf("  %s events were lost at their source and signed as lost\n", HumanCount(static_cast<double>(r.lost)).c_str());
+  if (r.quarantined != 0) std::printf("  %s batches are set apart in quarantine; the notes below name the evidence\n", HumanCount(static_cast<double>(r.quarantined)).c_str());
   if (r.tombstones != 0) std::printf("  %s bodies are gone (tombstones); their hashes still verify\n", HumanCount(static_cast<double>(r.tombstones)).c_str());
   for (const AuditFinding& f : r.findings) {
     const char* kind = f.kind == AuditFinding::Kind::kTampered ? "TAMPERED" : f.kind == AuditFinding::Kind::kIncomplete ? "INCOMPLETE" : "note";
@@ -181,7 +183,14 @@ absl::Status VerifyLedger(Context& context, const LedgerFlags& f) {
     ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
     ASSIGN_OR_RETURN(pb::CheckpointResponse answer, rpc->Checkpoint());
     ASSIGN_OR_RETURN(Checkpoint checkpoint, Trusted(context, trust, answer.note()));
-    Audit audit(threads, checkpoint);
+    const auto reread = [&](uint64_t to, const std::function<bool(std::string_view)>& take) {
+      pb::ReadLeavesRequest again;
+      again.set_to(to);
+      again.set_frames(true);
+      return to == 0 ? absl::OkStatus()
+                     : rpc->ReadLeaves(again, [&](const pb::Leaf& leaf) { return take(leaf.frame().empty() ? leaf.entry() : leaf.frame()); });
+    };
+    Audit audit(threads, checkpoint, reread);
     Progress progress("verify", checkpoint.size, context.clock);
     pb::ReadLeavesRequest request;
     request.set_to(checkpoint.size);
@@ -217,7 +226,14 @@ absl::Status VerifyLedger(Context& context, const LedgerFlags& f) {
   }
   const SignedHead head = (*ledger)->head();
   ASSIGN_OR_RETURN(Checkpoint checkpoint, Trusted(context, trust, head.note));
-  Audit audit(threads, checkpoint);
+  const auto reread = [&](uint64_t to, const std::function<bool(std::string_view)>& take) -> absl::Status {
+    for (uint64_t i = 0; i < to; ++i) {
+      ASSIGN_OR_RETURN(const RawLeaf raw, (*ledger)->ReadRaw(i));
+      if (!take(raw.bytes)) break;
+    }
+    return absl::OkStatus();
+  };
+  Audit audit(threads, checkpoint, reread);
   Progress progress("verify", head.size, context.clock);
   for (uint64_t i = 0; i < head.size; ++i) {
     absl::StatusOr<RawLeaf> raw = (*ledger)->ReadRaw(i);

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "absl/strings/str_format.h"
+#include "aggregator/client/alarm.h"
 #include "aggregator/client/context.h"
 #include "aggregator/client/table.h"
 #include "common/base/status.h"
@@ -11,25 +12,6 @@
 
 namespace orgtrail::client {
 namespace {
-
-std::string Ago(const Context& context, int64_t ns) {
-  return HumanAge(static_cast<double>(context.clock.WallNanos() - ns) / 1e9) + " ago";
-}
-
-std::string AlarmJsonOf(const pb::Alarm& a) {
-  std::string json = "{\"id\":" + JsonString(a.id()) + ",\"code\":" + JsonString(a.code()) + ",\"severity\":" + JsonString(a.severity());
-  json += ",\"subject\":" + JsonString(a.subject()) + ",\"raised\":" + JsonString(Rfc3339(absl::FromUnixNanos(a.raised_ns()), 3));
-  json += ",\"cleared\":" + (a.cleared_ns() != 0 ? JsonString(Rfc3339(absl::FromUnixNanos(a.cleared_ns()), 3)) : std::string("null"));
-  json += ",\"count\":" + std::to_string(a.count()) + ",\"detail\":" + JsonString(a.detail());
-  json += ",\"acknowledgedBy\":" + JsonString(a.acknowledged_by()) + ",\"note\":" + JsonString(a.note()) + "}";
-  return json;
-}
-
-std::string PaintSeverity(const Context& context, const std::string& severity) {
-  if (severity == "page") return Paint(context.color(), "1;31", severity);
-  if (severity == "warn") return Paint(context.color(), "33", severity);
-  return severity;
-}
 
 absl::Status Status(Context& context) {
   ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
@@ -49,8 +31,8 @@ absl::Status Status(Context& context) {
       json += (i ? "," : "") + ("{\"name\":" + JsonString(f.name())) + ",\"cursor\":" + std::to_string(f.cursor()) +
               ",\"behind\":" + std::to_string(f.behind()) + "}";
     }
-    json += "],\"alarmsOpen\":" + std::to_string(s.alarms_open()) + ",\"alarms\":[";
-    for (int i = 0; i < s.alarms_size(); ++i) json += (i ? "," : "") + AlarmJsonOf(s.alarms(i));
+    json += "],\"alarmsOpen\":" + std::to_string(s.alarms_open()) + ",\"alarmsAcknowledged\":" + std::to_string(s.alarms_acknowledged()) + ",\"alarms\":[";
+    for (int i = 0; i < s.alarms_size(); ++i) json += (i ? "," : "") + AlarmJson(s.alarms(i));
     std::printf("%s]}\n", json.c_str());
     return absl::OkStatus();
   }
@@ -78,72 +60,19 @@ absl::Status Status(Context& context) {
     absl::StatusOr<Checkpoint> parsed = Checkpoint::Decode(note.substr(0, note.find("\n\n") + 1));
     if (parsed.ok()) std::printf("  checkpoint   size %llu, root %s\n", static_cast<unsigned long long>(parsed->size), Base64(parsed->root.view()).c_str());
   }
+  const std::string known = s.alarms_acknowledged() == 0 ? "" : ", " + std::to_string(s.alarms_acknowledged()) + " acknowledged";
   if (s.alarms_open() == 0) {
-    std::printf("  alarms       %s\n", Paint(color, "32", "none open").c_str());
+    std::printf("  alarms       %s%s\n", Paint(color, "32", "none open").c_str(), known.c_str());
   } else {
-    std::printf("  alarms       %u open\n", s.alarms_open());
+    std::printf("  alarms       %u open%s\n", s.alarms_open(), known.c_str());
     for (const pb::Alarm& a : s.alarms()) {
-      std::printf("    %s  %s  %s  %s\n", PaintSeverity(context, a.severity()).c_str(), a.code().c_str(), Printable(a.subject()).c_str(), Printable(a.detail()).c_str());
+      std::printf("    %s  %s  %s  %s\n", PaintSeverity(context.color(), a.severity()).c_str(), a.code().c_str(), Printable(a.subject()).c_str(), Printable(a.detail()).c_str());
     }
   }
   return absl::OkStatus();
 }
 
 }  // namespace
-
-void AddAlarms(CLI::App& app, Context& context) {
-  struct Flags {
-    bool all = false;
-    uint32_t max = 100;
-    std::string id, note;
-  };
-  auto f = std::make_shared<Flags>();
-  CLI::App* alarms = app.add_subcommand("alarms", "What somebody should look at: open alarms, worst first");
-  alarms->require_subcommand(0, 1);
-  alarms->add_flag("--all", f->all, "Acknowledged and cleared ones too");
-  alarms->add_option("--max", f->max, "At most this many")->capture_default_str();
-  CLI::App* ack = alarms->add_subcommand("ack", "Acknowledge one, with a note for those who come after");
-  ack->add_option("id", f->id, "The alarm's id")->required();
-  ack->add_option("--note", f->note, "What was found or done")->required();
-  ack->callback([f, &context] {
-    context.Run([&]() -> absl::Status {
-      ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
-      pb::AcknowledgeAlarmRequest request;
-      request.set_id(f->id);
-      request.set_note(f->note);
-      RETURN_IF_ERROR(rpc->AcknowledgeAlarm(request));
-      std::printf("acknowledged %s\n", f->id.c_str());
-      return absl::OkStatus();
-    });
-  });
-  alarms->callback([alarms, f, &context] {
-    if (!alarms->get_subcommands().empty()) return;
-    context.Run([&]() -> absl::Status {
-      ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
-      pb::ListAlarmsRequest request;
-      request.set_all(f->all);
-      request.set_max(f->max);
-      ASSIGN_OR_RETURN(pb::ListAlarmsResponse answer, rpc->ListAlarms(request));
-      if (context.output() != Output::kTable) {
-        const bool document = context.output() == Output::kJson;
-        if (document) std::printf("[");
-        for (int i = 0; i < answer.alarms_size(); ++i) {
-          std::printf("%s%s%s", document && i ? ",\n" : "", AlarmJsonOf(answer.alarms(i)).c_str(), document ? "" : "\n");
-        }
-        if (document) std::printf("]\n");
-        return absl::OkStatus();
-      }
-      if (answer.alarms_size() == 0) std::printf("no open alarms\n");
-      Table table({"SEVERITY", "CODE", "SUBJECT", "RAISED", "STATE", "COUNT", "DETAIL", "ID"});
-      for (const pb::Alarm& a : answer.alarms()) {
-        const std::string state = a.cleared_ns() != 0 ? "cleared" : (a.acknowledged_by().empty() ? "open" : "acknowledged");
-        table.Add({a.severity(), a.code(), a.subject(), Ago(context, a.raised_ns()), state, std::to_string(a.count()), a.detail(), a.id()});
-      }
-      std::printf("%s", table.Text(context.color()).c_str());
-      return absl::OkStatus();
-    });
-  });
-}
 
 void AddStatus(CLI::App& app, Context& context) {
   app.add_subcommand("status", "One screen: ingest rate, lag of each follower, fleet, alarms")->callback([&context] {

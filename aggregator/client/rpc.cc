@@ -65,8 +65,8 @@ class GrpcRpc final : public Rpc {
   absl::StatusOr<pb::ListAlarmsResponse> ListAlarms(const pb::ListAlarmsRequest& r) override {
     return Call(*admin_, &pb::Admin::Stub::ListAlarms, r);
   }
-  absl::Status AcknowledgeAlarm(const pb::AcknowledgeAlarmRequest& r) override {
-    return Call(*admin_, &pb::Admin::Stub::AcknowledgeAlarm, r).status();
+  absl::StatusOr<pb::AcknowledgeAlarmResponse> AcknowledgeAlarm(const pb::AcknowledgeAlarmRequest& r) override {
+    return Call(*admin_, &pb::Admin::Stub::AcknowledgeAlarm, r);
   }
   absl::StatusOr<pb::StatusResponse> Status() override { return Call(*admin_, &pb::Admin::Stub::GetStatus, pb::GetStatusRequest()); }
 

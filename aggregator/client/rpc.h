@@ -45,7 +45,7 @@ class Rpc {
   virtual absl::StatusOr<pb::CreateUserResponse> CreateUser(const pb::CreateUserRequest& request) = 0;
   virtual absl::Status RevokeUser(const pb::RevokeUserRequest& request) = 0;
   virtual absl::StatusOr<pb::ListAlarmsResponse> ListAlarms(const pb::ListAlarmsRequest& request) = 0;
-  virtual absl::Status AcknowledgeAlarm(const pb::AcknowledgeAlarmRequest& request) = 0;
+  virtual absl::StatusOr<pb::AcknowledgeAlarmResponse> AcknowledgeAlarm(const pb::AcknowledgeAlarmRequest& request) = 0;
   virtual absl::StatusOr<pb::StatusResponse> Status() = 0;
 };
 

@@ -124,8 +124,7 @@ class FeedService::Stream final : public grpc::ServerWriteReactor<v1::FeedMessag
     if (word) {
       word_at_ = now + service_.options_.completeness;
       const uint64_t indexed = service_.history_.indexed_to();
-      *message_.mutable_completeness() = CompletenessOf(service_.ledger_, service_.registry_, service_.live_,
-                                                        subscription_->access(), indexed, service_.ledger_.head().size);
+      *message_.mutable_completeness() = service_.completeness_.Of(subscription_->access(), indexed, service_.ledger_.head().size);
       message_.mutable_completeness()->set_quarantined_matches(subscription_->quarantined());
       if (message_.cursor().empty()) {
         message_.set_cursor(subscription_->cursor());
@@ -223,9 +222,9 @@ class FeedService::Stream final : public grpc::ServerWriteReactor<v1::FeedMessag
 };
 
 FeedService::FeedService(const FeedOptions& options, const LedgerReader& ledger, const History& history, const Registry& registry,
-                         Liveness live, ReadJournal& journal, std::string mac_key, const Clock& clock, Metrics& metrics,
+                         const Completeness& completeness, ReadJournal& journal, std::string mac_key, const Clock& clock, Metrics& metrics,
                          PeerSource peers)
-    : options_(options), ledger_(ledger), history_(history), registry_(registry), live_(std::move(live)), journal_(journal),
+    : options_(options), ledger_(ledger), history_(history), registry_(registry), completeness_(completeness), journal_(journal),
       mac_key_(std::move(mac_key)), clock_(clock), peers_(std::move(peers)),
       sent_(metrics.GetCounter("orgtrail_feed_records_total", "records sent to subscribers")),
       stalled_(metrics.GetCounter("orgtrail_feed_stalled_total", "subscribers disconnected because they did not read")),

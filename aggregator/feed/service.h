@@ -38,7 +38,7 @@ struct FeedOptions {
 class FeedService final : public v1::Feed::CallbackService {
  public:
   FeedService(const FeedOptions& options, const LedgerReader& ledger, const History& history, const Registry& registry,
-              Liveness live, ReadJournal& journal, std::string mac_key, const Clock& clock, Metrics& metrics,
+              const Completeness& completeness, ReadJournal& journal, std::string mac_key, const Clock& clock, Metrics& metrics,
               PeerSource peers = TlsPeers());
   ~FeedService() override;
   grpc::ServerWriteReactor<v1::FeedMessage>* Subscribe(grpc::CallbackServerContext* context,
@@ -61,7 +61,7 @@ class FeedService final : public v1::Feed::CallbackService {
   const LedgerReader& ledger_;
   const History& history_;
   const Registry& registry_;
-  const Liveness live_;
+  const Completeness& completeness_;
   ReadJournal& journal_;
   const std::string mac_key_;
   const Clock& clock_;

@@ -74,8 +74,8 @@ class Lookup::Leaves {
   std::deque<std::shared_ptr<const Leaf>> kept_;
 };
 
-Lookup::Lookup(const History& history, const LedgerReader& ledger, const Registry& registry, Liveness live, std::string mac_key)
-    : history_(history), ledger_(ledger), registry_(registry), live_(std::move(live)), mac_key_(std::move(mac_key)) {
+Lookup::Lookup(const History& history, const LedgerReader& ledger, const Completeness& completeness, std::string mac_key)
+    : history_(history), ledger_(ledger), completeness_(completeness), mac_key_(std::move(mac_key)) {
   CHECK(mac_key_.size() == 32);
 }
 
@@ -112,6 +112,11 @@ absl::StatusOr<Lookup::Copies> Lookup::CountCopies(const HistorySnapshot& snapsh
   HistoryQuery same;
   same.terms = {TermHash(Attribute::kEventId, json::Text(fields.event_id))};
   same.start_ns = same.end_ns = record.time_ns;
+  // Unless no time can be read from them: then each stands at the moment it was captured, and all that the question covers count.
+  if ((leaf->facts[record.event].notes & kNoteTimeOdd) != 0) {
+    same.start_ns = query.start_ns;
+    same.end_ns = query.end_ns;
+  }
   same.tree_size = query.tree_size;
   same.own = query.own;
   HistorySearch search(snapshot, same);
@@ -205,8 +210,7 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
       break;
     }
   }
-  *response.mutable_completeness() =
-      CompletenessOf(ledger_, registry_, live_, access, snapshot.indexed_to, query.tree_size);
+  *response.mutable_completeness() = completeness_.Of(access, snapshot.indexed_to, query.tree_size, request.start_ns(), request.end_ns());
   response.mutable_completeness()->set_quarantined_matches(quarantined);
   return response;
 }
@@ -264,7 +268,7 @@ absl::StatusOr<v1::GetEventResponse> Lookup::Get(const Identity& who, const v1::
                                             " in the history; older records need their position (LEAF:EVENT)"));
   }
   const uint64_t indexed_to = history_.indexed_to();
-  *response.mutable_completeness() = CompletenessOf(ledger_, registry_, live_, access, indexed_to, indexed_to);
+  *response.mutable_completeness() = completeness_.Of(access, indexed_to, indexed_to);
   return response;
 }
 

@@ -26,7 +26,7 @@ namespace orgtrail {
 class Lookup {
  public:
   // References outlive it. `mac_key` is 32 bytes, secret, the same after a restart.
-  Lookup(const History& history, const LedgerReader& ledger, const Registry& registry, Liveness live, std::string mac_key);
+  Lookup(const History& history, const LedgerReader& ledger, const Completeness& completeness, std::string mac_key);
 
   absl::StatusOr<v1::LookupResponse> Find(const Identity& who, const v1::LookupRequest& request) const;
   absl::StatusOr<v1::GetEventResponse> Get(const Identity& who, const v1::GetEventRequest& request) const;
@@ -48,8 +48,7 @@ class Lookup {
 
   const History& history_;
   const LedgerReader& ledger_;
-  const Registry& registry_;
-  const Liveness live_;
+  const Completeness& completeness_;
   const std::string mac_key_;
 };
 

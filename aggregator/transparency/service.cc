@@ -10,9 +10,9 @@ constexpr uint64_t kSkippedPerTurn = 4096;   // leaves not shown before others h
 
 }  // namespace
 
-TransparencyService::TransparencyService(const orgtrail::Transparency& transparency, ReadJournal& journal, Metrics& metrics,
-                                         PeerSource peers, size_t threads)
-    : transparency_(transparency), journal_(journal), peers_(std::move(peers)),
+TransparencyService::TransparencyService(const orgtrail::Transparency& transparency, ReadJournal& journal, ReadJournal& repeated,
+                                         Metrics& metrics, PeerSource peers, size_t threads)
+    : transparency_(transparency), journal_(journal), repeated_(repeated), peers_(std::move(peers)),
       proofs_(metrics.GetCounter("orgtrail_proofs_total", "event proofs handed out")), pool_("proofs", threads, kQueued) {}
 
 grpc::ServerUnaryReactor* TransparencyService::GetCheckpoint(grpc::CallbackServerContext* context, const v1::GetCheckpointRequest*,
@@ -73,7 +73,12 @@ grpc::ServerUnaryReactor* TransparencyService::GetCompleteness(grpc::CallbackSer
                                                                v1::CompletenessStatement* response) {
   return FinishOnPool(pool_, context, [this, context, request, response]() -> absl::Status {
     ASSIGN_OR_RETURN(const Peer peer, peers_(*context));
-    ASSIGN_OR_RETURN(*response, transparency_.Completeness(peer.identity, *request));
+    ASSIGN_OR_RETURN(v1::CompletenessStatement made, transparency_.Completeness(peer.identity, *request));
+    std::string details = "{\"account\":" + JsonString(request->account().substr(0, 64)) + ",\"region\":" + JsonString(request->region().substr(0, 64));
+    if (request->start_ns() != 0) details += ",\"start\":" + JsonString(Rfc3339(absl::FromUnixNanos(request->start_ns())));
+    if (request->end_ns() != 0) details += ",\"end\":" + JsonString(Rfc3339(absl::FromUnixNanos(request->end_ns())));
+    RETURN_IF_ERROR(repeated_.Record(peer, "GetCompleteness", details + "}"));
+    *response = std::move(made);
     return absl::OkStatus();
   });
 }
@@ -121,7 +126,9 @@ class TransparencyService::Leaves final : public grpc::ServerWriteReactor<v1::Le
       if (request_.frames()) {
         ASSIGN_OR_RETURN(const Access bodies, AccessOf(peer.identity));
         if (!bodies.all) return absl::PermissionDeniedError("frames hold whole batches: only auditors and governance may have them");
-        RETURN_IF_ERROR(service_.journal_.Record(peer, "ReadLeaves", absl::StrCat("{\"from\":", next_, ",\"to\":", end_, "}")));
+        RETURN_IF_ERROR(service_.journal_.Record(peer, "ReadLeaves", absl::StrCat("{\"from\":", next_, ",\"to\":", end_, ",\"bodies\":true}")));
+      } else {
+        RETURN_IF_ERROR(service_.repeated_.Record(peer, "ReadLeaves", absl::StrCat("{\"from\":", next_, ",\"to\":", end_, "}")));
       }
       opened_ = true;
     }

@@ -1,8 +1,8 @@
 // TransparencyService: the log and its proofs over gRPC.
 //
 // Threads  gRPC reactions only hand over to a small pool. Destroy it after the server is shut down.
-// Holds    hashes, checkpoints and consistency are for every caller; entries for those who see the account; whole frames and
-//          event proofs hold bodies: for those who may read them, and recorded first.
+// Holds    hashes, checkpoints and consistency are for every caller; entries and statements for those who see the
+//          account; whole frames and event proofs hold bodies: for those who may read them. All but hashes are recorded first.
 #pragma once
 
 #include <memory>
@@ -20,7 +20,8 @@ namespace orgtrail {
 // The answers, without gRPC. Threads: any.
 class Transparency {
  public:
-  Transparency(const LedgerReader& ledger, const Registry& registry, const Lookup& lookup, std::string log_vkey);
+  Transparency(const LedgerReader& ledger, const Registry& registry, const Lookup& lookup, const orgtrail::Completeness& completeness,
+               std::string log_vkey);
   v1::CheckpointResponse Checkpoint() const;
   absl::StatusOr<v1::InclusionResponse> Inclusion(const v1::GetInclusionRequest& request) const;
   // InvalidArgument: old_size 0 or above new_size. OutOfRange: new_size above the newest checkpoint's.
@@ -37,12 +38,13 @@ class Transparency {
   const LedgerReader& ledger_;
   const Registry& registry_;
   const Lookup& lookup_;
+  const orgtrail::Completeness& completeness_;
   const std::string log_vkey_;
 };
 
 class TransparencyService final : public v1::Transparency::CallbackService {
  public:
-  TransparencyService(const orgtrail::Transparency& transparency, ReadJournal& journal, Metrics& metrics,
+  TransparencyService(const orgtrail::Transparency& transparency, ReadJournal& journal, ReadJournal& repeated, Metrics& metrics,
                       PeerSource peers = TlsPeers(), size_t threads = 2);
   grpc::ServerUnaryReactor* GetCheckpoint(grpc::CallbackServerContext*, const v1::GetCheckpointRequest*,
                                           v1::CheckpointResponse*) override;
@@ -61,6 +63,7 @@ class TransparencyService final : public v1::Transparency::CallbackService {
   class Leaves;
   const orgtrail::Transparency& transparency_;
   ReadJournal& journal_;
+  ReadJournal& repeated_;         // for what programs ask again and again: no bodies
   const PeerSource peers_;
   Counter& proofs_;
   Pool pool_;

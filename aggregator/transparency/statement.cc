@@ -20,7 +20,23 @@ struct Progress {
   uint64_t last_seq = 0, last_close_ns = 0;
 };
 
-void Extend(const BatchHeader& h, uint64_t leaf, Progress& p) {
+// "5 spool_full": what the batch's own loss records say of the losses its header counts.
+std::string CausesIn(const LedgerReader& ledger, uint64_t index, uint32_t lost) {
+  std::map<std::string, uint64_t> causes;
+  uint64_t explained = 0;
+  if (const absl::StatusOr<std::shared_ptr<const Leaf>> leaf = ledger.Read(index); leaf.ok()) {
+    for (size_t i = 0; i < (*leaf)->events.rows.size(); ++i) {
+      const std::optional<KnownLoss> loss = LossOf(**leaf, i);
+      if (!loss || loss->loss.count() == 0) continue;
+      causes[loss->loss.cause()] += loss->loss.count();
+      explained += loss->loss.count();
+    }
+  }
+  if (lost > explained) causes[""] += lost - explained;
+  return CausesOf(causes);
+}
+
+void Extend(const LedgerReader& ledger, const BatchHeader& h, uint64_t leaf, Progress& p) {
   v1::CompletenessStatement::AgentRange& range = p.range;
   if (range.uuid().empty()) {
     range.set_uuid(std::string(h.agent_uuid.view()));
@@ -42,7 +58,7 @@ void Extend(const BatchHeader& h, uint64_t leaf, Progress& p) {
     }
   }
   if (h.n_lost > 0 && range.holes_size() < kMostNotes) {
-    range.add_holes(absl::StrCat(h.n_lost, " lost in seq ", h.first_seq, "-", h.last_seq));
+    range.add_holes(absl::StrCat(h.n_lost, " lost in seq ", h.first_seq, "-", h.last_seq, ": ", CausesIn(ledger, leaf, h.n_lost)));
   }
   range.set_last_batch_seq(h.batch_seq);
   range.set_last_leaf(leaf);
@@ -58,7 +74,8 @@ void Extend(const BatchHeader& h, uint64_t leaf, Progress& p) {
 
 }  // namespace
 
-absl::StatusOr<v1::CompletenessStatement> StatementOf(const LedgerReader& ledger, const v1::GetCompletenessRequest& request) {
+absl::StatusOr<v1::CompletenessStatement> StatementOf(const LedgerReader& ledger, const v1::GetCompletenessRequest& request,
+                                                      const GapList& gaps) {
   if (request.end_ns() != 0 && request.start_ns() > request.end_ns()) return absl::InvalidArgumentError("start_ns is after end_ns");
   const SignedHead head = ledger.head();
   const uint64_t first = request.start_ns() == 0 ? 0 : std::min(head.size, ledger.FirstLoggedAt(request.start_ns()));
@@ -85,7 +102,7 @@ absl::StatusOr<v1::CompletenessStatement> StatementOf(const LedgerReader& ledger
         (!request.region().empty() && h.region != request.region())) {
       continue;
     }
-    Extend(h, leaf, epochs[{h.agent_uuid, h.epoch}]);
+    Extend(ledger, h, leaf, epochs[{h.agent_uuid, h.epoch}]);
   }
   for (auto it = epochs.begin(); it != epochs.end(); ++it) {
     const auto next = std::next(it);
@@ -102,6 +119,23 @@ absl::StatusOr<v1::CompletenessStatement> StatementOf(const LedgerReader& ledger
                                     it->second.range.silences_size(), " times"));
     }
     *out.add_ranges() = std::move(it->second.range);
+  }
+  // Without a count in any header: what was damaged before it could be sent, and whom the verifier set apart.
+  const auto asked = [&](std::string_view account, std::string_view region) {
+    return (request.account().empty() || account == request.account()) && (request.region().empty() || region == request.region());
+  };
+  for (const KnownLoss& known : gaps.losses) {
+    const v1::Loss& loss = known.loss;
+    if (loss.count() != 0 || loss.leaf_index() < first || loss.leaf_index() >= end || !asked(known.account, known.region)) continue;
+    out.add_findings(absl::StrCat("LOSS ", loss.agent(), " epoch ", loss.epoch(), ": an unknown number of events, ", loss.cause(), ": ", loss.detail()));
+  }
+  for (const auto& [key, progress] : epochs) {
+    const auto apart = gaps.set_apart.find(key.first);
+    if (apart == gaps.set_apart.end()) continue;
+    const std::optional<AgentHead> agent = ledger.HeadOf(key.first);
+    if (!agent || !agent->quarantined || agent->epoch != key.second) continue;
+    out.add_findings(absl::StrCat("QUARANTINED epoch ", key.second, " of ", agent->uuid.ToString(), ": leaf ", apart->second.leaf,
+                                  " is the evidence: ", apart->second.code));
   }
   if (epochs.empty()) out.add_findings("COVERAGE_MISSING: no agent reported in this time");
   return out;

@@ -18,8 +18,9 @@ absl::Status Beyond(std::string_view what, uint64_t value, uint64_t size) {
 
 }  // namespace
 
-Transparency::Transparency(const LedgerReader& ledger, const Registry& registry, const Lookup& lookup, std::string log_vkey)
-    : ledger_(ledger), registry_(registry), lookup_(lookup), log_vkey_(std::move(log_vkey)) {}
+Transparency::Transparency(const LedgerReader& ledger, const Registry& registry, const Lookup& lookup,
+                           const orgtrail::Completeness& completeness, std::string log_vkey)
+    : ledger_(ledger), registry_(registry), lookup_(lookup), completeness_(completeness), log_vkey_(std::move(log_vkey)) {}
 
 v1::CheckpointResponse Transparency::Checkpoint() const {
   v1::CheckpointResponse out;
@@ -132,7 +133,7 @@ absl::StatusOr<v1::CompletenessStatement> Transparency::Completeness(const Ident
       return absl::PermissionDeniedError(absl::StrCat(who.ToUri(), " may not see account ", request.account()));
     }
   }
-  return StatementOf(ledger_, request);
+  return StatementOf(ledger_, request, *completeness_.gaps());
 }
 
 absl::StatusOr<bool> Transparency::ReadLeaf(const Access& access, uint64_t index, bool frame, v1::Leaf* out) const {

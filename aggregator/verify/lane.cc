@@ -446,7 +446,7 @@ bool Verifier::Lane::RefuseStatus(Job& job, const absl::Status& status, std::str
   if (code == "VERSION_UNKNOWN") {
     Find(job, "VERSION_SKEW", Severity::kWarn, "the agent speaks a version this aggregator does not know: upgrade the aggregator. " + detail);
   } else if (code == "SIG_INVALID" || code == "SLOT_UNKNOWN" || code == "ROOT_MISMATCH" || code == "COUNT_MISMATCH") {
-    KeepEvidence(job, code, detail, UINT64_MAX);
+    KeepEvidence(job, code, detail, UINT64_MAX, job.view.entry.substr(0, kEvidenceBytes));
     Find(job, code, Severity::kWarn, detail);
   } else if (code != "LEDGER_READ") {
     Find(job, code, Severity::kWarn, detail);
@@ -488,7 +488,8 @@ bool Verifier::Lane::Expect(Job& job, Of what) {
 // The chain contradicts itself: evidence, and from here on the agent's batches are kept apart.
 bool Verifier::Lane::Conflict(Job& job, std::string_view code, std::string detail, uint64_t related) {
   Agent& agent = *job.agent;
-  agent.quarantined = true;
+  // What sets a branch apart is always kept, however much was kept before: without it the ledger's mark is worth nothing.
+  if (!std::exchange(agent.quarantined, true)) agent.evidence = 0;
   if (agent.head) {
     agent.head->quarantined = true;
     if (agent.tree && agent.tree->epoch == agent.head->epoch && agent.tree->tree_base == agent.head->tree_base) {
@@ -496,12 +497,14 @@ bool Verifier::Lane::Conflict(Job& job, std::string_view code, std::string detai
     }
   }
   detail += kWhatNow;
-  KeepEvidence(job, code, detail, related);
+  // Whoever checks it later needs the signed header whole, and of an opening what it continues.
+  KeepEvidence(job, code, detail, related, job.header().kind == BatchKind::kEpochOpen ? std::string_view(job.in.frame) : job.view.entry);
   Find(job, code, Severity::kPage, detail);
   return Refuse(job, code, std::move(detail), true);
 }
 
-void Verifier::Lane::KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related) {
+void Verifier::Lane::KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related,
+                                  std::string_view object) {
   if (job.agent == nullptr) return;
   Agent& agent = *job.agent;
   if (agent.evidence == 0 || job.now - agent.evidence_since > absl::Hours(1)) {
@@ -515,7 +518,7 @@ void Verifier::Lane::KeepEvidence(Job& job, std::string_view code, std::string_v
   evidence.uri = job.in.caller->identity.ToUri();
   evidence.related_leaf = related;
   evidence.detail = std::string(detail.substr(0, 512));
-  evidence.object = std::string(job.view.entry.substr(0, kEvidenceBytes));
+  evidence.object = std::string(object);
   Admitted item;
   item.leaf = std::make_shared<Leaf>();
   item.leaf->bytes = evidence.Encode();

@@ -119,7 +119,7 @@ class Verifier::Lane final : public Stage {
   enum class Of { kHead, kBranch };
   bool Expect(Job& job, Of what = Of::kHead);
   bool Conflict(Job& job, std::string_view code, std::string detail, uint64_t related);
-  void KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related);
+  void KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related, std::string_view object);
   void Find(Job& job, std::string_view code, Severity severity, std::string detail);
   bool Spend(Job& job);
   bool Clash(Job& job, uint64_t related);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <deque>
+#include <optional>
 #include <thread>
 
 #include "common/base/clock.h"
@@ -20,7 +21,7 @@ namespace {
 
 constexpr size_t kGroup = 256;
 constexpr size_t kFindings = 1000;
-constexpr size_t kTreesApart = 4;
+constexpr size_t kTreesApart = 64;   // of one agent in quarantine: its branches sign side by side, each with trees of its own
 
 }  // namespace
 
@@ -41,7 +42,7 @@ struct Audit::Item {
   uint64_t index = 0;
   std::string bytes;
   bool quarantined = false;
-  bool is_batch = false;
+  bool is_batch = false, unchecked = false;
   FrameView view;
   BatchEntry entry;
   EpochOpening opening;                      // epoch_open
@@ -54,9 +55,11 @@ struct Audit::Item {
   std::vector<std::string> broken;           // what Check found
   std::string undecodable;
   std::optional<Recovery> recovery;          // OTL1
+  std::optional<EvidenceLeaf> evidence;      // OTV1
 };
 
-Audit::Audit(int threads, const Checkpoint& checkpoint) : threads_(threads < 1 ? 1 : threads), checkpoint_(checkpoint) {}
+Audit::Audit(int threads, const Checkpoint& checkpoint, RereadLog reread)
+    : threads_(threads < 1 ? 1 : threads), checkpoint_(checkpoint), reread_(std::move(reread)) {}
 Audit::~Audit() = default;
 
 void Audit::Find(AuditFinding::Kind kind, uint64_t leaf, std::string what) {
@@ -96,9 +99,15 @@ void Audit::Prepare(Item& item) {
   item.is_batch = item.bytes.starts_with("OTF1");
   if (!item.is_batch) {
     const std::string_view magic = LeafMagic(item.bytes);
-    if (magic == "OTV1" || magic == "OTP1") {
-      const absl::Status decoded = magic == "OTV1" ? EvidenceLeaf::Decode(item.bytes).status() : PolicyLeaf::Decode(item.bytes).status();
-      if (!decoded.ok()) item.undecodable = std::string(decoded.message());
+    if (magic == "OTV1") {
+      absl::StatusOr<EvidenceLeaf> evidence = EvidenceLeaf::Decode(item.bytes);
+      if (evidence.ok()) {
+        item.evidence = *std::move(evidence);
+      } else {
+        item.undecodable = std::string(evidence.status().message());
+      }
+    } else if (magic == "OTP1") {
+      if (const absl::Status decoded = PolicyLeaf::Decode(item.bytes).status(); !decoded.ok()) item.undecodable = std::string(decoded.message());
     } else if (magic == "OTL1") {
       absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(item.bytes);
       absl::StatusOr<Recovery> recovery =
@@ -199,7 +208,11 @@ void Audit::Check(Item& item) {
     if (!s.ok()) item.broken.push_back(std::string(what) + ": " + std::string(s.message()));
   };
   if (item.keys == nullptr || h.key_slot >= item.keys->keys.size()) {
-    if (!item.quarantined) item.broken.emplace_back("SLOT_UNKNOWN: no key tree of this epoch holds its slot");
+    if (item.quarantined) {
+      item.unchecked = true;
+    } else {
+      item.broken.emplace_back("SLOT_UNKNOWN: no key tree of this epoch holds its slot");
+    }
   } else {
     if (h.keytree_root != item.keys->root) item.broken.emplace_back("SLOT_UNKNOWN: its keytree_root is not that of the tree in use");
     broken(VerifySignature(item.keys->keys[h.key_slot], kBatchLabel, item.entry.header_bytes, item.entry.slot_signature), "SIG_INVALID, one-time key");
@@ -236,6 +249,12 @@ void Audit::Link(Item& item) {
                ". Agents sent again what they still had; proofs of what stood there before do not hold in this log");
     }
   }
+  if (item.quarantined && item.is_batch && item.undecodable.empty()) {
+    const BatchHeader& h = item.entry.header;
+    ++report_.quarantined;
+    quarantine_.Apart(item.index, h, item.bytes, agents_[h.agent_uuid].chain, item.identity_key, frontier_);
+  }
+  if (item.evidence) quarantine_.Accuse(item.index, *item.evidence);
   frontier_.Append(item.leaf);
   ++report_.leaves;
   if (frontier_.size() == checkpoint_.size) root_at_checkpoint_ = frontier_.Root();
@@ -251,11 +270,10 @@ void Audit::Link(Item& item) {
   report_.lost += h.n_lost;
   report_.tombstones += item.tombstones;
   const std::string who = h.account + "/" + h.region + "/" + h.agent;
+  if (item.unchecked) Find(AuditFinding::Kind::kIncomplete, item.index, who + ": in quarantine, and no key tree of the log before it holds its slot: its signature was not checked");
   if (!item.identity_error.empty()) Find(AuditFinding::Kind::kTampered, item.index, who + ": " + item.identity_error);
-  if (item.quarantined) {
-    Find(AuditFinding::Kind::kNote, item.index, who + ": of a branch in quarantine (the agent's key was used twice; see the evidence leaf)");
-    return;
-  }
+  if (item.quarantined) return;                // its chain need not fit; whether that is so for a reason, Finish() says
+  quarantine_.Continued(h.agent_uuid);
   Agent& agent = agents_[h.agent_uuid];
   const bool opens = h.kind == BatchKind::kEpochOpen;
   if (opens) ++report_.epochs;
@@ -289,6 +307,14 @@ void Audit::Drain() {
 
 AuditReport Audit::Finish() {
   Drain();
+  if (absl::StatusOr<std::vector<QuarantineVerdict>> verdicts = quarantine_.Judge(reread_); verdicts.ok()) {
+    for (QuarantineVerdict& v : *verdicts) {
+      Find(v.justified ? AuditFinding::Kind::kNote : AuditFinding::Kind::kTampered, v.leaf, std::move(v.what));
+    }
+  } else {
+    Find(absl::IsDataLoss(verdicts.status()) ? AuditFinding::Kind::kTampered : AuditFinding::Kind::kIncomplete, 0,
+         std::string(verdicts.status().message()));
+  }
   report_.agents = agents_.size();
   report_.root = frontier_.Root();
   if (frontier_.size() < checkpoint_.size) {

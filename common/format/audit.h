@@ -2,7 +2,7 @@
 // leaves and a checkpoint. The core of `orgtrail verify ledger`.
 //
 // Threads  Add and Finish: one. The heavy part (inflate, re-hash, signatures) runs on `threads` of its own.
-// Bounds   256 leaves at a time in memory, plus 32 KiB of keys per live tree.
+// Bounds   256 leaves at a time in memory, plus 32 KiB of keys per live tree, of which an agent in quarantine may have 64.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@
 #include "common/format/chain.h"
 #include "common/format/control.h"
 #include "common/format/note.h"
+#include "common/format/quarantine.h"
 #include "common/merkle/tree.h"
 
 namespace orgtrail {
@@ -29,6 +30,7 @@ struct AuditFinding {
 
 struct AuditReport {
   uint64_t leaves = 0, batches = 0, events = 0, lost = 0, tombstones = 0, agents = 0, epochs = 0, unclean_epochs = 0;
+  uint64_t quarantined = 0;             // batches that are set apart, each with evidence, or there is a finding
   Hash root;
   std::vector<AuditFinding> findings;   // at most 1,000; `more` counts the rest
   uint64_t more = 0;
@@ -36,8 +38,9 @@ struct AuditReport {
 
 class Audit {
  public:
-  // `checkpoint` is what the log claims; its signature is the caller's to check.
-  Audit(int threads, const Checkpoint& checkpoint);
+  // `checkpoint` is what the log claims; its signature is the caller's to check. `reread` is called by Finish() when batches are
+  // marked as quarantined: their evidence is checked against the log. Without it they are a finding.
+  Audit(int threads, const Checkpoint& checkpoint, RereadLog reread = nullptr);
   ~Audit();
   // The next leaf's bytes: a whole OTF1 for a batch, else the control entry; `quarantined` as the ledger marked it.
   void Add(std::string bytes, bool quarantined);
@@ -58,6 +61,8 @@ class Audit {
 
   const int threads_;
   const Checkpoint checkpoint_;
+  const RereadLog reread_;
+  QuarantineAudit quarantine_;
   Hash root_at_checkpoint_;
   std::vector<std::unique_ptr<Item>> group_;
   std::map<Uuid, Agent> agents_;

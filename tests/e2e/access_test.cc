@@ -142,5 +142,23 @@ TEST_F(Access, ACursorIsGoodForItsOwnerOnly) {
   EXPECT_EQ(organization.Orgtrail({"feed", "--from", forged, "--no-follow"}, "auditor").code, 1);
 }
 
+TEST_F(Access, WhatAdministratorsLookAtIsOnRecordOnceAMinute) {
+  for (int i = 0; i < 3; ++i) {
+    organization.Must({"status"});
+    organization.Must({"alarms", "--all"});
+    organization.Must({"agents", "list"});
+  }
+  const std::string own = organization.Must({"feed", "--from", "start", "--no-follow", "--own", "-o", "jsonl"}, "auditor");
+  for (const char* name : {"\"eventName\":\"GetStatus\"", "\"eventName\":\"ListAlarms\"", "\"eventName\":\"ListAgents\""}) {
+    size_t n = 0;
+    for (size_t at = 0; (at = own.find(name, at)) != std::string::npos; ++at) ++n;
+    EXPECT_EQ(n, 1u) << name << "\n" << own;
+  }
+  EXPECT_EQ(organization.StopAggregator(), 0);
+  organization.StartAggregator();                 // what was counted is recorded before the log closes
+  const std::string after = organization.Must({"feed", "--from", "start", "--no-follow", "--own", "-o", "jsonl"}, "auditor");
+  EXPECT_NE(after.find("\"reads\":2,"), std::string::npos) << after;
+}
+
 }  // namespace
 }  // namespace orgtrail::e2e

@@ -1,7 +1,7 @@
 // What people and auditors may ask: requests of Query, Feed and Transparency as they come off the wire, on a small real log. The first byte
 // says which, the second who; a page token or cursor of ours is put in when the request has one that begins with "~".
-#include "aggregator/feed/cursor.h"
 #include "aggregator/feed/subscription.h"
+#include "aggregator/query/cursor.h"
 #include "aggregator/transparency/service.h"
 #include "common/format/note.h"
 #include <google/protobuf/stubs/logging.h>
@@ -20,8 +20,9 @@ const std::string kMacKey(32, 'k');
 class World {
  public:
   World()
-      : lookup_(*t_.history, *t_.builder.ledger, registry_, [](const AgentHead&) { return true; }, kMacKey),
-        transparency_(*t_.builder.ledger, registry_, lookup_, NoteKey{t_.builder.origin, 1, t_.builder.log_key.public_key()}.Encode()) {
+      : completeness_(*t_.builder.ledger, registry_, *t_.history, [](const AgentHead&) { return true; }, t_.clock),
+        lookup_(*t_.history, *t_.builder.ledger, completeness_, kMacKey),
+        transparency_(*t_.builder.ledger, registry_, lookup_, completeness_, NoteKey{t_.builder.origin, 1, t_.builder.log_key.public_key()}.Encode()) {
     TestAgent& one = t_.builder.Enrol("111111111111", "eu-west-1", "web-1");
     TestAgent& two = t_.builder.Enrol("222222222222", "us-east-1", "web-2");
     CHECK_OK(registry_.Load(*t_.builder.ledger));
@@ -48,11 +49,11 @@ class World {
       case 7: return Ask<v1::GetCompletenessRequest>(rest, [&](const auto& r) { return transparency_.Completeness(who, r).status(); });
       default: {
         // A cursor's bytes, as a stranger sends them: none is ours.
-        CHECK(!FeedCursor::Decode(rest, kMacKey, who, t_.builder.origin).ok() || rest == Cursor(who).Encode(kMacKey, who, t_.builder.origin));
+        CHECK(!FeedCursor::Decode(rest, kMacKey, who, *t_.builder.ledger).ok() || rest == CursorText(who));
       }
     }
   }
-  FeedCursor Cursor(const Identity&) const { return {3, 1}; }
+  std::string CursorText(const Identity& who) const { return CursorWriter(kMacKey, who, *t_.builder.ledger).Text({3, 1}); }
 
  private:
   template <class Request, class F>
@@ -79,7 +80,7 @@ class World {
   }
   void Subscribe(const Identity& who, std::string_view bytes) {
     Ask<v1::SubscribeRequest>(bytes, [&](v1::SubscribeRequest request) {
-      if (request.cursor().starts_with('~')) request.set_cursor(Cursor(who).Encode(kMacKey, who, t_.builder.origin));
+      if (request.cursor().starts_with('~')) request.set_cursor(CursorText(who));
       absl::StatusOr<std::unique_ptr<Subscription>> subscription = Subscription::Open(who, request, *t_.builder.ledger, kMacKey, t_.clock);
       if (!subscription.ok()) return subscription.status();
       v1::FeedMessage message;
@@ -95,6 +96,7 @@ class World {
 
   TempHistory t_{10};
   Registry registry_;
+  orgtrail::Completeness completeness_;
   orgtrail::Lookup lookup_;
   Transparency transparency_;
 };

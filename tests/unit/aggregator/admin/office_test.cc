@@ -124,7 +124,8 @@ TEST_F(OfficeTest, WhoMayDoWhat) {
          alarms_.Raise("A", Severity::kWarn, "s", "");
          v1::AcknowledgeAlarmRequest q;
          q.set_id(alarms_.List(true, 1)[0].id);
-         return office_->AcknowledgeAlarm(who, q);
+         q.set_note("looked");
+         return office_->AcknowledgeAlarm(who, q).status();
        }},
       {"Status", "goa", false, [&](const Identity& who) { return office_->Status(who).status(); }},
   };
@@ -297,9 +298,14 @@ TEST_F(OfficeTest, AnAcknowledgementIsBoundedAndRecorded) {
   q.set_id(alarms_.List(false, 1)[0].id);
   q.set_note(std::string(4 << 20, 'x'));
   acts_.clear();
-  EXPECT_TRUE(absl::IsInvalidArgument(office_->AcknowledgeAlarm(Who(Kind::kOperator), q)));
+  EXPECT_TRUE(absl::IsInvalidArgument(office_->AcknowledgeAlarm(Who(Kind::kOperator), q).status()));
   EXPECT_TRUE(acts_.empty());    // four megabytes are no record
+  q.clear_note();
+  EXPECT_TRUE(absl::IsInvalidArgument(office_->AcknowledgeAlarm(Who(Kind::kOperator), q).status()));
   q.set_note("on it");
+  q.set_code("A");
+  EXPECT_TRUE(absl::IsInvalidArgument(office_->AcknowledgeAlarm(Who(Kind::kOperator), q).status()));   // one or all, not both
+  q.clear_code();
   ASSERT_TRUE(office_->AcknowledgeAlarm(Who(Kind::kOperator), q).ok());
   EXPECT_EQ(alarms_.List(true, 1)[0].acknowledged_by, "spiffe://o-demo/role/operator/x");
   EXPECT_EQ(alarms_.List(true, 1)[0].note, "on it");

@@ -106,13 +106,69 @@ TEST_F(AlarmsTest, TheListIsOrderedByWhatMatters) {
 TEST_F(AlarmsTest, Acknowledge) {
   alarms_->Raise("A", Severity::kWarn, "s", "");
   const std::string id = alarms_->List(false, 1)[0].id;
-  EXPECT_TRUE(absl::IsNotFound(alarms_->Acknowledge("no-such-id", "bob", "")));
-  EXPECT_TRUE(absl::IsInvalidArgument(alarms_->Acknowledge(id, "bob", std::string(1025, 'x'))));
+  EXPECT_TRUE(absl::IsNotFound(alarms_->Acknowledge("no-such-id", "bob", "").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(alarms_->Acknowledge(id, "bob", std::string(1025, 'x')).status()));
   EXPECT_TRUE(alarms_->Acknowledge(id, "bob", "looked").ok());
-  EXPECT_EQ(alarms_->open(), 1u);
+  EXPECT_EQ(alarms_->open(), 0u);
+  EXPECT_EQ(alarms_->acknowledged(), 1u);       // a condition goes on, looked at or not
+  EXPECT_EQ(alarms_->List(true, 1)[0].State(), "acknowledged");
   EXPECT_EQ(alarms_->List(true, 1)[0].acknowledged_by, "bob");
+  EXPECT_TRUE(alarms_->List(false, 1).empty());
+  alarms_->Raise("A", Severity::kWarn, "s", "");
+  EXPECT_TRUE(alarms_->List(false, 1).empty());  // still the one somebody looked at
   alarms_->Clear("A", "s");
-  EXPECT_TRUE(absl::IsNotFound(alarms_->Acknowledge(id, "bob", "")));
+  EXPECT_EQ(alarms_->List(true, 1)[0].State(), "cleared");
+  EXPECT_TRUE(absl::IsNotFound(alarms_->Acknowledge(id, "bob", "").status()));
+}
+
+TEST_F(AlarmsTest, AnEventIsOverWhenSomebodySaysSo) {
+  alarms_->Raise("EQUIVOCATION", Severity::kPage, "a/r/n", "twice", AlarmKind::kEvent);
+  ASSERT_TRUE(alarms_->Save().ok());
+  Start();
+  ASSERT_TRUE(alarms_->Load().ok());             // what it is survives a restart
+  const absl::StatusOr<AlarmState> told = alarms_->Acknowledge(alarms_->List(false, 1)[0].id.substr(0, 8), "bob", "a snapshot");
+  ASSERT_TRUE(told.ok()) << told.status();
+  EXPECT_EQ(told->State(), "cleared");
+  EXPECT_EQ(alarms_->open() + alarms_->acknowledged(), 0u);
+  EXPECT_EQ(posted_.back(), "EQUIVOCATION cleared");
+  EXPECT_EQ(notified_.back().note, "a snapshot");
+  EXPECT_EQ(alarms_->List(true, 1)[0].note, "a snapshot");
+  alarms_->Raise("EQUIVOCATION", Severity::kPage, "a/r/n", "again", AlarmKind::kEvent);
+  EXPECT_EQ(alarms_->open(), 1u);                // another one
+  EXPECT_NE(alarms_->List(false, 1)[0].id, told->id);
+}
+
+TEST_F(AlarmsTest, PassingEventsPass) {
+  alarms_->Raise("CLOCK_SKEW", Severity::kWarn, "a/r/n", "6 s", AlarmKind::kEvent);
+  alarms_->Raise("TOKEN_REUSE", Severity::kWarn, "x", "", AlarmKind::kEvent);
+  for (int i = 0; i < 20; ++i) {
+    clock_.Advance(absl::Minutes(1));
+    alarms_->Raise("CLOCK_SKEW", Severity::kWarn, "a/r/n", "6 s", AlarmKind::kEvent);
+    alarms_->Sweep();
+  }
+  EXPECT_EQ(alarms_->open(), 2u);                // seen again and again
+  clock_.Advance(absl::Minutes(15));
+  alarms_->Sweep();
+  EXPECT_EQ(alarms_->open(), 2u);
+  clock_.Advance(absl::Seconds(1));
+  alarms_->Sweep();
+  ASSERT_EQ(alarms_->open(), 1u);
+  EXPECT_EQ(alarms_->List(false, 1)[0].code, "TOKEN_REUSE");
+  EXPECT_EQ(posted_.back(), "CLOCK_SKEW cleared");
+}
+
+TEST_F(AlarmsTest, AllOfACodeAndTheBeginningOfAnId) {
+  for (int i = 0; i < 40; ++i) alarms_->Raise("AGENT_CHANGED", Severity::kWarn, std::to_string(i), "", AlarmKind::kEvent);
+  alarms_->Raise("DISK_LOW", Severity::kWarn, "/d", "");
+  EXPECT_TRUE(absl::IsNotFound(alarms_->Acknowledge("", "bob", "").status()));
+  EXPECT_TRUE(absl::IsNotFound(alarms_->Acknowledge(alarms_->List(false, 1)[0].id.substr(0, 3), "bob", "").status()));
+  EXPECT_EQ(alarms_->AcknowledgeAll("AGENT_CHANGED", "bob", "upgrade").size(), 40u);
+  EXPECT_TRUE(alarms_->AcknowledgeAll("AGENT_CHANGED", "bob", "upgrade").empty());
+  EXPECT_EQ(alarms_->open(), 1u);
+  alarms_->ClearOthers("DISK_LOW", {"/d"});
+  EXPECT_EQ(alarms_->open(), 1u);
+  alarms_->ClearOthers("DISK_LOW", {"/other"});
+  EXPECT_EQ(alarms_->open(), 0u);
 }
 
 TEST_F(AlarmsTest, SurvivesARestart) {
@@ -128,7 +184,7 @@ TEST_F(AlarmsTest, SurvivesARestart) {
   const std::vector<AlarmState> after = alarms_->List(true, 10);
   ASSERT_EQ(after.size(), 3u);
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(AlarmJson(after[i]), AlarmJson(before[i]));
-  EXPECT_EQ(alarms_->open(), 1u);
+  EXPECT_EQ(alarms_->acknowledged(), 1u);
   posted_.clear();
   alarms_->Clear("OPEN", "s \"quoted\"\n");
   EXPECT_EQ(posted_, std::vector<std::string>{"OPEN cleared"});

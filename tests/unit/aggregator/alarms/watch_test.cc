@@ -123,6 +123,43 @@ TEST_F(WatchTest, AnAgentThatHasJustEnrolledIsNotMissed) {
   EXPECT_EQ(Open(), "");
 }
 
+TEST_F(WatchTest, AListedAccountThatNeverHadAnAgentIsAnAlarmAfterAWhile) {
+  options_.accounts = {"222222222222", "333333333333"};
+  Restart();
+  TestAgent& a = Enrol("a");
+  const auto after = [&](absl::Duration pass) {
+    clock_.Advance(pass);
+    CHECK_OK(builder_.Append(a.Heartbeat()));
+    Look(absl::ZeroDuration());
+  };
+  for (int i = 0; i < 60; ++i) after(absl::Minutes(1));
+  EXPECT_EQ(alarms_.open(), 0u) << Open();   // an hour's grace
+  Look(absl::Seconds(1));
+  EXPECT_EQ(Open(), "COVERAGE_MISSING(warn 333333333333) ");
+  EXPECT_NE(alarms_.List(false, 1)[0].detail.find("--account 333333333333"), std::string::npos);
+  Restart();                                  // it is not forgotten, nor said to be over, because we were restarted
+  CHECK_OK(builder_.Append(a.Heartbeat()));
+  Look();
+  EXPECT_EQ(Open(), "COVERAGE_MISSING(warn 333333333333) ");
+  Enrol("b", "333333333333");
+  Look();
+  EXPECT_EQ(Open(), "");
+}
+
+TEST_F(WatchTest, ACollectorCoversWhatItCarries) {
+  options_.accounts = {"333333333333", "444444444444"};
+  options_.coverage_grace = absl::ZeroDuration();
+  Restart();
+  builder_.Enrol("111111111111", "eu-west-1", "collector", "333333333333,555555555555");
+  CHECK_OK(registry_.Load(*builder_.ledger));
+  Look();
+  EXPECT_EQ(Open(), "COVERAGE_MISSING(warn 444444444444) ");
+  builder_.Enrol("111111111111", "eu-west-1", "everything", "any");
+  CHECK_OK(registry_.Load(*builder_.ledger));
+  Look();
+  EXPECT_EQ(Open(), "");
+}
+
 TEST_F(WatchTest, AnAgentReenrolledUnderItsNameIsOneAgent) {
   Enrol("a");
   Look(absl::Minutes(10));

@@ -43,14 +43,14 @@ class DoorsTest : public testing::Test {
  protected:
   DoorsTest() : agent_(t_.builder.Enrol("111111111111", "eu-west-1", "web-1")) {
     CHECK_OK(registry_.Load(*t_.builder.ledger));
-    const Liveness live = [](const AgentHead&) { return true; };
-    lookup_ = std::make_unique<Lookup>(*t_.history, *t_.builder.ledger, registry_, live, std::string(32, 'k'));
+    completeness_ = std::make_unique<Completeness>(*t_.builder.ledger, registry_, *t_.history, [](const AgentHead&) { return true; }, SystemClock());
+    lookup_ = std::make_unique<Lookup>(*t_.history, *t_.builder.ledger, *completeness_, std::string(32, 'k'));
     query_ = std::make_unique<QueryService>(*lookup_, journal_, t_.metrics, PeerInHeader);
-    transparency_ = std::make_unique<Transparency>(*t_.builder.ledger, registry_, *lookup_, "vkey");
-    proofs_ = std::make_unique<TransparencyService>(*transparency_, journal_, t_.metrics, PeerInHeader);
+    transparency_ = std::make_unique<Transparency>(*t_.builder.ledger, registry_, *lookup_, *completeness_, "vkey");
+    proofs_ = std::make_unique<TransparencyService>(*transparency_, journal_, journal_, t_.metrics, PeerInHeader);
     FeedOptions options;
     options.stall = absl::Milliseconds(300);
-    feed_ = std::make_unique<FeedService>(options, *t_.builder.ledger, *t_.history, registry_, live, journal_, std::string(32, 'k'),
+    feed_ = std::make_unique<FeedService>(options, *t_.builder.ledger, *t_.history, registry_, *completeness_, journal_, std::string(32, 'k'),
                                           SystemClock(), t_.metrics, PeerInHeader);
     grpc::ServerBuilder server;
     int port = 0;
@@ -79,6 +79,7 @@ class DoorsTest : public testing::Test {
   Registry registry_;
   Journal journal_;
   TestAgent& agent_;
+  std::unique_ptr<Completeness> completeness_;
   std::unique_ptr<Lookup> lookup_;
   std::unique_ptr<QueryService> query_;
   std::unique_ptr<Transparency> transparency_;

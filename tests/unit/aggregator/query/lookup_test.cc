@@ -18,8 +18,8 @@ Identity User(std::string account) { return {Identity::Kind::kUser, "o-demo", st
 class LookupTest : public testing::Test {
  protected:
   LookupTest()
-      : lookup_(*t_.history, *t_.builder.ledger, registry_, [this](const AgentHead& h) { return !silent_.contains(h.uuid); },
-                std::string(32, 'k')),
+      : completeness_(*t_.builder.ledger, registry_, *t_.history, [this](const AgentHead& h) { return !silent_.contains(h.uuid); }, t_.clock),
+        lookup_(*t_.history, *t_.builder.ledger, completeness_, std::string(32, 'k')),
         one_(t_.builder.Enrol("111111111111", "eu-west-1", "web-1")),
         two_(t_.builder.Enrol("222222222222", "us-east-1", "web-2")) {
     CHECK_OK(registry_.Load(*t_.builder.ledger));
@@ -57,6 +57,7 @@ class LookupTest : public testing::Test {
   TempHistory t_{60};
   Registry registry_;
   std::set<Uuid> silent_;
+  Completeness completeness_;
   Lookup lookup_;
   TestAgent& one_;
   TestAgent& two_;
@@ -234,6 +235,82 @@ TEST_F(LookupTest, IdenticalRecordsAreShownOnceWithACount) {
     ASSERT_EQ(all.size(), 3u) << page;
     for (const v1::Event& e : all) EXPECT_EQ(e.envelope().copies(), e.record() == same ? 3u : 1u);
   }
+}
+
+TEST_F(LookupTest, IdenticalRecordsWithoutAReadableTimeAreShownOnceToo) {   // each stands at the moment it was captured
+  const std::string odd = R"({"eventTime":"the day before yesterday","eventName":"Odd","eventID":"odd-1","recipientAccountId":"111111111111"})";
+  Append(one_, {odd});
+  const int64_t between = absl::ToUnixNanos(t_.clock.wall);
+  t_.clock.Advance(absl::Hours(3));
+  Append(one_, {Make("111111111111"), odd});
+  t_.history->Step(t_.clock.now);
+  for (const uint32_t page : {1u, 50u}) {
+    const std::vector<v1::Event> all = All(kAuditor, Request({{"EventName", "Odd"}}, page));
+    ASSERT_EQ(all.size(), 1u) << page;
+    EXPECT_EQ(all[0].envelope().copies(), 2u);
+    EXPECT_EQ(all[0].envelope().leaf_index(), t_.builder.ledger->head().size - 1);   // the newest
+  }
+  v1::LookupRequest early = Request({{"EventName", "Odd"}});
+  early.set_end_ns(between);
+  const std::vector<v1::Event> all = All(kAuditor, early);   // what lies outside the question does not hide what lies within
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0].envelope().copies(), 1u);
+}
+
+TEST_F(LookupTest, LossesNameTheirCausesAndWhereTheyWere) {
+  const auto lose = [&](TestAgent& agent, uint32_t n, std::string_view cause, uint32_t said) {
+    agent.Lose(n);
+    const std::vector<TestAgent::Item> items = {{EventClass::kLoss, 0, R"({"eventSource":"orgtrail","eventName":"Loss","serviceEventDetails":{"cause":")" + std::string(cause) +
+        R"(","count":)" + std::to_string(said) + R"(,"firstSequence":1,"lastSequence":)" + std::to_string(said) + R"(,"source":"audit.log","detail":"d"}})"}};
+    CHECK_OK(t_.builder.Append(agent.BatchOf(items)));
+    t_.clock.Advance(absl::Minutes(10));
+    t_.history->Step(t_.clock.now);
+  };
+  lose(one_, 5, "spool_full", 5);
+  const int64_t middle = absl::ToUnixNanos(t_.clock.wall);
+  lose(one_, 2, "source_overflow", 2);
+  lose(two_, 4, "spool_full", 3);   // of one nobody says why
+  // Somebody else's record that looks like one counts for nothing.
+  Append(one_, {R"({"eventSource":"orgtrail","eventName":"Loss","eventID":"x","serviceEventDetails":{"cause":"spool_full","count":99}})"});
+  t_.history->Step(t_.clock.now);
+  const auto losses = [&](const Identity& who, int64_t start) {
+    t_.clock.Advance(absl::Seconds(5));
+    v1::LookupRequest request = Request();
+    request.set_start_ns(start);
+    return lookup_.Find(who, request)->completeness();
+  };
+  v1::Completeness c = losses(kAuditor, 0);
+  ASSERT_EQ(c.losses_size(), 2);
+  const bool swapped = c.losses(0).starts_with("222");
+  EXPECT_TRUE(c.losses(swapped).starts_with("111111111111/eu-west-1/web-1: 7 events lost: 5 spool_full, 2 source_overflow (2 times, the last at 20")) << c.losses(swapped);
+  EXPECT_TRUE(c.losses(!swapped).starts_with("222222222222/us-east-1/web-2: 4 events lost: 3 spool_full, 1 unexplained (at ")) << c.losses(!swapped);
+  EXPECT_EQ(c.loss_ranges_size(), 4);
+  c = losses(User("111111111111"), middle);
+  ASSERT_EQ(c.losses_size(), 1);
+  EXPECT_TRUE(c.losses(0).find(": 2 events lost: 2 source_overflow (at ") != std::string::npos) << c.losses(0);
+  ASSERT_EQ(c.loss_ranges_size(), 1);
+  EXPECT_EQ(c.loss_ranges(0).cause(), "source_overflow");
+  EXPECT_EQ(c.loss_ranges(0).last_sequence(), 2u);
+  EXPECT_EQ(c.loss_ranges(0).source(), "audit.log");
+  EXPECT_EQ(c.loss_ranges(0).epoch(), 1u);
+}
+
+TEST_F(LookupTest, WhoIsInQuarantineIsNamedWithTheEvidence) {
+  Append(one_, {Make("111111111111")});
+  Admitted item = one_.Batch(std::vector<std::string>{Make("111111111111")});
+  EvidenceLeaf evidence;
+  evidence.code = "EQUIVOCATION";
+  evidence.wall_ns = 1;
+  evidence.object = std::string(FrameView::Decode(item.leaf->bytes)->entry);
+  CHECK_OK(t_.builder.Append(ControlItem(evidence.Encode())));
+  item.leaf->flags |= kLeafQuarantined;
+  item.head->quarantined = true;
+  CHECK_OK(t_.builder.Append(std::move(item)));
+  t_.Settle();
+  const v1::Completeness c = lookup_.Find(kAuditor, Request())->completeness();
+  ASSERT_EQ(c.quarantined_agents_size(), 1);
+  EXPECT_EQ(c.quarantined_agents(0), "111111111111/eu-west-1/web-1: leaf " + std::to_string(t_.builder.ledger->head().size - 2) + " is the evidence: EQUIVOCATION");
+  EXPECT_EQ(lookup_.Find(User("222222222222"), Request())->completeness().quarantined_agents_size(), 0);
 }
 
 TEST_F(LookupTest, QuarantinedAndOwnRecordsAreLeftOutUnlessAsked) {

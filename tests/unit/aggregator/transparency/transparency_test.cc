@@ -17,9 +17,10 @@ const Identity kOperator{Identity::Kind::kOperator, "o-demo", "", "", "olga"};
 class TransparencyTest : public testing::Test {
  protected:
   TransparencyTest()
-      : lookup_(*t_.history, *t_.builder.ledger, registry_, [](const AgentHead&) { return true; }, std::string(32, 'k')),
+      : completeness_(*t_.builder.ledger, registry_, *t_.history, [](const AgentHead&) { return true; }, t_.clock),
+        lookup_(*t_.history, *t_.builder.ledger, completeness_, std::string(32, 'k')),
         one_(t_.builder.Enrol("111111111111", "eu-west-1", "web-1")), two_(t_.builder.Enrol("222222222222", "us-east-1", "web-2")),
-        transparency_(*t_.builder.ledger, registry_, lookup_, Key().Encode()) {
+        transparency_(*t_.builder.ledger, registry_, lookup_, completeness_, Key().Encode()) {
     CHECK_OK(registry_.Load(*t_.builder.ledger));
     for (int i = 0; i < 3; ++i) {
       CHECK_OK(t_.builder.Fill(one_, 5));
@@ -35,6 +36,7 @@ class TransparencyTest : public testing::Test {
   }
   TempHistory t_;
   Registry registry_;
+  Completeness completeness_;
   Lookup lookup_;
   TestAgent& one_;
   TestAgent& two_;
@@ -207,6 +209,14 @@ TEST_F(TransparencyTest, TheStatementCountsWhatHeadersSay) {
   got = transparency_.Completeness(kUser, request);
   EXPECT_EQ(got->ranges(0).how_ended(), "closed");
   EXPECT_EQ(got->ranges(0).silences_size(), 1);
+  two_.Lose(7);
+  const std::vector<TestAgent::Item> loss = {{EventClass::kLoss, 0, R"({"eventSource":"orgtrail","eventName":"Loss","serviceEventDetails":{"cause":"spool_full","count":5,"firstSequence":10,"lastSequence":14}})"}};
+  ASSERT_TRUE(t_.builder.Append(two_.BatchOf(loss)).ok());
+  got = transparency_.Completeness(kOperator, request);
+  ASSERT_EQ(got->ranges_size(), 2);
+  const auto& holes = got->ranges(0).name() == "222222222222/us-east-1/web-2" ? got->ranges(0).holes() : got->ranges(1).holes();
+  ASSERT_EQ(holes.size(), 1);
+  EXPECT_EQ(holes[0], "7 lost in seq 10-17: 5 spool_full, 2 unexplained");
   request.set_account("222222222222");
   EXPECT_TRUE(absl::IsPermissionDenied(transparency_.Completeness(kUser, request).status()));
   request.set_account("333333333333");

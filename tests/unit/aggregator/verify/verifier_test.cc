@@ -228,6 +228,30 @@ TEST_F(VerifierTest, TwoBatchesAtOnePlaceAreEvidenceAndQuarantine) {      // 34
   EXPECT_EQ(builder_.ledger->ReadRaw(size() - 1)->flags & kLeafQuarantined, kLeafQuarantined);
 }
 
+// The mark alone is not signed: the evidence for it is kept even when this hour's allowance is used up by what was not authentic.
+TEST_F(VerifierTest, WhatSetsABranchApartIsAlwaysKept) {
+  Rebuild({.evidence_per_hour = 1});
+  Forger twin(id_, 7, clock_);
+  twin.state = forger_->state;
+  const OddBatch forged{.header = {}, .opening = {}, .entry = {}, .zero_signature = true, .dry = true, .seen = {}};
+  EXPECT_EQ(Give(twin.Batch({Record(4)}, forged)), "SIG_INVALID");
+  EXPECT_EQ(Give(twin.Batch({Record(4)}, forged)), "SIG_INVALID");
+  ASSERT_EQ(Give(forger_->Batch({Record(3)})), "");
+  EXPECT_EQ(Give(twin.Batch({Record(4)})), "EQUIVOCATION");
+  EXPECT_EQ(Evidence(), (std::vector<std::string>{"SIG_INVALID", "EQUIVOCATION"}));
+}
+
+TEST_F(VerifierTest, EvidenceOfAnOpeningIsItsWholeFrame) {
+  Forger copy(id_, 11, clock_);
+  copy.key = SigningKey::FromSeed(SeededRng(7).Bytes(32));
+  EXPECT_EQ(Give(copy.Open()), "EQUIVOCATION");
+  const auto raw = builder_.ledger->ReadRaw(size() - 1);
+  ASSERT_TRUE(raw.ok());
+  const absl::StatusOr<EvidenceLeaf> evidence = EvidenceLeaf::Decode(raw->bytes);
+  ASSERT_TRUE(evidence.ok());
+  EXPECT_TRUE(FrameView::Decode(evidence->object).ok());   // with what it claims to continue
+}
+
 // A copy of the spool was started: both opened epoch 2, both go on, and neither waits for the other.
 TEST_F(VerifierTest, BothBranchesOfASplitChainAreLogged) {                // 9, 10
   Forger copy(id_, 7, clock_);

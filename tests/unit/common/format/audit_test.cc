@@ -39,9 +39,15 @@ class AuditTest : public ::testing::Test {
     return Checkpoint{SealedLog::kOrigin, hashes.size(), RootOf(hashes)};
   }
   static AuditReport Run(const std::vector<LogLeaf>& leaves, const Checkpoint& checkpoint, int threads = 1) {
-    Audit audit(threads, checkpoint);
+    Audit audit(threads, checkpoint, Again(leaves));
     for (const LogLeaf& l : leaves) audit.Add(l.bytes, l.quarantined);
     return audit.Finish();
+  }
+  static RereadLog Again(const std::vector<LogLeaf>& leaves) {
+    return [&leaves](uint64_t to, const std::function<bool(std::string_view)>& take) {
+      for (uint64_t i = 0; i < to && take(leaves[i].bytes);) ++i;
+      return absl::OkStatus();
+    };
   }
   AuditReport Run(const std::vector<LogLeaf>& leaves) const { return Run(leaves, checkpoint_); }
   static std::string Text(const AuditReport& r) {
@@ -209,26 +215,139 @@ TEST_F(AuditTest, AnEnrolmentHoldsForOneKeyAndOneName) {
   EXPECT_EQ(Text(r), "T1 uuid " + log_.uuid.ToString() + " is enrolled again with another identity key\n");
 }
 
-TEST_F(AuditTest, ABranchInQuarantineIsSignedLikeAnyOther) {
-  Sealer copy({log_.uuid, "o-example", "111122223333", "eu-west-1", "web-01"}, log_.identity, log_.clock, log_.rng);  // a restored host
-  EpochOpening opening;
-  opening.origin = SealedLog::kOrigin;
-  opening.clock_source = "ntp";
-  opening.cert_serial = "0a1b2c";
-  std::vector<LogLeaf> leaves = leaves_;
-  leaves.push_back({copy.OpenEpoch(1, opening, {})->frame, true});
-  copy.Add(EventClass::kManagement, 0, "{}");
-  leaves.push_back({copy.Close(0, {})->front().frame, true});
+// A host restored from a snapshot: it signs epoch 1 again, with keys of its own.
+class QuarantineTest : public AuditTest {
+ protected:
+  QuarantineTest() : copy_({log_.uuid, "o-example", "111122223333", "eu-west-1", "web-01"}, log_.identity, log_.clock, log_.rng) {
+    opening_.origin = SealedLog::kOrigin;
+    opening_.clock_source = "ntp";
+    opening_.cert_serial = "0a1b2c";
+    opened_ = copy_.OpenEpoch(1, opening_, {})->frame;
+    copy_.Add(EventClass::kManagement, 0, "{}");
+    second_ = copy_.Close(0, {})->front().frame;
+  }
+  static LogLeaf Evidence(std::string object, std::string code = "EPOCH_CONFLICT") {
+    EvidenceLeaf e;
+    e.code = std::move(code);
+    e.wall_ns = 1;
+    e.uri = "spiffe://o-example/account/111122223333/region/eu-west-1/agent/web-01";
+    e.object = std::move(object);
+    return {e.Encode()};
+  }
+  static std::string EntryOfFrame(std::string_view frame) { return std::string(FrameView::Decode(frame)->entry); }
+  std::vector<LogLeaf> With(std::vector<LogLeaf> more) const {
+    std::vector<LogLeaf> out = leaves_;
+    for (LogLeaf& l : more) out.push_back(std::move(l));
+    return out;
+  }
+
+  Sealer copy_;
+  EpochOpening opening_;
+  std::string opened_, second_;
+};
+
+TEST_F(QuarantineTest, ABranchSetApartIsSignedLikeAnyOther) {
+  std::vector<LogLeaf> leaves = With({Evidence(opened_), {opened_, true}, {second_, true}});
   AuditReport r = Run(leaves, Over(leaves));
-  EXPECT_EQ(r.findings.size(), 2u) << Text(r);
-  for (size_t leaf : {6u, 7u}) EXPECT_TRUE(Says(r, AuditFinding::Kind::kNote, leaf, "quarantine")) << Text(r);
+  EXPECT_EQ(Text(r), "n7 111122223333/eu-west-1/web-01: 2 batches from leaf 7 to 8 set apart in quarantine; leaf 6 is the evidence: EPOCH_CONFLICT\n");
   EXPECT_EQ(r.epochs, 1u);
+  EXPECT_EQ(r.quarantined, 2u);
   for (LogLeaf& l : leaves) l.quarantined = false;
-  EXPECT_TRUE(Tampered(Run(leaves, Over(leaves)), 6, "chain"));
-  leaves[6].quarantined = leaves[7].quarantined = true;
-  leaves[7].bytes[60] = static_cast<char>(leaves[7].bytes[60] ^ 1);
-  r = Run(leaves, Over(leaves));
-  EXPECT_TRUE(Tampered(r, 7)) << Text(r);
+  EXPECT_TRUE(Tampered(Run(leaves, Over(leaves)), 7, "chain"));
+  leaves[7].quarantined = leaves[8].quarantined = true;
+  leaves[8].bytes[60] = static_cast<char>(leaves[8].bytes[60] ^ 1);
+  EXPECT_TRUE(Tampered(Run(leaves, Over(leaves)), 8));
+}
+
+// The ledger noticed by itself that a place is taken: the log holds both, and that is evidence enough.
+TEST_F(QuarantineTest, ABatchThatContradictsTheLogStandsForItself) {
+  const std::vector<LogLeaf> leaves = With({{opened_, true}});
+  EXPECT_EQ(Text(Run(leaves, Over(leaves))),
+            "n6 111122223333/eu-west-1/web-01: 1 batch from leaf 6 set apart in quarantine; leaf 6 itself contradicts what was logged before it\n");
+}
+
+// Whoever writes the ledger's files sets the mark: on the last batch, on the last two, or on all of an agent.
+TEST_F(QuarantineTest, AMarkWithoutEvidenceIsTampering) {
+  for (size_t from : {1u, 2u, 4u, 5u}) {
+    std::vector<LogLeaf> leaves = leaves_;
+    for (size_t i = from; i < leaves.size(); ++i) leaves[i].quarantined = true;
+    const AuditReport r = Run(leaves, Over(leaves));
+    EXPECT_TRUE(Tampered(r, from, "no evidence leaf")) << from << "\n" << Text(r);
+  }
+}
+
+// … and writes something that looks like evidence before it.
+TEST_F(QuarantineTest, WhatIsNoEvidence) {
+  const std::string logged = leaves_[4].bytes;
+  std::string forged = EntryOfFrame(second_);
+  forged.back() = static_cast<char>(forged.back() ^ 1);
+  SealedLog other("somebody else");
+  const struct {
+    const char* name;
+    LogLeaf evidence;
+    const char* why;
+  } rows[] = {
+      {"of a code that sets nothing apart", Evidence(opened_, "SIG_INVALID"), "no evidence leaf"},
+      {"of another agent", Evidence(other.batches[0].frame), "no evidence leaf"},
+      {"no batch at all", Evidence("nothing"), "no evidence leaf"},
+      {"a batch that is logged", Evidence(EntryOfFrame(logged), "EQUIVOCATION"), "logged as it is"},
+      {"the next batch of the chain", Evidence(EntryOfFrame(leaves_[5].bytes), "MONO_ROLLBACK"), "does not contradict"},
+      {"a signature that does not match", Evidence(forged, "EQUIVOCATION"), "no key tree"},
+      {"an opening without its object", Evidence(EntryOfFrame(opened_)), "without its opening object"},
+  };
+  for (const auto& row : rows) {
+    std::vector<LogLeaf> leaves = leaves_;
+    leaves.insert(leaves.begin() + 5, row.evidence);
+    leaves.back().quarantined = true;
+    const AuditReport r = Run(leaves, Over(leaves));
+    EXPECT_TRUE(Tampered(r, 6, row.why)) << row.name << "\n" << Text(r);
+  }
+}
+
+// Evidence counts for what follows it at once. A chain that went on after it needs new evidence to be set apart.
+TEST_F(QuarantineTest, EvidenceIsUsedUpWhenTheChainGoesOn) {
+  std::vector<LogLeaf> leaves = leaves_;
+  leaves.insert(leaves.begin() + 4, Evidence(opened_));
+  leaves.back().quarantined = true;   // 4 evidence, 5 a batch of the chain, 6 set apart
+  EXPECT_TRUE(Tampered(Run(leaves, Over(leaves)), 6, "no evidence leaf"));
+}
+
+TEST_F(QuarantineTest, KeysOfATreeLongRolledAwayAreFoundInTheLog) {
+  SealedLog log("past"), twin("past");   // the same keys, until their records differ
+  for (int i = 0; i < 7; ++i) {
+    log.Add("{}");
+    log.Close();
+    twin.Add(i < 6 ? "{}" : "{\"other\":1}");
+    twin.Close();
+  }
+  twin.Close();
+  const size_t same = twin.batches.size() - 2;
+  ASSERT_EQ(twin.batches[same - 1].frame, log.batches[same - 1].frame);
+  ASSERT_NE(twin.batches[same].frame, log.batches[same].frame);
+  for (int i = 0; i < 2100; ++i) log.Close();
+  std::vector<LogLeaf> leaves = Of(log);
+  leaves.push_back(Evidence(EntryOfFrame(twin.batches[same].frame), "EQUIVOCATION"));
+  leaves.push_back({twin.batches[same + 1].frame, true});
+  EXPECT_TRUE(Says(Run(leaves, Over(leaves)), AuditFinding::Kind::kNote, leaves.size() - 1, "evidence: EQUIVOCATION")) << Text(Run(leaves, Over(leaves)));
+  // The batch that is logged there is no evidence, however old.
+  leaves[leaves.size() - 2] = Evidence(EntryOfFrame(log.batches[same].frame), "EQUIVOCATION");
+  leaves.back() = {log.batches[same + 1].frame, true};
+  EXPECT_TRUE(Tampered(Run(leaves, Over(leaves)), leaves.size() - 1, "logged as it is"));
+}
+
+TEST_F(QuarantineTest, TheSecondReadingMustBeTheSameLog) {
+  std::vector<LogLeaf> leaves = With({Evidence(opened_), {opened_, true}});
+  const Checkpoint checkpoint = Over(leaves);
+  const auto run = [&](const RereadLog& reread) {
+    Audit audit(1, checkpoint, reread);
+    for (const LogLeaf& l : leaves) audit.Add(l.bytes, l.quarantined);
+    return audit.Finish();
+  };
+  std::vector<LogLeaf> other = leaves;
+  std::swap(other[2], other[3]);
+  EXPECT_TRUE(Tampered(run(Again(other)), 0, "not the one read before"));
+  EXPECT_TRUE(Says(run(nullptr), AuditFinding::Kind::kIncomplete, 0, "cannot be read again"));
+  EXPECT_TRUE(Says(run([](uint64_t, const auto&) { return absl::UnavailableError("gone"); }), AuditFinding::Kind::kIncomplete, 0, "gone"));
 }
 
 TEST_F(AuditTest, ATreeThatRollsAndEpochsThatFollow) {
