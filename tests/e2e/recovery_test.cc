@@ -104,7 +104,7 @@ TEST_F(Recovery, ADeclaredRestoreGoesOnByItselfAndLosesNothingAgentsKept) {
     if (std::find(told.begin(), told.end(), r) != told.end()) mine.push_back(r);
   }
   EXPECT_EQ(mine, told);
-  EXPECT_TRUE(agent.Logged("LOG_RESTORED"));
+  EXPECT_TRUE(Eventually(kSoon, [&] { return agent.Logged("LOG_RESTORED"); })) << agent.LogTail();   // said once a second
   EXPECT_FALSE(fs::is_empty(agent.state_dir() + "/spool/evidence"));
   EXPECT_TRUE(agent.Ready());
   // Said in words to whoever verifies; the log that goes on is whole.
