@@ -338,6 +338,12 @@ uint64_t Env::UsedBytes() const {
   return (static_cast<uint64_t>(info.me_last_pgno) + 1) * stat.ms_psize;
 }
 
+absl::Status Env::CopyTo(const std::string& dir) const {
+  const int rc = mdb_env_copy2(env_, dir.c_str(), MDB_CP_COMPACT);
+  if (rc == ENOSPC) return absl::ResourceExhaustedError(absl::StrCat("copy to ", dir, ": no space left on that disk"));
+  return LmdbStatus("copy", dir_, rc);
+}
+
 EnvStats Env::Stats() const {
   EnvStats stats;
   MDB_envinfo info;
