@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "agent/capture/file_tail.h"
 #include "agent/capture/http_source.h"
 #include "agent/enrol/enrolment.h"
@@ -22,6 +23,8 @@
 #include "common/base/worker.h"
 #include "common/crypto/digest.h"
 #include "common/format/batch.h"
+#include "common/compress/zstd.h"
+#include "common/format/epoch.h"
 #include "common/format/frame.h"
 #include "common/merkle/tree.h"
 #include "common/http/observability.h"
@@ -80,6 +83,9 @@ struct Agent::Impl {
   Inbox<Report> reports{64};
   Guarded<bool> stopping{false};
   std::atomic<bool> broken{false};
+  std::atomic<bool> clock_wrong{false};                       // by the agent's own certificate
+  Guarded<std::string> ended;                                 // why nobody takes what this identity records; empty: somebody does
+  bool goodbye_said = false;                                  // by an earlier `retire`: what is left is sent, nothing is sealed
   std::optional<std::string> damage;                          // of the spool, not left behind yet; the care thread's
   std::thread care;
 
@@ -88,7 +94,14 @@ struct Agent::Impl {
   absl::Status StartSources(Fs& fs);
   void Care();
   void Handle(const Report& report);
+  void Ended(const std::string& detail);
+  struct Salvage {
+    uint64_t recovered = 0, lost = 0;  // batches with records
+  };
+  absl::StatusOr<SignedEntry> EntryOf(BatchKey key) const;
+  absl::StatusOr<Salvage> Recover(BatchKey after, BatchKey before);
   absl::Status LeaveDamageBehind(const std::string& detail);
+  bool Drain(bool retire, absl::Duration limit);
   void ExportSpool();
   HealthReport Health() const;
 };
@@ -126,6 +139,14 @@ absl::Status Agent::Impl::StartPath(const std::string& config_text, Fs& fs, Rng&
   spool_options.max_bytes = config.spool_max_bytes;
   spool_options.min_free = config.spool_min_free;
   ASSIGN_OR_RETURN(spool, Spool::Open(JoinPath(config.state_dir, "spool"), spool_options, fs, *clock));
+  goodbye_said = spool->tail().retired;
+  if (goodbye_said && !config.retiring) {
+    const uint64_t unsent = spool->Facts().unacked_batches;
+    return absl::FailedPreconditionError(absl::StrCat(
+        config.state_dir, " was retired: its identity has ended and no aggregator takes what it records. ",
+        unsent == 0 ? "" : absl::StrCat(unsent, " batches are not acknowledged: run `orgtrail-agent retire` again to send them. "),
+        "To record here again, enrol anew: an empty state_dir and a new join token"));
+  }
   PipelineOptions options;
   options.batch_interval = absl::Milliseconds(config.batch_interval_ms);
   options.origin = as.origin;
@@ -135,7 +156,7 @@ absl::Status Agent::Impl::StartPath(const std::string& config_text, Fs& fs, Rng&
   pipeline = std::make_unique<Pipeline>(identity, enrolment->identity_key(), *spool, options, *clock, rng, metrics);
   pipeline_worker = std::make_unique<Worker>("seal", *pipeline, *clock);
   pipeline->Poked([this] { pipeline_worker->Poke(); });
-  RETURN_IF_ERROR(pipeline->Open());
+  if (!goodbye_said) RETURN_IF_ERROR(pipeline->Open());
 
   UplinkOptions uplink_options;
   uplink_options.endpoints = config.aggregators;
@@ -153,8 +174,16 @@ absl::Status Agent::Impl::StartPath(const std::string& config_text, Fs& fs, Rng&
   uplink_reports.report = [this](std::string_view code, std::string_view detail) {
     if (!reports.TryPush({std::string(code), std::string(detail)})) LogWarn("too many reports from the uplink", {{"code", std::string(code)}});
   };
+  uplink_reports.bodies_lost = [this](const BatchHeader& h) {
+    if (goodbye_said) return;
+    pipeline->Note("Loss", "{\"cause\":\"decode\",\"count\":" + std::to_string(h.n_events) + ",\"epoch\":" + std::to_string(h.epoch) +
+                               ",\"batch\":" + std::to_string(h.batch_seq) + ",\"firstSequence\":" + std::to_string(h.first_seq) +
+                               ",\"lastSequence\":" + std::to_string(h.last_seq) +
+                               ",\"source\":\"spool\",\"detail\":\"the disk damaged the bodies of this batch before it was sent\"}",
+                   EventClass::kLoss);
+  };
   uplink = std::make_unique<Uplink>(uplink_options, as.log_key, *spool, *clock, rng, metrics, std::move(uplink_reports));
-  pipeline_worker->Start();
+  if (!goodbye_said) pipeline_worker->Start();
   uplink->Start();
   return absl::OkStatus();
 }
@@ -173,6 +202,7 @@ absl::Status Agent::Impl::StartSources(Fs& fs) {
     options.region = config.region;
     if (!h.token_file.empty()) {
       ASSIGN_OR_RETURN(options.token, ReadFile(fs, h.token_file, 4096));
+      options.token_name = std::string(BaseName(h.token_file));
     }
     for (const std::string& user : h.allow_users) {
       ASSIGN_OR_RETURN(uint32_t uid, UidOf(user));
@@ -194,32 +224,88 @@ void Agent::Impl::Handle(const Report& report) {
              "(orgtrail agents revoke) and enrolled anew with an empty state_dir and a new join token", {{"code", report.code}});
     return;
   }
+  if (report.code == "AUTH_REVOKED") return Ended(report.detail);
   if (report.code == "ORIGIN_MISMATCH") {
-    if (absl::Status opened = pipeline->NewEpoch(EpochReason::kHandover).status(); !opened.ok()) {
+    if (absl::Status opened = goodbye_said ? absl::OkStatus() : pipeline->NewEpoch(EpochReason::kHandover).status(); !opened.ok()) {
       LogError("a new epoch could not be opened", {{"why", Describe(opened)}});
     }
   }
-  if (report.code == "SPOOL_TAMPER") damage = report.detail;
+  if (report.code == "SPOOL_TAMPER" && !goodbye_said) damage = report.detail;
 }
 
-// The chain goes on from the last batch the log has; the batches between it and here are damaged or follow a damaged one, so
-// they cannot be delivered as what was signed. They stay in the spool as evidence, and a loss record says so.
+// Revoked, or retired elsewhere: for ever. Nothing more is captured, because nobody would ever take it: callers are told so, files
+// keep what they hold for the next identity.
+void Agent::Impl::Ended(const std::string& detail) {
+  const bool fresh = ended.With([&](std::string& e) {
+    const bool first = e.empty();
+    e = detail;
+    return first;
+  });
+  if (!fresh) return;
+  const std::string words = "this agent records nothing any more: " + detail;
+  pipeline->Refuse(words);
+  if (!config.retiring) LogError(words + ". HTTP callers are refused, file sources wait; what is in the spool stays there");
+}
+
+// What can still be read between two batches of the spool is recorded once more. Unavailable: the agent stops; the next run goes on.
+absl::StatusOr<Agent::Impl::Salvage> Agent::Impl::Recover(BatchKey after, BatchKey before) {
+  Salvage salvage;
+  ZstdDecompressor zstd;
+  bool room = true;
+  for (std::optional<BatchKey> key = spool->KeyAfter(after); key && *key < before; key = spool->KeyAfter(*key)) {
+    if (stopping.Peek([](bool s) { return s; })) return absl::UnavailableError("the agent is shutting down");
+    const absl::StatusOr<std::string> frame = spool->Read(*key);
+    const absl::StatusOr<FrameView> view = frame.ok() ? FrameView::Decode(*frame) : frame.status();
+    const absl::StatusOr<BatchEntry> entry = view.ok() ? BatchEntry::Decode(view->entry) : view.status();
+    if (entry.ok() && entry->header.n_events == 0) continue;
+    absl::StatusOr<Events> events = entry.ok() ? InflateFrame(*view, zstd) : entry.status();
+    const absl::Status done = !events.ok() ? events.status() : room ? pipeline->Recover(entry->header, events->rows) : absl::ResourceExhaustedError("");
+    if (absl::IsUnavailable(done)) return done;
+    room = room && !absl::IsResourceExhausted(done);
+    ++(done.ok() ? salvage.recovered : salvage.lost);
+  }
+  return salvage;
+}
+
+// The copy, else the frame's own: a spool of the release before has no copies.
+absl::StatusOr<SignedEntry> Agent::Impl::EntryOf(BatchKey key) const {
+  if (absl::StatusOr<SignedEntry> copy = spool->ReadEntry(key); copy.ok()) return copy;
+  ASSIGN_OR_RETURN(const std::string frame, spool->Read(key));
+  ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(frame));
+  return SignedEntry{std::string(view.entry), std::string(view.extension)};
+}
+
+// The chain goes on from the last batch the log has; the batches between it and here are damaged or follow a damaged one, so they
+// cannot be delivered as what was signed. Their records are recorded anew where they can be read, and a loss record says what was not.
 absl::Status Agent::Impl::LeaveDamageBehind(const std::string& detail) {
   const UplinkFacts facts = uplink->session().Facts();
   const BatchKey acked = std::max(facts.acked, facts.log_head);
   SpoolTail previous;
   if (acked != BatchKey{}) {
-    ASSIGN_OR_RETURN(std::string frame, spool->Read(acked));
-    ASSIGN_OR_RETURN(FrameView view, FrameView::Decode(frame));
-    ASSIGN_OR_RETURN(BatchEntry entry, BatchEntry::Decode(view.entry));
+    ASSIGN_OR_RETURN(const SignedEntry last, EntryOf(acked));
+    ASSIGN_OR_RETURN(const BatchEntry entry, BatchEntry::Decode(last.entry));
     previous.epoch = acked.epoch;
     previous.batch_seq = acked.batch_seq;
     previous.last_seq = entry.header.last_seq;
-    previous.leaf = LeafHash(view.entry);
+    previous.leaf = LeafHash(last.entry);
   }
-  ASSIGN_OR_RETURN(BatchKey opened, pipeline->NewEpoch(EpochReason::kUnclean, previous));
+  BatchKey opened;
+  // A run before this one may have opened that epoch and ended before the log heard of it.
+  for (std::optional<BatchKey> first = spool->KeyAfter({acked.epoch, UINT64_MAX}); first; first = spool->KeyAfter({first->epoch, UINT64_MAX})) {
+    const absl::StatusOr<SignedEntry> opens = EntryOf(*first);
+    const absl::StatusOr<EpochOpening> opening = opens.ok() ? EpochOpening::Decode(opens->extension) : opens.status();
+    if (first->batch_seq != 0 || !opening.ok() || opening->previous_epoch != acked.epoch || opening->previous_batch_seq != acked.batch_seq) continue;
+    opened = *first;
+    break;
+  }
+  if (opened == BatchKey{}) {
+    ASSIGN_OR_RETURN(opened, pipeline->NewEpoch(EpochReason::kUnclean, previous));
+  }
+  // Until SkipBefore nothing of the new epoch is sent, so whoever ends in between does this again, and nothing twice.
+  ASSIGN_OR_RETURN(const Salvage salvage, Recover(acked, opened));
   pipeline->Note("Loss", "{\"cause\":\"decode\",\"afterEpoch\":" + std::to_string(acked.epoch) + ",\"afterBatch\":" +
                              std::to_string(acked.batch_seq) + ",\"beforeEpoch\":" + std::to_string(opened.epoch) +
+                             ",\"batchesLost\":" + std::to_string(salvage.lost) + ",\"batchesRecovered\":" + std::to_string(salvage.recovered) +
                              ",\"detail\":" + JsonString(detail) + "}",
                  EventClass::kLoss);
   uplink->session().SkipBefore(opened);
@@ -244,10 +330,18 @@ void Agent::Impl::Care() {
       LogError("the spool cannot be used any more; the agent stops, and opens a new epoch when started again", {{"why", Describe(alive)}});
     }
     const absl::Time now = clock->Wall();
+    if (const bool early = now < enrolment->valid_from(); early != clock_wrong.exchange(early) && early) {
+      LogWarn("this machine's clock is wrong: its certificate counts only from a later time, and no aggregator's will count either. Set the clock",
+              {{"now", Rfc3339(now)}, {"valid_from", Rfc3339(enrolment->valid_from())}});
+    }
     if (config.enrol_endpoint.empty() || now < enrolment->RenewAt() || now < retry) continue;
     absl::Status renewed = enrolment->Renew(config.enrol_endpoint);
     if (renewed.ok()) {
       LogInfo("certificate renewed");
+      uplink->Renewed();
+    } else if (absl::IsPermissionDenied(renewed) && absl::StrContains(renewed.message(), "AUTH_REVOKED")) {
+      retry = now + kRenewRetry;
+      Ended(std::string(renewed.message()));
     } else {
       retry = now + kRenewRetry;
       LogWarn("the certificate could not be renewed yet", {{"why", std::string(renewed.message())}});
@@ -274,6 +368,9 @@ void Agent::Impl::ExportSpool() {
 
 HealthReport Agent::Impl::Health() const {
   HealthReport report;
+  const std::string why = ended.Peek([](const std::string& e) { return e; });
+  report.checks.push_back({"identity", why.empty(), why.empty() ? "enrolled" : why, false});
+  if (clock_wrong.load()) report.checks.push_back({"clock", false, "this machine's clock is before its certificate's time: set it", false});
   report.checks.push_back({"spool", !broken.load(), broken.load() ? "the spool is gone or failed; restart the agent" : "stores", true});
   const bool connected = uplink->state() == UplinkState::kConnected;
   report.checks.push_back({"uplink", connected, connected ? "connected to " + uplink->endpoint() : "not connected: " + uplink->last_error(), false});
@@ -308,6 +405,20 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(const AgentConfig& config, c
   return agent;
 }
 
+// A log that says "retired" has the goodbye and all before it, although its receipt was lost on the way.
+bool Agent::Impl::Drain(bool retire, absl::Duration limit) {
+  constexpr absl::Duration kLook = absl::Seconds(1);
+  for (absl::Duration left = limit; left > absl::ZeroDuration(); left -= kLook) {
+    if (uplink->Drain(std::min(left, kLook))) return true;
+    if (!retire) continue;
+    for (const Report& report : reports.TakeAll(absl::ZeroDuration())) Handle(report);
+    if (ended.Peek([](const std::string& e) { return absl::StrContains(e, "agent was retired"); })) return true;
+  }
+  return false;
+}
+
+void Agent::Reload() { impl_->uplink->Renewed(); }
+
 bool Agent::Broken() const { return impl_->broken.load(); }
 
 bool Agent::Stop(bool retire, absl::Duration drain) {
@@ -320,13 +431,13 @@ bool Agent::Stop(bool retire, absl::Duration drain) {
   bool drained = true;
   if (impl.pipeline_worker) {
     impl.pipeline_worker->Stop();
-    if (absl::Status closed = impl.pipeline->Close(retire); !closed.ok()) {
+    if (absl::Status closed = impl.goodbye_said ? absl::OkStatus() : impl.pipeline->Close(retire); !closed.ok()) {
       LogWarn("the epoch was not closed; the next one will say unclean", {{"why", Describe(closed)}});
     }
     impl.pipeline_worker.reset();
   }
   if (impl.uplink) {
-    if (drain > absl::ZeroDuration()) drained = impl.uplink->Drain(drain);
+    if (drain > absl::ZeroDuration()) drained = impl.Drain(retire, drain);
     impl.uplink->Stop();
     impl.uplink.reset();
   }

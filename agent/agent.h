@@ -19,6 +19,8 @@ class Agent {
                                                       const Clock& clock, Rng& rng);
   // Stops the sources, closes the epoch (as retired: for ever), sends what is left for at most `drain`. True: everything is acked.
   bool Stop(bool retire, absl::Duration drain);
+  // SIGHUP: connects with the certificates that are on disk now.
+  void Reload();
   // Whether something fatal was noticed (the spool is gone): the process should end with 1.
   bool Broken() const;
   ~Agent();

@@ -33,6 +33,7 @@ struct AgentConfig {
   std::string prune = "L1";
   bool ephemeral = false;        // SIGTERM retires the identity
   bool accept_restored_log = false;  // the command line's --resend-from: never a file's, it is for once
+  bool retiring = false;             // the command line's `retire`
   std::vector<FileSourceConfig> files;
   std::vector<HttpSourceConfig> https;
 };

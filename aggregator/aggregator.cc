@@ -111,7 +111,7 @@ struct Aggregator::Impl {
   std::unique_ptr<Alarms> alarms;
   std::unique_ptr<Notifier> notifier;
   std::unique_ptr<History> history;
-  std::unique_ptr<Worker> history_worker, merger_worker;
+  std::unique_ptr<Worker> history_worker, merger_worker, repack_worker;
 
   std::unique_ptr<IngestService> ingest;
   std::unique_ptr<Sessions> sessions;
@@ -178,6 +178,8 @@ absl::Status Aggregator::Impl::OpenStores(Fs& fs, const Clock& clock, Rng& rng) 
   options.dir = JoinPath(config.state_dir, "ledger");
   options.anchor_dir = JoinPath(config.state_dir, "anchor");
   options.map_bytes = config.ledger_map_bytes;
+  options.shard_bytes = config.ledger_shard_bytes;
+  options.shard_period = config.ledger_shard_period;
   options.tail_bytes = config.tail_bytes;
   std::string declaration;
   ASSIGN_OR_RETURN(options.recovery, DeclaredRecovery(fs, &declaration));
@@ -353,6 +355,10 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   history_worker->Start();
   fanout.history.store(history_worker.get());
   merger_worker->Start();
+  if (config.ledger_repack) {
+    repack_worker = std::make_unique<Worker>("repack", *ledger->Background(), clock);
+    repack_worker->Start();
+  }
   watch_worker->Start();
 
   const auto live = [this](const AgentHead& head) {
@@ -419,16 +425,22 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
       },
       [this] { return policy; }, clock, rng);
 
-  Gauge& used = metrics.GetGauge("orgtrail_ledger_bytes", "bytes the ledger's pages use");
+  Gauge& used = metrics.GetGauge("orgtrail_ledger_bytes", "bytes the ledger uses, all shards");
+  Gauge& active = metrics.GetGauge("orgtrail_ledger_active_bytes", "bytes of the shard that grows; at shard_bytes it is sealed");
+  Gauge& shards = metrics.GetGauge("orgtrail_ledger_shards", "shards, the one that grows included");
+  Gauge& to_repack = metrics.GetGauge("orgtrail_ledger_shards_to_repack", "sealed shards that are not repacked yet");
   Gauge& leaves = metrics.GetGauge("orgtrail_ledger_leaves", "size of the tree: signed leaves");
   Gauge& events = metrics.GetGauge("orgtrail_ledger_events", "records in the ledger");
   Gauge& readers = metrics.GetGauge("orgtrail_ledger_oldest_reader_txns", "commits the oldest open read is behind; growing: a reader forgot to let go");
   Gauge& queue = metrics.GetGauge("orgtrail_committer_queue_batches", "verified batches waiting for the next commit");
   Gauge& held = metrics.GetGauge("orgtrail_committer_held", "1: the disk or map is full and a group waits");
-  metrics.OnCollect([this, &used, &leaves, &events, &readers, &queue, &held] {
+  metrics.OnCollect([this, &used, &active, &shards, &to_repack, &leaves, &events, &readers, &queue, &held] {
     const Ledger::Stats stats = ledger->stats();
     const SignedHead head = ledger->head();
     used.Set(static_cast<double>(stats.used_bytes));
+    active.Set(static_cast<double>(stats.active_bytes));
+    shards.Set(stats.shards);
+    to_repack.Set(stats.to_repack);
     leaves.Set(static_cast<double>(head.size));
     events.Set(static_cast<double>(head.events));
     readers.Set(static_cast<double>(stats.oldest_reader_txns));
@@ -444,14 +456,13 @@ absl::Status Aggregator::Impl::OpenDoors() {
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(config.listen, MutualServerCredentials(files, config.org, [](const Identity&) { return true; }), &port);
-  builder.SetMaxReceiveMessageSize(static_cast<int>(limits::kFrameBytes + (64 << 10)));
+  SetServerLimits(builder);
+  // gRPC buffers a message as far as it comes before it compares its length with the limit: beyond this it ends streams instead.
+  grpc::ResourceQuota quota("door");
+  quota.Resize(config.connection_bytes);
+  builder.SetResourceQuota(quota);
   builder.SetMaxSendMessageSize(64 << 20);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 64);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 2);
@@ -502,6 +513,7 @@ void Aggregator::Impl::Stop() {
   fanout.history.store(nullptr);
   if (history_worker) history_worker->Stop();
   if (merger_worker) merger_worker->Stop();
+  if (repack_worker) repack_worker->Stop();
   if (history) {
     if (absl::Status flushed = history->Flush(); !flushed.ok()) LogWarn("the newest history is rebuilt at the next start", {{"why", Describe(flushed)}});
   }

@@ -1,5 +1,7 @@
 #include "aggregator/config.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_join.h"
 #include "common/base/ids.h"
 #include "common/base/status.h"
@@ -10,7 +12,10 @@ namespace orgtrail {
 
 namespace {
 
-constexpr uint64_t kLeastMap = 16 << 20, kLeastTail = 1 << 20;
+constexpr uint64_t kLeastMap = 16 << 20, kLeastTail = 1 << 20, kLeastShard = 1 << 20, kLeastConnection = 32 << 20;
+
+// What a shard may grow to before the next begins: its last transactions need room beyond it.
+uint64_t LargestShard(uint64_t map_bytes) { return map_bytes / 4 * 3; }
 
 }  // namespace
 
@@ -52,6 +57,10 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   policy.String("body", &c.policy_body);
   YamlNode ledger = root.Map("ledger");
   ledger.Bytes("map_bytes", &c.ledger_map_bytes);
+  c.ledger_shard_bytes = 0;
+  ledger.Bytes("shard_bytes", &c.ledger_shard_bytes);
+  ledger.Duration("shard_period", &c.ledger_shard_period);
+  ledger.Bool("repack", &c.ledger_repack);
   ledger.Bytes("tail_bytes", &c.tail_bytes);
   YamlNode history = root.Map("history");
   history.Duration("keep", &c.history_keep);
@@ -67,6 +76,8 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   ingest.Duration("heartbeat_interval", &c.heartbeat_interval);
   ingest.Int("batch_interval_ms", &c.batch_interval_ms, 5, 1000);
   ingest.Int("verify_threads", &c.verify_threads, 1, 64);
+  ingest.Bytes("connection_bytes", &c.connection_bytes);
+  if (c.connection_bytes < kLeastConnection) ingest.Complain("connection_bytes", "at least 32MiB");
 
   if (!IsName(c.org)) root.Complain("org", "an organization id such as o-demo");
   if (!IsName(c.region)) root.Complain("region", "a region such as us-east-1");
@@ -83,6 +94,12 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   if (!c.metrics_listen.empty() && !IsHostPort(c.metrics_listen)) metrics.Complain("listen", "ADDRESS:PORT such as 127.0.0.1:7481, or \"\" for none");
   if (c.policy_note.empty() != c.policy_body.empty()) policy.Complain("note", "note and body, or neither");
   if (c.ledger_map_bytes < kLeastMap) ledger.Complain("map_bytes", "at least 16MiB; 1TiB is usual and costs no disk");
+  if (c.ledger_shard_bytes == 0) c.ledger_shard_bytes = std::min(AggregatorConfig{}.ledger_shard_bytes, LargestShard(c.ledger_map_bytes));
+  const bool is_map_good = c.ledger_map_bytes >= kLeastMap;
+  if (is_map_good && (c.ledger_shard_bytes < kLeastShard || c.ledger_shard_bytes > LargestShard(c.ledger_map_bytes))) {
+    ledger.Complain("shard_bytes", "1MiB to three quarters of map_bytes; 16GiB is usual");
+  }
+  if (c.ledger_shard_period < absl::Seconds(1)) ledger.Complain("shard_period", "at least 1s; 30d is usual");
   if (c.tail_bytes < kLeastTail) ledger.Complain("tail_bytes", "at least 1MiB");
   if (c.history_keep < absl::Hours(1)) history.Complain("keep", "at least 1h; 90d is usual");
   const auto scheme = [&](std::string_view s) { return c.alarm_webhook.starts_with(s); };
@@ -171,7 +188,10 @@ std::string RenderAggregatorConfig(const AggregatorConfig& c) {
   y += "policy:\n";
   y += Line("  note", Quoted(c.policy_note)) + Line("  body", Quoted(c.policy_body));
   y += "ledger:\n";
-  y += Line("  map_bytes", Bytes(c.ledger_map_bytes), "reserved address space, sparse; not disk");
+  y += Line("  map_bytes", Bytes(c.ledger_map_bytes), "reserved address space of the shard that grows, sparse; not disk");
+  y += Line("  shard_bytes", Bytes(c.ledger_shard_bytes), "a shard of this size is sealed, and the next begins …");
+  y += Line("  shard_period", Length(c.ledger_shard_period), "… or after this long, whichever comes first");
+  y += Line("  repack", c.ledger_repack ? "true" : "false", "rewrite sealed shards densely in the background: half a core at most");
   y += Line("  tail_bytes", Bytes(c.tail_bytes), "newest leaves kept in memory for followers");
   y += "history:\n";
   y += Line("  keep", Length(c.history_keep), "lookups reach this far back; the ledger keeps everything");
@@ -184,6 +204,7 @@ std::string RenderAggregatorConfig(const AggregatorConfig& c) {
   y += Line("  heartbeat_interval", Length(c.heartbeat_interval), "agents without data say so this often; 3 missed are SILENT_AGENT");
   y += Line("  batch_interval_ms", std::to_string(c.batch_interval_ms), "least time between an agent's batches; raised under load");
   y += Line("  verify_threads", std::to_string(c.verify_threads));
+  y += Line("  connection_bytes", Bytes(c.connection_bytes), "what all connections may buffer; beyond it streams end and come again");
   return y;
 }
 

@@ -25,6 +25,9 @@ struct AggregatorConfig {
   std::string secrets;                    // 32 random bytes: MAC keys of cursors and page tokens
   std::string policy_note, policy_body;
   uint64_t ledger_map_bytes = 1ull << 40;
+  uint64_t ledger_shard_bytes = 16ull << 30;   // of a shard that is sealed; at most three quarters of the map
+  absl::Duration ledger_shard_period = absl::Hours(24 * 30);
+  bool ledger_repack = true;              // sealed shards are rewritten densely in the background
   uint64_t tail_bytes = 32ull << 20;
   absl::Duration history_keep = absl::Hours(24 * 90);
   bool reads_allow = true;                // when reads cannot be logged (disk full): journal locally, else refuse
@@ -33,6 +36,7 @@ struct AggregatorConfig {
   absl::Duration heartbeat_interval = absl::Seconds(10);
   int64_t batch_interval_ms = 20;
   int64_t verify_threads = 1;
+  uint64_t connection_bytes = 1ull << 30;
 
   std::string Origin() const;             // orgtrail.<domain>/<org>[/<region>]
 };

@@ -1,5 +1,6 @@
 #include "agent/capture/http_source.h"
 
+#include <pwd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -140,6 +141,25 @@ std::optional<std::string> HttpSource::Poster(const HttpRequest& request, std::s
   return "http:loopback";
 }
 
+// The poster with the name people know: of the token's file, or of the user.
+std::string HttpSource::Named(const std::string& poster) {
+  constexpr std::string_view kUid = "http:uid=";
+  std::string name = poster == "http:token" ? options_.token_name : "";
+  if (const std::optional<uint64_t> uid = poster.starts_with(kUid) ? ParseUint(poster.substr(kUid.size())) : std::nullopt) {
+    name = users_.With([&](std::map<uint32_t, std::string>& users) {
+      const auto [it, fresh] = users.try_emplace(static_cast<uint32_t>(*uid));
+      if (fresh) {
+        passwd entry{}, *found = nullptr;
+        std::vector<char> room(16 << 10);
+        if (getpwuid_r(it->first, &entry, room.data(), room.size(), &found) == 0 && found != nullptr) it->second = found->pw_name;
+      }
+      return it->second;
+    });
+  }
+  std::erase_if(name, [](char c) { return c <= 0x20 || c >= 0x7F || c == '"' || c == '\\' || c == '(' || c == ')'; });
+  return name.empty() ? poster : poster + " (" + name.substr(0, 64) + ")";
+}
+
 HttpResponse HttpSource::Handle(const HttpRequest& request) {
   const bool records = request.path == "/records", audit = request.path == "/PutAuditEvents";
   if (request.path == "/" && (request.method == "GET" || request.method == "HEAD")) {
@@ -179,6 +199,7 @@ HttpResponse HttpSource::Handle(const HttpRequest& request) {
 HttpResponse HttpSource::Records(const HttpRequest& request, const std::string& poster) {
   RawChunk chunk;
   chunk.source = poster;
+  chunk.posted_by = Named(poster);
   chunk.sync = true;
   if (!SplitLines(request.body, options_.max_lines, &chunk.texts)) {
     return JsonError(413, "at most " + std::to_string(options_.max_lines) + " records in one request: send them in smaller parts");

@@ -11,7 +11,8 @@
 //           refused with InvalidData, because silently keeping one of them would lose the other. Keys live for 24 hours and
 //           are committed in the transaction that stores the records. Two equal requests at once: the second waits for the first.
 // Who       Authorization: Bearer TOKEN (or, for AWS's SDKs, the token as X-Amz-Security-Token); on a Unix socket the peer's
-//           user. Recorded as RawChunk.source and metadata.postedBy: http:token, http:uid=N, http:loopback. Requests of web
+//           user. Recorded as RawChunk.posted_by, with the token's or user's name, and metadata.postedBy: http:token, http:uid=N,
+//           http:loopback. Requests of web
 //           pages (an Origin header) are refused: any page in a browser on this machine could post otherwise.
 // Threads   Start, Stop: one. Handlers run on the server's workers; Intake is called from there.
 // Owns      its server. Intake and clock outlive it.
@@ -20,6 +21,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -37,6 +39,7 @@ namespace orgtrail {
 struct HttpSourceOptions {
   std::string listen;                 // see HttpServerOptions
   std::optional<std::string> token;   // content of http.token_file; white space around it is cut. Absent: no token_file
+  std::string token_name;             // of its file: "http:token (NAME)" in RecordsPosted
   std::vector<uint32_t> allowed_uids; // on a Unix socket; empty: root and the agent's own user
   std::string account, region;        // the agent's
   size_t max_body_bytes = 8 << 20;
@@ -60,12 +63,14 @@ class HttpSource final : public Source {
   HttpSource(HttpSourceOptions options, bool unix_socket, Intake& intake, const Clock& clock);
   std::optional<std::string> Poster(const HttpRequest& request, std::string* why) const;
   HttpResponse Records(const HttpRequest& request, const std::string& poster);
+  std::string Named(const std::string& poster);
   HttpResponse AuditEvents(const HttpRequest& request, const std::string& poster);
 
   const HttpSourceOptions options_;
   const bool unix_socket_;
   Intake& intake_;
   const Clock& clock_;
+  Guarded<std::map<uint32_t, std::string>> users_;  // names by uid; only of those who may post
   Guarded<std::set<std::string>> in_flight_;  // idempotency keys whose Take has not returned
   std::unique_ptr<HttpServer> server_;
 };

@@ -27,6 +27,7 @@ struct FilePosition {
 struct RawChunk {
   std::string_view source;                 // "file:/var/log/x.jsonl", "http", "socket:uid=1000": for loss records and limits
   std::vector<std::string_view> texts;     // one record each, without the line end
+  std::string posted_by;                   // who handed them over, "http:uid=1000 (alice)": recorded beside them; empty: nobody to name
   std::vector<FilePosition> positions;     // to commit with them; empty for http
   std::string idempotency_key;             // http: remembered with the batch's transaction; empty: none
   std::string idempotent_reply;            // what to answer again for that key

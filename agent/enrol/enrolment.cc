@@ -165,13 +165,19 @@ absl::StatusOr<std::unique_ptr<Enrolment>> Enrolment::Open(std::string_view stat
   const absl::StatusOr<CertificateFacts> facts = tls.ok() ? ReadCertificate(*tls) : tls.status();
   const absl::StatusOr<Hash> tls_key = tls.ok() ? SpkiHashOfKey(*tls) : tls.status();
   if (facts.ok() && tls_key.ok() && *tls_key == facts->spki_hash) {
-    enrolment->renew_at_ = facts->not_before + (facts->not_after - facts->not_before) / 2 - enrolment->enrolled_->aggregator_ahead;
+    enrolment->Remember(*facts);
   }
   return enrolment;
 }
 
 TlsFiles Enrolment::tls_files() const {
   return TlsFiles{JoinPath(dir_, "tls.pem"), JoinPath(dir_, "tls.pem"), JoinPath(dir_, "ca.crt")};
+}
+
+void Enrolment::Remember(const CertificateFacts& facts) {
+  valid_from_ = facts.not_before;
+  valid_until_ = facts.not_after;
+  renew_at_ = facts.not_before + (facts.not_after - facts.not_before) / 2 - enrolled_->aggregator_ahead;
 }
 
 absl::Time Enrolment::RenewAt() const { return renew_at_; }
@@ -210,8 +216,8 @@ absl::Status Enrolment::Keep(const Answer& answer, const EnrolledAs& expected, c
   Cleanse(pair);
   RETURN_IF_ERROR(written);
   RETURN_IF_ERROR(WriteFileAtomically(fs_, JoinPath(dir_, "enrolled"), as.Encode()));
-  renew_at_ = facts.not_before + (facts.not_after - facts.not_before) / 2 - as.aggregator_ahead;
   enrolled_ = std::move(as);
+  Remember(facts);
   return absl::OkStatus();
 }
 

@@ -19,6 +19,7 @@
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/crypto/sign.h"
+#include "common/crypto/x509.h"
 #include "common/format/note.h"
 #include "common/fs/file.h"
 #include "common/rpc/credentials.h"
@@ -56,6 +57,9 @@ class Enrolment {
   absl::Status Renew(std::string_view endpoint);
   // By this machine's clock: when half of the certificate's life is over. InfinitePast when there is none that works.
   absl::Time RenewAt() const;
+  // What its certificate says; by a right clock now lies between. InfinitePast, InfiniteFuture when there is none.
+  absl::Time valid_from() const { return valid_from_; }
+  absl::Time valid_until() const { return valid_until_; }
 
  private:
   Enrolment(std::string dir, Fs& fs, const Clock& clock, SigningKey key)
@@ -68,7 +72,8 @@ class Enrolment {
   const Clock& clock_;
   const SigningKey key_;
   std::optional<EnrolledAs> enrolled_;
-  absl::Time renew_at_ = absl::InfinitePast();
+  void Remember(const CertificateFacts& facts);
+  absl::Time renew_at_ = absl::InfinitePast(), valid_from_ = absl::InfinitePast(), valid_until_ = absl::InfiniteFuture();
 };
 
 }  // namespace orgtrail

@@ -146,7 +146,28 @@ absl::Status Pipeline::OpenLocked(State& s, EpochReason reason, uint64_t epoch, 
   return absl::OkStatus();
 }
 
+bool Pipeline::Full(const State& s, bool posted) {
+  return s.sealer->full() || s.sealer->pending_events() + s.posted.size() + (posted ? 1 : 0) >= limits::kBatchEvents;
+}
+
+void Pipeline::NotePosted(State& s, std::string_view by, uint64_t seq) {
+  if (by.empty()) return;
+  auto it = std::find_if(s.posted.begin(), s.posted.end(), [&](const Posted& p) { return p.by == by; });
+  if (it == s.posted.end()) it = s.posted.insert(it, Posted{std::string(by), 0, {}});
+  ++it->records;
+  if (it->ranges.empty() || it->ranges.back().second + 1 != seq) it->ranges.emplace_back(seq, seq);
+  it->ranges.back().second = seq;
+}
+
 void Pipeline::CloseBatch(State& s, uint16_t flags) {
+  for (const Posted& p : std::exchange(s.posted, {})) {
+    std::string details = "{\"postedBy\":" + JsonString(p.by) + ",\"records\":" + std::to_string(p.records) + ",\"ranges\":[";
+    for (const auto& [first, last] : p.ranges) {
+      if (details.back() == ']') details += ',';
+      details += "[" + std::to_string(first) + "," + std::to_string(last) + "]";
+    }
+    SealOwn(s, EventClass::kOwn, "RecordsPosted", details + "]}");
+  }
   absl::StatusOr<std::vector<SealedBatch>> closed = s.sealer->Close(flags, SeenNow());
   CHECK_OK(closed.status());  // sealing touches neither disk nor network
   s.open_lost = 0;
@@ -179,11 +200,12 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
     Taken taken;
     uint64_t turn = 0;  // the close that covers this chunk
   };
-  const auto may_enter = [](const State& s) { return s.closing || s.refusing || s.ready.bytes < kReadyBytes; };
+  const auto may_enter = [](const State& s) { return s.closing || s.refusing || !s.ended.empty() || s.ready.bytes < kReadyBytes; };
   Outcome outcome = state_.When(
       [&](const State& s) { return chunk.sync || may_enter(s); },
       [&](State& s) -> Outcome {
         if (s.closing) return {absl::UnavailableError("the agent is shutting down; send again when it is back"), {}, 0};
+        if (!s.ended.empty()) return {absl::ResourceExhaustedError(ToAbsl(s.ended)), {}, 0};
         if (s.refusing || s.ready.bytes >= kReadyBytes) {
           return {absl::ResourceExhaustedError("the spool is full: records wait for the aggregator to take what is stored, or for "
                                                "disk space; nothing of this was taken, send it again later"), {}, 0};
@@ -194,13 +216,14 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
         Outcome out;
         size_t bytes = 0;
         for (std::string_view text : chunk.texts) bytes += text.size();
-        const uint64_t open_events = s.sealer->next_seq() - s.open_first_seq;
+        const bool posted = !chunk.posted_by.empty();
+        const uint64_t open_events = s.sealer->next_seq() - s.open_first_seq + s.posted.size() + (posted ? 1 : 0);
         if (open_events + chunk.texts.size() > limits::kBatchEvents || s.sealer->pending_bytes() + bytes > limits::kBatchBytes) {
           if (!s.sealer->empty()) CloseBatch(s, BatchFlags());  // a chunk that fits a batch is not spread over two
         }
         bool split = false;  // a batch closed within this chunk
         const auto close_when_full = [&] {
-          if (!s.sealer->full()) return;
+          if (!Full(s, posted)) return;
           CloseBatch(s, BatchFlags());
           split = true;
         };
@@ -209,6 +232,7 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
           const StampedRecord& record = s.recorder->Stamp(text);
           const uint64_t seq = s.sealer->Add(record.event_class, static_cast<uint16_t>(record.flags | (chunk.sync ? kFlagSync : 0)),
                                              record.body);
+          NotePosted(s, chunk.posted_by, seq);
           if (out.taken.first_seq == 0) out.taken.first_seq = seq;
           if (chunk.sync) out.taken.event_ids.emplace_back(record.event_id);
           if (record.flags & kFlagWrapped) ++out.taken.wrapped;
@@ -224,7 +248,7 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
         for (const auto& [key, reply] : s.open.replies) s.keys.insert(key);
         // A chunk that began in a closed batch ends in one too: its position and reply must be in the commit that stores its first
         // record, or a crash between two commits would take that part again.
-        if (split || s.sealer->full()) CloseBatch(s, BatchFlags());
+        if (split || Full(s, false)) CloseBatch(s, BatchFlags());
         s.sync_waits |= chunk.sync;
         out.turn = s.sealer->empty() && s.open.positions.empty() && s.open.replies.empty() ? s.sealed_turn : s.sealed_turn + 1;
         return out;
@@ -235,7 +259,8 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
   if (poke_) poke_();
   if (!chunk.sync) return outcome.taken;
   const bool committed = state_.WhenFor(
-      options_.sync_limit, [&](const State& s) { return s.committed_turn >= outcome.turn; }, [](State&, bool is_ready) { return is_ready; });
+      options_.sync_limit, [&](const State& s) { return s.committed_turn >= outcome.turn || s.refusing; },
+      [&](State& s, bool) { return s.committed_turn >= outcome.turn; });
   if (!committed) {
     return absl::UnavailableError("the spool did not store this in time; it may still: send it again with the same "
                                   "Idempotency-Key, or the same ids");
@@ -247,13 +272,18 @@ absl::StatusOr<std::vector<FilePosition>> Pipeline::Positions() { return spool_.
 
 absl::StatusOr<std::string> Pipeline::IdempotentReply(std::string_view key) {
   const bool settled = state_.WhenFor(
-      options_.sync_limit, [&](const State& s) { return !s.keys.contains(key); }, [](State&, bool is_ready) { return is_ready; });
+      options_.sync_limit, [&](const State& s) { return !s.keys.contains(key) || s.refusing; },
+      [&](State& s, bool) { return !s.keys.contains(key); });
   if (!settled) return absl::UnavailableError("an earlier request with the same key is still being stored; send it again");
   return spool_.Reply(key);
 }
 
 void Pipeline::AddOwn(State& s, EventClass event_class, std::string_view name, std::string details) {
-  if (s.sealer->full()) CloseBatch(s, BatchFlags());
+  if (Full(s, false)) CloseBatch(s, BatchFlags());
+  SealOwn(s, event_class, name, std::move(details));
+}
+
+void Pipeline::SealOwn(State& s, EventClass event_class, std::string_view name, std::string details) {
   OwnRecord record;
   record.name = name;
   record.time = clock_.Wall();
@@ -278,7 +308,7 @@ void Pipeline::Lost(std::string_view source, std::string_view cause, uint32_t co
   state_.With([&](State& s) {
     if (s.closing) return;
     // The loss and its record stay in one batch, whose count of losses has 32 bits.
-    if (s.sealer->full() || count > UINT32_MAX - s.open_lost) CloseBatch(s, BatchFlags());
+    if (Full(s, false) || count > UINT32_MAX - s.open_lost) CloseBatch(s, BatchFlags());
     s.open_lost += count;
     const uint64_t first = s.sealer->next_seq();
     s.sealer->Lose(count);
@@ -289,6 +319,45 @@ void Pipeline::Lost(std::string_view source, std::string_view cause, uint32_t co
     AddOwn(s, EventClass::kLoss, "Loss", std::move(details));
   });
   if (poke_) poke_();
+}
+
+absl::Status Pipeline::Recover(const BatchHeader& from, const std::vector<Row>& rows) {
+  const std::string key = absl::StrCat("recovered:", from.epoch, ":", from.batch_seq);
+  const absl::StatusOr<std::string> before = spool_.Reply(key);
+  if (before.ok()) return absl::OkStatus();
+  if (!absl::IsNotFound(before.status())) return before.status();
+  uint64_t turn = 0;
+  const absl::Status sealed = state_.When(
+      [](const State& s) { return s.closing || s.refusing || s.ready.bytes < kReadyBytes; },
+      [&](State& s) -> absl::Status {
+        if (s.closing) return absl::UnavailableError("the agent is shutting down");
+        if (s.refusing) return absl::ResourceExhaustedError("the spool is full");
+        if (!s.sealer->empty() || !s.open.positions.empty() || !s.open.replies.empty()) CloseBatch(s, BatchFlags());
+        const uint64_t first = s.sealer->next_seq();
+        for (const Row& row : rows) {
+          if (Full(s, false)) CloseBatch(s, BatchFlags());
+          s.sealer->Add(static_cast<EventClass>(row.event_class), static_cast<uint16_t>(row.flags | kFlagRecovered), row.body);
+        }
+        AddOwn(s, EventClass::kOwn, "Recovered",
+               absl::StrCat("{\"epoch\":", from.epoch, ",\"batch\":", from.batch_seq, ",\"firstSequence\":", from.first_seq, ",\"lastSequence\":",
+                            from.last_seq, ",\"records\":", rows.size(), ",\"newFirstSequence\":", first, ",\"closed\":\"",
+                            ToAbsl(Rfc3339(absl::FromUnixNanos(static_cast<int64_t>(from.wall_close_ns)), 9)), "\"}"));
+        s.open.replies.emplace_back(key, "done");
+        s.keys.insert(key);
+        CloseBatch(s, BatchFlags());   // all of it waits for one commit: nobody took what closed meanwhile
+        turn = s.sealed_turn;
+        return absl::OkStatus();
+      });
+  RETURN_IF_ERROR(sealed);
+  if (poke_) poke_();
+  const bool committed = state_.WhenFor(
+      options_.sync_limit, [&](const State& s) { return s.committed_turn >= turn || s.refusing; },
+      [&](State& s, bool) { return s.committed_turn >= turn; });
+  return committed ? absl::OkStatus() : absl::ResourceExhaustedError("the spool did not store it in time");
+}
+
+void Pipeline::Refuse(std::string why) {
+  state_.With([&](State& s) { s.ended = std::move(why); });
 }
 
 void Pipeline::SetIntervals(absl::Duration batch, absl::Duration heartbeat) {
@@ -331,7 +400,7 @@ Tick Pipeline::Step(Tick now) {
       CloseBatch(s, flags);
       return now + interval;
     }
-    if (since >= beat && s.ready.batches.empty()) {
+    if (since >= beat && s.ready.batches.empty() && s.ended.empty()) {
       CloseBatch(s, flags);
       return now + beat;
     }

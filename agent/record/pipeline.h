@@ -4,12 +4,14 @@
 // Threads  Take and the other Intake calls: any source's. Step: one Worker ("seal"): closes batches that are due, commits what
 //          is closed, beats the heart. A Take stamps and seals on its caller's thread, under the pipeline's lock.
 // Owns     recorder, sealer. Spool, clock and rng outlive it.
-// Holds    nothing is captured before the commit that fsyncs it: file positions travel in that commit, a sync caller waits for
+// Holds    who posted what stands beside it, in the same batch: one RecordsPosted a poster and batch.
+//          nothing is captured before the commit that fsyncs it: file positions travel in that commit, a sync caller waits for
 //          it. seq order is the order of Take calls.
 // Bounds   8 MiB of closed batches wait for the disk; beyond that a file source waits and a sync caller is refused.
 //          An idempotency key is stored once: while its chunk is on its way to the disk a Take with it is refused
 //          (Unavailable) and IdempotentReply waits for the commit, even when the first caller has given up waiting.
-// Fails    full spool: what is closed is held and tried again each second, Take refuses (ResourceExhausted). Any other failed
+// Fails    full spool: what is closed is held and tried again each second, Take refuses (ResourceExhausted); the sync caller whose
+//          chunk met it is told at once that it may still be stored (Unavailable). Any other failed
 //          commit ends the process: only recovery can tell what reached the disk. Take refuses what the spool could never store
 //          (InvalidArgument: an idempotency key over 1,024 bytes, a position without a key).
 #pragma once
@@ -66,6 +68,15 @@ class Pipeline final : public Intake, public Stage {
   // One of orgtrail's own records (class 5, or 6 for a loss): CLOCK_STEP, CONFIG_CHANGED, …; `details` is a JSON object.
   void Note(std::string_view name, std::string details, EventClass event_class = EventClass::kOwn);
 
+  // Records of a batch that can never be delivered as what was signed, once more in the epoch under way: flag 16, and a Recovered
+  // record that maps the numbers, all in one commit, once however often it is called within a day. Returns after the fsync.
+  // ResourceExhausted: no room.
+  absl::Status Recover(const BatchHeader& from, const std::vector<Row>& rows);
+
+  // From now on nothing is taken (ResourceExhausted, with these words) and no heartbeat is sealed: nobody will ever take what this
+  // identity records. What is on its way to the disk still goes there.
+  void Refuse(std::string why);
+
   void SetIntervals(absl::Duration batch, absl::Duration heartbeat);   // zero: unchanged
   Tick Step(Tick now) override;
   void Poked(std::function<void()> poke) { poke_ = std::move(poke); }
@@ -81,11 +92,17 @@ class Pipeline final : public Intake, public Stage {
     size_t bytes = 0;
     void Merge(Closed other);
   };
+  struct Posted {                                           // what one poster handed over in the open batch
+    std::string by;
+    uint64_t records = 0;
+    std::vector<std::pair<uint64_t, uint64_t>> ranges;      // of sequence numbers, both ends included, ascending
+  };
   struct State {
     std::unique_ptr<Sealer> sealer;
     std::unique_ptr<Recorder> recorder;
     Closed open;                   // positions and replies of the open batch
     Closed ready;                  // closed, waiting for the disk
+    std::vector<Posted> posted;    // into the open batch; each becomes an own record when it closes, for which there is room
     std::set<std::string, std::less<>> keys;  // idempotency keys of open, ready and what is being committed
     uint64_t sealed_turn = 0;      // how many closes there were
     uint64_t committed_turn = 0;   // … and up to which they are on disk
@@ -94,6 +111,7 @@ class Pipeline final : public Intake, public Stage {
     uint32_t open_lost = 0;        // losses counted in the open batch
     bool sync_waits = false;
     bool refusing = false;         // the spool is full
+    std::string ended;             // Refuse: why
     bool closing = false;
     Tick last_close{};
     Tick last_clock_note{};
@@ -102,7 +120,10 @@ class Pipeline final : public Intake, public Stage {
 
   absl::Status OpenLocked(State& s, EpochReason reason, uint64_t epoch, const SpoolTail& previous);
   void CloseBatch(State& s, uint16_t flags);
+  static bool Full(const State& s, bool posted);            // no room for one more event (of a poster who may be new)
+  static void NotePosted(State& s, std::string_view by, uint64_t seq);
   void AddOwn(State& s, EventClass event_class, std::string_view name, std::string details);
+  void SealOwn(State& s, EventClass event_class, std::string_view name, std::string details);   // where there is room
   void WatchClock(State& s, Tick now);
   static absl::Status CheckChunk(const RawChunk& chunk);
   absl::Status CommitReady();      // any thread; one at a time, so that batches reach the spool in order

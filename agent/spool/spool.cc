@@ -9,6 +9,7 @@
 #include "common/base/bytes.h"
 #include "common/base/guarded.h"
 #include "common/base/status.h"
+#include "common/format/frame.h"
 
 namespace orgtrail {
 namespace {
@@ -21,6 +22,7 @@ constexpr size_t kPruneStep = 64;       // expired batches or replies removed in
 constexpr size_t kIdempotencyKeyBytes = 1024;
 constexpr size_t kPositionKeyBytes = 500;  // LMDB takes keys up to 511
 constexpr size_t kEvidenceFiles = 1000;
+constexpr uint64_t kEntryRoom = 1024;   // for the copy of a batch's entry; an extension's second copy comes once in 1,024 batches
 
 // LMDB copies pages on write, so even deleting needs free ones, and freed pages come back two commits later: the map is
 // a quarter and 64 MiB larger than what Append may fill.
@@ -50,6 +52,7 @@ struct Spool::Impl {
   absl::Status PruneReplies(lmdb::WriteTxn& txn, SpoolCounters& counters);
   absl::Status PutReply(lmdb::WriteTxn& txn, SpoolCounters& counters, std::string_view key, std::string_view reply);
   absl::Status PutBatch(lmdb::WriteTxn& txn, BatchKey key, absl::Time stored, std::string_view frame, bool append);
+  uint64_t CostOf(const lmdb::ReadTxn& txn, std::string_view key, size_t value_bytes) const;
   absl::Time FirstUnacked(const lmdb::ReadTxn& txn, BatchKey acked) const;
   absl::Status Finish(std::unique_ptr<lmdb::WriteTxn> txn, const SpoolCounters& counters);
   absl::Status Flush();
@@ -63,7 +66,7 @@ struct Spool::Impl {
   uint64_t max_bytes = 0;
   SpoolTail opened_tail;
   std::unique_ptr<lmdb::Env> env;
-  lmdb::Table batches, meta, positions, replies, reply_times;
+  lmdb::Table batches, entries, meta, positions, replies, reply_times;
   std::mutex writing;  // one writer: its transaction, then the counters it committed
   Guarded<Shared> shared;
 };
@@ -90,9 +93,10 @@ absl::StatusOr<std::unique_ptr<Spool>> Spool::Open(std::string_view dir, const S
   impl.max_bytes = std::max(impl.max_bytes, kLeastMaxBytes);
   lmdb::EnvOptions env;
   env.map_bytes = MapBytes(impl.max_bytes);
-  env.tables = {"batches", "meta", "positions", "replies", "reply_times"};
+  env.tables = {"batches", "entries", "meta", "positions", "replies", "reply_times"};
   ASSIGN_OR_RETURN(impl.env, lmdb::Env::Open(dir, env));
   impl.batches = impl.env->table("batches");
+  impl.entries = impl.env->table("entries");
   impl.meta = impl.env->table("meta");
   impl.positions = impl.env->table("positions");
   impl.replies = impl.env->table("replies");
@@ -188,9 +192,10 @@ absl::Status Spool::Impl::Prune(lmdb::WriteTxn& txn, SpoolCounters& counters, ui
       if (!oldest.First() || DecodeKey(oldest.key()) > counters.acked_through) return absl::OkStatus();
       if (freed >= want_bytes && (n >= kPruneStep || StoredTime(oldest.value()) > expired)) return absl::OkStatus();
       key = std::string(oldest.key());
-      cost = DiskCost(oldest.value().size());
+      cost = CostOf(txn, key, oldest.value().size());
     }
     RETURN_IF_ERROR(txn.Delete(batches, key));
+    RETURN_IF_ERROR(txn.Delete(entries, key));
     freed += cost;
     counters.stored_bytes -= std::min(counters.stored_bytes, cost);
   }
@@ -243,6 +248,12 @@ absl::Status Spool::Impl::PutBatch(lmdb::WriteTxn& txn, BatchKey key, absl::Time
   return absl::OkStatus();
 }
 
+// Of a batch: its frame's value, and the copy of its entry.
+uint64_t Spool::Impl::CostOf(const lmdb::ReadTxn& txn, std::string_view key, size_t value_bytes) const {
+  const std::optional<std::string_view> copy = txn.Get(entries, key);
+  return DiskCost(value_bytes) + (copy ? DiskCost(copy->size()) : 0);
+}
+
 absl::Status Spool::Impl::Finish(std::unique_ptr<lmdb::WriteTxn> txn, const SpoolCounters& counters) {
   const auto [acked, known, pin] =
       shared.Peek([](const Shared& s) { return std::make_tuple(s.counters.acked_through, s.oldest_unacked, s.pin); });
@@ -278,7 +289,13 @@ absl::Status Spool::Impl::AppendOnce(const Commit& commit, uint64_t need) {
                                                         counters.last.batch_seq, ")"));
     }
     RETURN_IF_ERROR(PutBatch(*txn, key, clock.Wall(), batch->frame, true));
-    const uint64_t cost = DiskCost(kBatchValueHead + batch->frame.size());
+    uint64_t cost = DiskCost(kBatchValueHead + batch->frame.size());
+    if (const absl::StatusOr<FrameView> view = FrameView::Decode(batch->frame); view.ok()) {
+      const std::string encoded = EncodeKey(key);
+      const std::string copy = EncodeEntry(encoded, {std::string(view->entry), std::string(view->extension)});
+      RETURN_IF_ERROR(txn->Append(entries, encoded, copy));
+      cost += DiskCost(copy.size());
+    }
     counters.last = key;
     counters.stored_bytes += cost;
     counters.unacked_bytes += cost;
@@ -308,7 +325,7 @@ absl::Status Spool::Impl::AppendOnce(const Commit& commit, uint64_t need) {
 
 absl::Status Spool::Append(const Commit& commit) {
   uint64_t need = 0;
-  for (const SealedBatch* batch : commit.batches) need += DiskCost(kBatchValueHead + batch->frame.size());
+  for (const SealedBatch* batch : commit.batches) need += DiskCost(kBatchValueHead + batch->frame.size()) + kEntryRoom;
   std::lock_guard lock(impl_->writing);
   absl::Status stored = impl_->AppendOnce(commit, need);
   // Room enough by our count, but not in one piece inside LMDB's file: acknowledged batches make more.
@@ -360,10 +377,22 @@ absl::StatusOr<std::string> Spool::ReadUnchecked(BatchKey key) const {
   return std::string(value->substr(std::min(value->size(), kBatchValueHead)));
 }
 
+absl::StatusOr<SignedEntry> Spool::ReadEntry(BatchKey key) const {
+  lmdb::ReadTxn txn(*impl_->env);
+  const std::string encoded = EncodeKey(key);
+  std::optional<std::string_view> value = txn.Get(impl_->entries, encoded);
+  if (!value)
+    return absl::NotFoundError(absl::StrCat("the entry of batch (", key.epoch, ", ", key.batch_seq, ") is not in the spool"));
+  return DecodeEntry(encoded, *value);
+}
+
 bool Spool::WaitBeyond(BatchKey after, absl::Duration limit) const {
   return impl_->shared.WhenFor(
       limit, [&](const Impl::Shared& s) { return s.woken || s.counters.last > after; },
-      [&](const Impl::Shared& s, bool) { return s.counters.last > after; });
+      [&](Impl::Shared& s, bool) {
+        s.woken = false;
+        return s.counters.last > after;
+      });
 }
 
 void Spool::Wake() {
@@ -382,7 +411,7 @@ absl::Status Spool::Acked(BatchKey through, const Pin& pin) {
     lmdb::Cursor cursor(txn, impl_->batches);
     for (bool more = cursor.Seek(EncodeKey(Following(counters.acked_through)));
          more && DecodeKey(cursor.key()) <= through; more = cursor.Next()) {
-      counters.unacked_bytes -= std::min(counters.unacked_bytes, DiskCost(cursor.value().size()));
+      counters.unacked_bytes -= std::min(counters.unacked_bytes, impl_->CostOf(txn, cursor.key(), cursor.value().size()));
       if (counters.unacked_batches > 0) --counters.unacked_batches;
     }
   }

@@ -37,6 +37,12 @@ struct SpoolTail {
   bool retired = false;
 };
 
+// What the signature of a batch covers, kept a second time apart from its frame: when the disk damages the frame, the batch can
+// still take its place in the log, without its bodies.
+struct SignedEntry {
+  std::string entry, extension;
+};
+
 struct Pin {                  // the newest head this agent verified of its log, and the policy it follows
   std::string origin, log_vkey, note;
   uint64_t size = 0;
@@ -76,22 +82,23 @@ class Spool {
   absl::Status Append(const Commit& commit);
 
   // The first batch after `after` in (epoch, batch_seq) order, acked or not; nullopt at the end. DataLoss names a batch whose
-  // CRC differs (the uplink then re-hashes and tombstones).
+  // CRC differs (the uplink then mends it).
   absl::StatusOr<std::optional<std::pair<BatchKey, std::string>>> Next(BatchKey after) const;
   absl::StatusOr<std::string> Read(BatchKey key) const;                 // NotFound when pruned or never there; DataLoss: CRC
   // For the repair of what Next calls DataLoss: the key it met, and the frame as the disk gives it, right or wrong.
   std::optional<BatchKey> KeyAfter(BatchKey after) const;
   absl::StatusOr<std::string> ReadUnchecked(BatchKey key) const;
-  // Waits until something after `after` exists or the time is over.
+  absl::StatusOr<SignedEntry> ReadEntry(BatchKey key) const;            // the copy. NotFound; DataLoss: CRC
+  // Waits until something after `after` exists, or Wake, or the time is over. One thread waits.
   bool WaitBeyond(BatchKey after, absl::Duration limit) const;
-  void Wake();                                                          // ends all waits (shutdown)
+  void Wake();                                                          // ends the wait under way, else the next one
 
   // Receipts verified up to here; moves the pin with it. Known at once, written with the next Append or when the spool is closed: an
   // append that quotes the pin is never on disk without it, and what a crash forgets is sent again and answered as a repeat.
   absl::Status Acked(BatchKey through, const Pin& pin);
   absl::StatusOr<Pin> pin() const;                                      // empty origin: none yet
   absl::Status SetPin(const Pin& pin);
-  // Stores a repaired frame (tombstones for what the disk corrupted) under its key.
+  // Stores a repaired frame (whole again, or without the bodies the disk corrupted) under its key.
   absl::Status Repair(BatchKey key, std::string_view frame);
   // Evidence files: EVIDENCE of a forked log or a dropped leaf, kept under dir/evidence/, never pruned. Returns the path.
   absl::StatusOr<std::string> KeepEvidence(std::string_view name, std::string_view content);

@@ -38,14 +38,13 @@ std::string Wrap(std::string_view key, std::string_view payload) {
 
 absl::StatusOr<std::string_view> Unwrap(std::string_view key, std::string_view value) {
   if (value.size() < kValueHead) return absl::DataLossError("a value of the spool is cut short");
-  if (value[0] != kVersion) {
+  const std::string_view payload = value.substr(kValueHead);
+  const bool sound = GetU32(value.data() + 1) == Crc32c(payload, Crc32c(key));
+  if (value[0] != kVersion && !sound) {
     return absl::FailedPreconditionError(absl::StrCat("a value of the spool has version ", static_cast<int>(value[0]),
                                                       ", this program knows 1: run the newer release again"));
   }
-  const std::string_view payload = value.substr(kValueHead);
-  if (GetU32(value.data() + 1) != Crc32c(payload, Crc32c(key))) {
-    return absl::DataLossError("a value of the spool fails its CRC: the disk changed it");
-  }
+  if (!sound || value[0] != kVersion) return absl::DataLossError("a value of the spool fails its CRC: the disk changed it");
   return payload;
 }
 
@@ -87,6 +86,25 @@ absl::StatusOr<std::string_view> CheckBatchValue(std::string_view key, std::stri
     return Annotate(payload.status(), absl::StrCat("batch (", k.epoch, ", ", k.batch_seq, ")"));
   }
   return payload->substr(8);
+}
+
+std::string EncodeEntry(std::string_view key, const SignedEntry& signed_entry) {
+  std::string payload;
+  payload.reserve(2 + signed_entry.entry.size() + signed_entry.extension.size());
+  PutU16(payload, static_cast<uint16_t>(signed_entry.entry.size()));
+  payload += signed_entry.entry;
+  payload += signed_entry.extension;
+  return Wrap(key, payload);
+}
+
+absl::StatusOr<SignedEntry> DecodeEntry(std::string_view key, std::string_view value) {
+  ASSIGN_OR_RETURN(const std::string_view payload, Unwrap(key, value));
+  ByteReader in(payload);
+  SignedEntry out;
+  out.entry = std::string(in.Bytes(in.U16()));
+  out.extension = std::string(in.Bytes(in.left()));
+  if (!in.ok() || out.entry.empty()) return CutShort("entry");
+  return out;
 }
 
 absl::Time StoredTime(std::string_view batch_value) {

@@ -11,11 +11,15 @@
 namespace orgtrail {
 
 // Every value is u8 version (1) || u32 CRC-32C of (key || payload) || payload: a value under the wrong key does not check either.
-// Unwrap is DataLoss when the sum differs, FailedPrecondition when a newer release wrote the value.
+// Unwrap is DataLoss when the sum differs or only the version does, FailedPrecondition when a newer release wrote the value.
 std::string Wrap(std::string_view key, std::string_view payload);
 absl::StatusOr<std::string_view> Unwrap(std::string_view key, std::string_view value);
 inline constexpr size_t kValueHead = 5;
 inline constexpr size_t kReplyTimeAt = kValueHead;     // a reply's payload: u64 stored_ns || reply
+
+// A batch's entry and extension, kept apart from its frame: u16 n, entry(n), extension.
+std::string EncodeEntry(std::string_view key, const SignedEntry& signed_entry);
+absl::StatusOr<SignedEntry> DecodeEntry(std::string_view key, std::string_view value);
 
 inline constexpr std::string_view kCountersKey = "counters", kTailKey = "tail", kPinKey = "pin";
 

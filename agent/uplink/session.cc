@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "common/base/bytes.h"
 #include "common/base/log.h"
 #include "common/base/mutant.h"
 #include "common/base/status.h"
@@ -37,6 +38,32 @@ absl::StatusOr<std::vector<Hash>> Hashes(const Repeated& field) {
     out.push_back(Hash::From(h));
   }
   return out;
+}
+
+// The stored frame with the entry and extension that were signed in place of its own.
+std::string WithEntry(std::string_view stored, const SignedEntry& signed_entry) {
+  std::string frame("OTF1");
+  PutU16(frame, static_cast<uint16_t>(signed_entry.entry.size()));
+  frame += signed_entry.entry;
+  PutU32(frame, static_cast<uint32_t>(signed_entry.extension.size()));
+  frame += signed_entry.extension;
+  frame += stored.substr(std::min(stored.size(), frame.size()));
+  return frame;
+}
+
+// … of a batch without events: behind the extension there are 36 zeros, whatever the disk says.
+std::string WithoutRows(const SignedEntry& signed_entry) {
+  std::string frame = WithEntry("", signed_entry);
+  frame.append(32 + 4, '\0');
+  return frame;
+}
+
+bool HoldsWhatWasSigned(std::string_view frame, const BatchHeader& header) {
+  const absl::StatusOr<FrameView> view = FrameView::Decode(frame);
+  if (!view.ok() || !CheckExtension(header, view->extension, nullptr, nullptr).ok()) return false;
+  ZstdDecompressor zstd;
+  absl::StatusOr<Events> events = InflateFrame(*view, zstd);
+  return events.ok() && CheckRows(header, events->rows, HashRows(view->batch_key, events->rows)).ok();
 }
 
 absl::StatusOr<Hash> LeafOfFrame(std::string_view frame) {
@@ -132,8 +159,8 @@ void UplinkSession::Wait(absl::Duration limit) {
   if (due.blocked) {
     state_.WhenFor(
         limit,
-        [&](const State& s) { return s.cursor != due.cursor || (s.welcomed && s.window_bytes < options_.window_bytes && s.paused_until <= now); },
-        [](State&, bool) {});
+        [&](const State& s) { return s.woken || s.cursor != due.cursor || (s.welcomed && s.window_bytes < options_.window_bytes && s.paused_until <= now); },
+        [](State& s, bool) { s.woken = false; });
   } else {
     spool_.WaitBeyond(due.cursor, limit);
   }
@@ -468,27 +495,47 @@ std::string UplinkSession::KeepEvidence(State& s, std::string_view code, const s
   return where;
 }
 
-// A frame whose checksum is wrong but whose content still is what was signed is stored anew and sent. Otherwise the leaf of what
-// was lost cannot be computed, and no other content may stand under this signature: the chain ends before it.
+// A frame whose checksum is wrong. Its entry lies in the spool twice, each with a sum of its own: with a sound one the batch takes
+// its place in the log, whole when its rows still lead to the signed root, else without bodies. Without one, no other content may
+// stand under this signature: the chain ends before it.
 absl::StatusOr<std::string> UplinkSession::Mend(BatchKey key) {
-  ASSIGN_OR_RETURN(std::string stored, spool_.ReadUnchecked(key));
-  const auto check = [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(stored));
-    ASSIGN_OR_RETURN(const BatchEntry entry, BatchEntry::Decode(view.entry));
-    RETURN_IF_ERROR(CheckExtension(entry.header, view.extension, nullptr, nullptr));
-    if (BatchKey{entry.header.epoch, entry.header.batch_seq} != key) return absl::DataLossError("it is another batch");
-    ZstdDecompressor zstd;
-    ASSIGN_OR_RETURN(Events events, InflateFrame(view, zstd));
-    return CheckRows(entry.header, events.rows, HashRows(view.batch_key, events.rows));
-  };
-  if (const absl::Status damage = check(); !damage.ok()) {
-    const std::string detail = Name(key) + " in the spool is damaged: " + Describe(damage);
+  ASSIGN_OR_RETURN(const std::string stored, spool_.ReadUnchecked(key));
+  const auto beyond_mending = [&](const absl::Status& why) {
+    const std::string detail = Name(key) + " in the spool is damaged: " + Describe(why);
     if (reports_.report) reports_.report("SPOOL_TAMPER", detail);
     return absl::DataLossError("SPOOL_TAMPER " + detail);
+  };
+  const absl::StatusOr<SignedEntry> copy = EntryOf(key, stored);
+  if (!copy.ok()) return beyond_mending(copy.status());
+  ASSIGN_OR_RETURN(const BatchEntry entry, BatchEntry::Decode(copy->entry));
+  std::string whole = entry.header.n_events == 0 ? WithoutRows(*copy) : WithEntry(stored, *copy);
+  if (HoldsWhatWasSigned(whole, entry.header)) {
+    RETURN_IF_ERROR(spool_.Repair(key, whole));
+    state_.With([](State& s) { ++s.facts.repaired; });
+    return whole;
   }
-  RETURN_IF_ERROR(spool_.Repair(key, stored));
-  state_.With([](State& s) { ++s.facts.repaired; });
-  return stored;
+  if (entry.header.n_events == 0) return beyond_mending(absl::DataLossError("its extension"));
+  const absl::StatusOr<std::string> kept = spool_.KeepEvidence(absl::StrCat("damaged-", key.epoch, "-", key.batch_seq, ".otf1"), stored);
+  LogError("The disk damaged a batch before it was sent: its bodies are lost, its signed entry is not. Look at this disk.",
+           {{"batch", Name(key)}, {"events", std::to_string(entry.header.n_events)}, {"kept", kept.ok() ? *kept : Describe(kept.status())}});
+  if (reports_.bodies_lost) reports_.bodies_lost(entry.header);
+  std::string bodiless = BodilessFrame(copy->entry, copy->extension, TombstoneReason::kCorrupt);
+  RETURN_IF_ERROR(spool_.Repair(key, bodiless));
+  state_.With([](State& s) { ++s.facts.bodiless; });
+  return bodiless;
+}
+
+// The entry as it was signed: the copy, else the frame's own when the batch after it names its leaf.
+absl::StatusOr<SignedEntry> UplinkSession::EntryOf(BatchKey key, std::string_view stored) const {
+  absl::StatusOr<SignedEntry> copy = spool_.ReadEntry(key);
+  if (copy.ok()) return copy;
+  const absl::StatusOr<FrameView> own = FrameView::Decode(stored);
+  const absl::StatusOr<SignedEntry> after = spool_.ReadEntry({key.epoch, key.batch_seq + 1});
+  const absl::StatusOr<BatchEntry> next = after.ok() ? BatchEntry::Decode(after->entry) : after.status();
+  if (own.ok() && next.ok() && next->header.prev_hash == LeafHash(own->entry)) {
+    return SignedEntry{std::string(own->entry), std::string(own->extension)};
+  }
+  return Annotate(copy.status(), "its entry and the copy of it");
 }
 
 bool UplinkSession::Drained() const {
@@ -508,7 +555,8 @@ void UplinkSession::SkipBefore(BatchKey key) {
 }
 
 void UplinkSession::Wake() {
-  state_.With([](State&) {});
+  state_.With([](State& s) { s.woken = true; });
+  spool_.Wake();
 }
 
 UplinkFacts UplinkSession::Facts() const {

@@ -54,12 +54,15 @@ struct UplinkReports {
   // epoch, then SkipBefore it. AUTH_…, IDENTITY_MISMATCH: enrol again. SPOOL_PRESSURE: the aggregator cannot write, or can again.
   // LOG_FORKED, LEAF_MISSING: evidence was kept. CHAIN_STUCK: the log expects a batch the spool no longer has.
   std::function<void(std::string_view code, std::string_view detail)> report;
+  // The spool's disk damaged this batch: its entry is sent, its bodies are gone. The agent records the loss.
+  std::function<void(const BatchHeader&)> bodies_lost;
 };
 
 struct UplinkFacts {
   BatchKey sent, acked;                  // newest
   size_t unacked_bytes = 0;              // in the window
-  uint64_t receipts = 0, evidence = 0, repaired = 0;
+  uint64_t receipts = 0, evidence = 0;
+  uint64_t repaired = 0, bodiless = 0;   // damaged batches of the spool: made whole; sent without their bodies
   int64_t last_receipt_ns = 0;           // wall clock; 0: none since start
   BatchKey log_head;                     // as the last Welcome said
   std::string last_refusal;              // code
@@ -100,7 +103,7 @@ class UplinkSession {
   };
   struct State {
     Pin pin;
-    bool welcomed = false;
+    bool welcomed = false, woken = false;
     uint64_t stream_size = 0;            // the head last shown on this stream, and its root: receipts count from it
     Hash stream_root;
     BatchKey cursor;                     // the last one sent
@@ -129,6 +132,7 @@ class UplinkSession {
   absl::Status Lie(State& s, std::string_view code, std::string detail, std::string_view note);
   std::string KeepEvidence(State& s, std::string_view code, const std::string& detail, std::string_view note);
   absl::StatusOr<std::string> Mend(BatchKey key);
+  absl::StatusOr<SignedEntry> EntryOf(BatchKey key, std::string_view stored) const;
   void Rewind(State& s, BatchKey first);
   void Pinned(State& s);
   void Report(State& s, std::string_view code, std::string detail);

@@ -16,7 +16,9 @@ namespace {
 
 constexpr char kPush[] = "/orgtrail.v1.Ingest/Push";
 constexpr absl::Duration kConnect = absl::Seconds(10);
-constexpr absl::Duration kLook = absl::Milliseconds(100);    // how often stalls and a stop are looked at
+constexpr absl::Duration kRenewAgain = absl::Minutes(1);
+constexpr absl::Duration kDial = absl::Milliseconds(100);    // how often a stop is looked at while a connection is made
+constexpr absl::Duration kLook = absl::Seconds(1);           // … and stalls while a stream is open; what cannot wait wakes it
 
 using Stream = grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
 
@@ -53,6 +55,7 @@ struct Uplink::Impl {
       : options(o),
         clock(c),
         rng(r),
+        report(reports.report),
         session(o.session, std::move(log_key), s, c, std::move(reports)),
         streams(m.GetCounter("orgtrail_uplink_streams_total", "Streams opened to an aggregator; many mean an unstable link.")),
         failures(m.GetCounter("orgtrail_uplink_failures_total", "Streams that ended other than by a stop.")),
@@ -76,6 +79,7 @@ struct Uplink::Impl {
   struct Shared {
     UplinkState state = UplinkState::kConnecting;
     bool stopping = false, draining = false, welcomed = false;
+    bool renewed = false;                     // a certificate is on disk that the stream in use does not have
     grpc::ClientContext* context = nullptr;   // of the stream in use
     Tick connected{};
     std::string endpoint, last_error;
@@ -88,13 +92,28 @@ struct Uplink::Impl {
     return shared->Peek([](const Shared& s) { return s.stopping; });
   }
 
+  // A connection and its stream. Ends the stream when it goes.
+  struct Link {
+    std::string endpoint;
+    std::shared_ptr<grpc::Channel> channel;
+    grpc::ClientContext context;
+    std::unique_ptr<Stream> stream;
+    bool finished = false;
+    ~Link() {
+      if (stream == nullptr || finished) return;
+      context.TryCancel();
+      (void)stream->Finish();
+    }
+  };
+
   void Run() {
     NameThread("uplink");
     Backoff backoff(rng);
+    std::unique_ptr<Link> next;   // open already: of a renewed certificate
     for (size_t turn = 0; !stopping(); ++turn) {
-      const std::string& endpoint = options.endpoints[turn % options.endpoints.size()];
+      const std::string endpoint = next ? next->endpoint : options.endpoints[turn % options.endpoints.size()];
       const Tick begun = clock.Now();
-      const absl::Status ended = RunStream(endpoint);
+      const absl::Status ended = RunStream(endpoint, next);
       absl::Duration healthy;
       shared->With([&](Shared& s) {
         healthy = s.welcomed ? clock.Now() - s.connected : absl::ZeroDuration();
@@ -103,6 +122,15 @@ struct Uplink::Impl {
         if (!s.stopping) s.last_error = Describe(ended);
       });
       if (stopping()) return;
+      if (next) {
+        LogInfo("The stream goes on over a connection with the certificate on disk.", {{"endpoint", next->endpoint}});
+        --turn;
+        continue;
+      }
+      // A stream that is refused before its first message says why in its status only.
+      if (const std::string_view said = ToStd(ended.message()); report && absl::IsUnauthenticated(ended) && said.starts_with("AUTH_")) {
+        report(said.substr(0, said.find(' ')), said);
+      }
       failures.Add();
       if (healthy >= Backoff::kHealthy) turn = options.endpoints.size() - 1;   // it worked: the preferred one again
       const absl::Duration wait = backoff.Next(healthy);
@@ -113,13 +141,25 @@ struct Uplink::Impl {
     }
   }
 
-  absl::Status RunStream(const std::string& endpoint) {
-    // A channel of its own per stream: its handshake reads the certificate that is on disk now.
-    const auto channel = OpenChannel(endpoint, MutualChannelCredentials({options.cert, options.key, options.ca}));
-    grpc::ClientContext context;
+  // A channel of its own per stream: its handshake reads the certificate that is on disk now.
+  std::unique_ptr<Link> NewLink(const std::string& endpoint) const {
+    auto link = std::make_unique<Link>();
+    link->endpoint = endpoint;
+    link->channel = OpenChannel(endpoint, MutualChannelCredentials({options.cert, options.key, options.ca}));
+    return link;
+  }
+  static void OpenStream(Link& link) {
+    const grpc::internal::RpcMethod method(kPush, grpc::internal::RpcMethod::BIDI_STREAMING, link.channel);
+    link.stream.reset(
+        grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(link.channel.get(), method, &link.context));
+  }
+
+  // Over `next` when it is open. When the stream ends because another one is open instead, that one is `next`.
+  absl::Status RunStream(const std::string& endpoint, std::unique_ptr<Link>& next) {
+    std::unique_ptr<Link> link = next ? std::move(next) : NewLink(endpoint);
     shared->With([&](Shared& s) {
       s.endpoint = endpoint;
-      s.context = &context;
+      s.context = &link->context;
       s.reading = true;
       s.read_ended = absl::OkStatus();
     });
@@ -130,19 +170,22 @@ struct Uplink::Impl {
       }
     } forget{*this};
     if (stopping()) return absl::CancelledError("stopping");
-    RETURN_IF_ERROR(Connect(*channel, endpoint));
+    if (link->stream == nullptr) {
+      shared->With([](Shared& s) { s.renewed = false; });   // this connection has what is on disk
+      RETURN_IF_ERROR(Connect(*link->channel, endpoint));
+      OpenStream(*link);
+    }
     streams.Add();
-    const grpc::internal::RpcMethod method(kPush, grpc::internal::RpcMethod::BIDI_STREAMING, channel);
-    std::unique_ptr<Stream> stream(
-        grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(channel.get(), method, &context));
-
+    Stream& stream = *link->stream;
     const grpc::Slice hello = Own(session.Begin());
-    std::thread reader([this, &stream, &context] { Read(*stream, context); });
+    std::thread reader([this, &stream, &link] { Read(stream, link->context); });
     absl::Status ended;
-    if (stream->Write(grpc::ByteBuffer(&hello, 1))) ended = Write(*stream);
-    if (!ended.ok() || stopping()) context.TryCancel();   // else the stream has ended, and Finish says why
+    if (stream.Write(grpc::ByteBuffer(&hello, 1))) ended = Write(stream, endpoint, next);
+    if (!ended.ok() || stopping() || next) link->context.TryCancel();   // else the stream has ended, and Finish says why
     reader.join();
-    const grpc::Status finished = stream->Finish();
+    link->finished = true;
+    const grpc::Status finished = stream.Finish();
+    if (next) return absl::OkStatus();
     const absl::Status read = shared->Peek([](const Shared& s) { return s.read_ended; });
     if (!read.ok()) return read;
     if (!ended.ok()) return ended;
@@ -152,25 +195,65 @@ struct Uplink::Impl {
   // In looks of a moment, so that stopping does not wait for an aggregator that is not there.
   absl::Status Connect(grpc::Channel& channel, const std::string& endpoint) {
     const auto until = std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kConnect);
-    while (!channel.WaitForConnected(std::min(until, std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kLook)))) {
+    while (!channel.WaitForConnected(std::min(until, std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kDial)))) {
       if (stopping()) return absl::CancelledError("stopping");
-      if (std::chrono::system_clock::now() >= until) return absl::UnavailableError("no connection to " + endpoint + " within 10 s");
+      if (std::chrono::system_clock::now() >= until) return absl::UnavailableError("no connection to " + endpoint + " within 10 s" + WhyNot(channel));
     }
     return absl::OkStatus();
   }
 
-  absl::Status Write(Stream& stream) {
+  // gRPC says why a connection fails only to a call.
+  static std::string WhyNot(grpc::Channel& channel) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kLook));
+    const grpc::internal::RpcMethod method(kPush, grpc::internal::RpcMethod::BIDI_STREAMING);
+    const std::unique_ptr<Stream> call(
+        grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(&channel, method, &context));
+    const std::string words = call->Finish().error_message();
+    if (words.find("refused") != std::string::npos || words.find("esolution") != std::string::npos) return ": " + words;
+    return ": " + words + ". If the address is right, compare both machines' clocks: certificates count from one time to another";
+  }
+
+  // The connection with the renewed certificate, while the stream in use goes on.
+  struct Renewal {
+    std::unique_ptr<Link> link;
+    Tick since{}, not_before{};
+  };
+  // One look; true when `next` is open.
+  bool Renew(Renewal& r, const std::string& endpoint, Tick now, std::unique_ptr<Link>& next) {
+    if (r.link == nullptr) {
+      if (now < r.not_before || !shared->Peek([](const Shared& s) { return s.renewed && s.welcomed; })) return false;
+      r.link = NewLink(endpoint);
+      r.since = now;
+    }
+    if (r.link->channel->GetState(true) == GRPC_CHANNEL_READY) {
+      shared->With([](Shared& s) { s.renewed = false; });
+      OpenStream(*r.link);
+      next = std::move(r.link);
+      return true;
+    }
+    if (now - r.since > kConnect) {
+      LogWarn("No connection with the renewed certificate yet; the stream in use goes on.", {{"endpoint", endpoint}});
+      r.link.reset();
+      r.not_before = now + kRenewAgain;
+    }
+    return false;
+  }
+
+  absl::Status Write(Stream& stream, const std::string& endpoint, std::unique_ptr<Link>& next) {
     Tick looked = clock.Now();
+    Renewal renewal;
     for (;;) {
       const bool go = shared->Peek([](const Shared& s) { return !s.stopping && s.reading; });
       if (!go) return absl::OkStatus();
-      if (const Tick now = clock.Now(); now - looked > kLook) {
+      if (const Tick now = clock.Now(); now - looked > (renewal.link ? kDial : kLook)) {
         looked = now;
         RETURN_IF_ERROR(session.CheckStalls());
+        if (Renew(renewal, endpoint, now, next)) return absl::OkStatus();
       }
       ASSIGN_OR_RETURN(std::optional<std::string> frame, session.Next());
       if (!frame) {
-        session.Wait(kLook);
+        session.Wait(renewal.link ? kDial : kLook);
         continue;
       }
       frames.Add();
@@ -207,6 +290,7 @@ struct Uplink::Impl {
   const UplinkOptions options;
   const Clock& clock;
   Rng& rng;
+  const std::function<void(std::string_view code, std::string_view detail)> report;
   UplinkSession session;
   std::shared_ptr<Guarded<Shared>> shared = std::make_shared<Guarded<Shared>>();
   Counter& streams;
@@ -226,6 +310,11 @@ Uplink::~Uplink() { Stop(); }
 
 void Uplink::Start() {
   impl_->thread = std::thread([this] { impl_->Run(); });
+}
+
+void Uplink::Renewed() {
+  impl_->shared->With([](Impl::Shared& s) { s.renewed = true; });
+  impl_->session.Wake();
 }
 
 bool Uplink::Drain(absl::Duration limit) {

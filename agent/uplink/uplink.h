@@ -5,7 +5,7 @@
 // Threads  Start spawns the writing one, which spawns a reading one per stream. The rest: any.
 // Owns     its threads and channel. Spool, clock, rng, metrics outlive it.
 // Holds    frames go out as they lie in the spool, copied once from its map and wrapped, never parsed or serialised again. A new
-//          certificate on disk serves the next connection; the stream in use is not cut for it.
+//          certificate on disk serves the next connection; Renewed opens that connection and its stream before the one in use ends.
 #pragma once
 
 #include <memory>
@@ -34,6 +34,9 @@ class Uplink {
   ~Uplink();                               // stops
 
   void Start();
+  // Another certificate is on disk: goes on with it. The stream in use ends when the next one is open, and not before: an aggregator
+  // that is not there, or does not take the certificate, costs nothing.
+  void Renewed();
   // Sends what is left and waits for its receipts, at most `limit`: whether everything is acked. For SIGTERM; then Stop.
   bool Drain(absl::Duration limit);
   void Stop();                             // cancels the stream, joins

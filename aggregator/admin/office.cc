@@ -126,7 +126,7 @@ absl::StatusOr<v1::ListAgentsResponse> Office::ListAgents(const Identity& who, c
       a->set_last_seen_ns(head->logged_ns);
       a->set_lag_ns(std::max<int64_t>(0, head->logged_ns - static_cast<int64_t>(head->wall_close_ns)));
       a->set_events(head->cum_events);
-      a->set_lost(head->cum_lost);
+      a->set_lost(head->cum_lost + head->bodies_missing);
       a->set_epoch(head->epoch);
       a->set_batch_seq(head->batch_seq);
       a->set_policy_version(head->policy_version);

@@ -184,7 +184,11 @@ absl::StatusOr<std::shared_ptr<Leaf>> InflateLeaf(std::string bytes, std::string
   leaf->is_batch = true;
   leaf->hash = LeafHash(frame.entry);
   leaf->header = std::move(entry.header);
-  ASSIGN_OR_RETURN(leaf->events, InflateFrame(frame, zstd));
+  if (frame.bodies_gone) {
+    leaf->events = GoneEvents(leaf->header, *frame.bodies_gone);
+  } else {
+    ASSIGN_OR_RETURN(leaf->events, InflateFrame(frame, zstd));
+  }
   admitter.Admit(carries, *leaf);
   return leaf;
 }

@@ -94,19 +94,26 @@ void PrintEvents(const Context& context, const std::vector<pb::Event>& events, b
     case Output::kJsonl:
       for (const pb::Event& e : events) {
         const std::string line = envelope ? EnvelopeJson(e) : e.record();
+        if (line.empty()) continue;
         std::fwrite(line.data(), 1, line.size(), stdout);
         std::fputc('\n', stdout);
       }
       break;
     case Output::kJson:
       std::printf("{\"Records\":[");
-      for (size_t i = 0; i < events.size(); ++i) {
-        const std::string line = envelope ? EnvelopeJson(events[i]) : events[i].record();
-        std::fputs(i == 0 ? "" : ",\n", stdout);
+      for (const char* between = ""; const pb::Event& e : events) {
+        const std::string line = envelope ? EnvelopeJson(e) : e.record();
+        if (line.empty()) continue;
+        std::fputs(between, stdout);
         std::fwrite(line.data(), 1, line.size(), stdout);
+        between = ",\n";
       }
       std::printf("]}\n");
       break;
+  }
+  const auto gone = std::count_if(events.begin(), events.end(), [](const pb::Event& e) { return e.record().empty(); });
+  if (gone > 0 && !envelope && context.output() != Output::kTable) {
+    std::fprintf(stderr, "orgtrail: %td records have no body any more and are left out; --envelope shows where they were\n", gone);
   }
 }
 
@@ -209,7 +216,7 @@ absl::Status Show(Context& context, const std::string& id, const std::string& at
   if (context.output() != Output::kTable) {
     PrintEvents(context, {e}, envelope, absl::UTCTimeZone());
   } else {
-    std::printf("%s\n", e.record().c_str());
+    std::printf("%s\n", e.record().empty() ? "(the body of this record is gone; the notes say why)" : e.record().c_str());
     const pb::Envelope& v = e.envelope();
     std::printf("\naccount    %s   region %s\nagent      %s (%s/%s), epoch %llu, batch %llu, sequence %llu\n", Printable(v.account()).c_str(),
                 Printable(v.region()).c_str(), v.agent().c_str(), (v.agent_account().empty() ? v.account() : v.agent_account()).c_str(),
@@ -219,6 +226,7 @@ absl::Status Show(Context& context, const std::string& id, const std::string& at
                 Rfc3339(absl::FromUnixNanos(v.captured_ns()), 6).c_str(), Rfc3339(absl::FromUnixNanos(v.logged_ns()), 6).c_str(),
                 static_cast<unsigned long long>(v.leaf_index()), v.event_index());
     if (v.added_members_size() != 0) std::printf("added      %s (by the agent, before hashing)\n", absl::StrJoin(v.added_members(), ", ").c_str());
+    if (!v.posted_by().empty()) std::printf("posted by  %s\n", Printable(v.posted_by()).c_str());
     if (v.notes_size() != 0) std::printf("notes      %s\n", absl::StrJoin(v.notes(), ", ").c_str());
   }
   if (proof) {

@@ -102,6 +102,7 @@ absl::Status Follow(Context& context, const FeedFlags& f) {
   Interrupt interrupt([&] { rpc->Cancel(); });
   absl::Status written;
   bool first = true;
+  uint64_t gone = 0;
   std::string out;
   absl::Status ended = rpc->Subscribe(request, [&](const pb::FeedMessage& message) {
     out.clear();
@@ -116,6 +117,10 @@ absl::Status Follow(Context& context, const FeedFlags& f) {
                       l.error.empty() ? "" : Paint(context.color(), "31", Printable(l.error)).c_str());
         out += row;
       } else {
+        if (e.record().empty() && !f.envelope) {   // a line is a record's bytes
+          ++gone;
+          continue;
+        }
         out += f.envelope ? EnvelopeJson(e) : e.record();
         out += '\n';
       }
@@ -126,6 +131,10 @@ absl::Status Follow(Context& context, const FeedFlags& f) {
     }
     return written.ok();
   });
+  if (gone != 0) {
+    std::fprintf(stderr, "orgtrail: %llu records have no body any more and are left out; --envelope shows where they were\n",
+                 static_cast<unsigned long long>(gone));
+  }
   RETURN_IF_ERROR(written);
   if (absl::IsCancelled(ended)) return absl::OkStatus();
   return ended;

@@ -148,8 +148,8 @@ void Print(Context& context, const AuditReport& r, const Checkpoint& checkpoint,
     json += "\",\"origin\":" + JsonString(checkpoint.origin) + ",\"treeSize\":" + std::to_string(checkpoint.size);
     json += ",\"leaves\":" + std::to_string(r.leaves) + ",\"batches\":" + std::to_string(r.batches) + ",\"events\":" + std::to_string(r.events);
     json += ",\"lost\":" + std::to_string(r.lost) + ",\"agents\":" + std::to_string(r.agents) + ",\"epochs\":" + std::to_string(r.epochs);
-    json += ",\"uncleanEpochs\":" + std::to_string(r.unclean_epochs) + ",\"tombstones\":" + std::to_string(r.tombstones) +
-            ",\"quarantinedBatches\":" + std::to_string(r.quarantined) + ",\"findings\":[";
+    json += ",\"uncleanEpochs\":" + std::to_string(r.unclean_epochs) + ",\"tombstones\":" + std::to_string(r.tombstones);
+    json += ",\"bodiesMissing\":" + std::to_string(r.bodies_missing) + ",\"quarantinedBatches\":" + std::to_string(r.quarantined) + ",\"findings\":[";
     bool first = true;
     for (const AuditFinding& f : r.findings) {
       const char* kind = f.kind == AuditFinding::Kind::kTampered ? "tampered" : f.kind == AuditFinding::Kind::kIncomplete ? "incomplete" : "note";
@@ -168,6 +168,10 @@ void Print(Context& context, const AuditReport& r, const Checkpoint& checkpoint,
   if (r.lost != 0) std::printf("  %s events were lost at their source and signed as lost\n", HumanCount(static_cast<double>(r.lost)).c_str());
   if (r.quarantined != 0) std::printf("  %s batches are set apart in quarantine; the notes below name the evidence\n", HumanCount(static_cast<double>(r.quarantined)).c_str());
   if (r.tombstones != 0) std::printf("  %s bodies are gone (tombstones); their hashes still verify\n", HumanCount(static_cast<double>(r.tombstones)).c_str());
+  if (r.bodies_missing != 0) {
+    std::printf("  %s records came without their bodies (an agent's disk damaged them); that they were captured is signed, what they said is lost\n",
+                HumanCount(static_cast<double>(r.bodies_missing)).c_str());
+  }
   for (const AuditFinding& f : r.findings) {
     const char* kind = f.kind == AuditFinding::Kind::kTampered ? "TAMPERED" : f.kind == AuditFinding::Kind::kIncomplete ? "INCOMPLETE" : "note";
     std::printf("  %s  leaf %llu: %s\n", kind, static_cast<unsigned long long>(f.leaf), Printable(f.what).c_str());
@@ -258,7 +262,7 @@ absl::Status VerifyFeed(Context& context, const std::string& path) {
   ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
   ASSIGN_OR_RETURN(pb::CheckpointResponse answer, rpc->Checkpoint());
   ASSIGN_OR_RETURN(Checkpoint checkpoint, Trusted(context, trust, answer.note()));
-  uint64_t checked = 0, line_number = 0;
+  uint64_t checked = 0, line_number = 0, gone = 0;
   std::set<std::pair<uint64_t, uint64_t>> seen;
   Progress progress("verify feed", 0, context.clock);
   for (std::string_view rest = text; !rest.empty();) {
@@ -282,6 +286,10 @@ absl::Status VerifyFeed(Context& context, const std::string& path) {
       return absl::InvalidArgumentError(where + ": not a line of `orgtrail feed --envelope -o jsonl`");
     }
     const std::string_view body = line.substr(record + kRecord.size(), line.size() - record - kRecord.size() - 1);
+    if (body == "null") {   // its body is gone: nothing can be proven of it
+      ++gone;
+      continue;
+    }
     if (!seen.emplace(*leaf, *event).second) {
       context.exit_code = kTampered;
       return absl::DataLossError(where + ": leaf " + std::to_string(*leaf) + " event " + std::to_string(*event) + " is there twice");
@@ -300,6 +308,10 @@ absl::Status VerifyFeed(Context& context, const std::string& path) {
   }
   std::printf("%s  %llu records, each proven against %s at size %llu\n", Paint(context.color(), "1;32", "PROVEN").c_str(),
               static_cast<unsigned long long>(checked), checkpoint.origin.c_str(), static_cast<unsigned long long>(checkpoint.size));
+  if (gone != 0) {
+    std::printf("  INCOMPLETE: %llu more have no body and cannot be proven\n", static_cast<unsigned long long>(gone));
+    context.exit_code = kIncomplete;
+  }
   return absl::OkStatus();
 }
 

@@ -31,8 +31,12 @@ int FsckHere(Context& context, const std::string& dir, bool quick) {
     if (f.leaf != UINT64_MAX) std::printf("leaf %llu: ", static_cast<unsigned long long>(f.leaf));
     std::printf("%s: %s\n  remedy: %s\n", Printable(f.file).c_str(), Printable(f.what).c_str(), Printable(f.remedy).c_str());
   }
-  std::printf("%s: %s leaves, %s batches, %s records, %s\n", findings.empty() ? "clean" : "DAMAGED", HumanCount(static_cast<double>(totals.leaves)).c_str(),
-              HumanCount(static_cast<double>(totals.batches)).c_str(), HumanCount(static_cast<double>(totals.events)).c_str(), HumanBytes(totals.bytes).c_str());
+  std::printf("%s: %s leaves, %s batches, %s records, %s in %u shard%s\n", findings.empty() ? "clean" : "DAMAGED", HumanCount(static_cast<double>(totals.leaves)).c_str(),
+              HumanCount(static_cast<double>(totals.batches)).c_str(), HumanCount(static_cast<double>(totals.events)).c_str(), HumanBytes(totals.bytes).c_str(), totals.shards, totals.shards == 1 ? "" : "s");
+  if (totals.bodies_missing != 0) {
+    std::printf("%s of these records came without their bodies (an agent's disk damaged them; alarm BODIES_MISSING): no damage of this ledger\n",
+                HumanCount(static_cast<double>(totals.bodies_missing)).c_str());
+  }
   return findings.empty() ? kOk : kTampered;
 }
 

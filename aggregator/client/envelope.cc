@@ -50,6 +50,7 @@ std::string EnvelopeOnlyJson(const orgtrail::v1::Envelope& e) {
   json += ",\"class\":" + std::to_string(e.event_class()) + ",\"flags\":" + std::to_string(e.flags());
   if (e.quarantined()) json += ",\"quarantined\":true";
   if (e.added_members_size() != 0) json += ",\"added\":" + Strings(e.added_members());
+  if (!e.posted_by().empty()) json += ",\"postedBy\":" + JsonString(e.posted_by());
   if (e.notes_size() != 0) json += ",\"notes\":" + Strings(e.notes());
   if (e.copies() > 1) json += ",\"copies\":" + std::to_string(e.copies());
   return json + "}";
@@ -67,6 +68,11 @@ EventLine LineOf(const orgtrail::v1::Event& event, const absl::TimeZone& zone) {
   line.account = event.envelope().account();
   line.region = event.envelope().region();
   Scanned s(event.record());
+  if (event.record().empty()) {
+    line.time = absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixNanos(event.envelope().captured_ns()), zone);
+    line.event = "(body gone; see `events show`)";
+    return line;
+  }
   if (!s.ok) {
     line.event = "(not readable)";
     return line;

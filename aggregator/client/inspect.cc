@@ -96,13 +96,17 @@ absl::StatusOr<std::string> Control(std::string_view bytes) {
 absl::StatusOr<std::string> Frame(std::string_view bytes) {
   ASSIGN_OR_RETURN(FrameView view, FrameView::Decode(bytes));
   ASSIGN_OR_RETURN(BatchEntry entry, BatchEntry::Decode(view.entry));
-  std::string out = "frame OTF1: " + N(bytes.size()) + " bytes, " + N(view.n_rows) + " rows, " + N(view.packed.size()) + " compressed\n";
+  std::string out = "frame OTF1: " + N(bytes.size()) + " bytes, " +
+                    (view.bodies_gone ? std::string("no rows: its bodies are gone\n") : N(view.n_rows) + " rows, " + N(view.packed.size()) + " compressed\n");
   out += Line("leaf hash", Hex(LeafHash(view.entry).view())) + Header(entry.header);
   EpochOpening opening;
   Hash root;
   absl::Status extension = CheckExtension(entry.header, view.extension, &opening, &root);
   out += Line("extension", extension.ok() ? N(view.extension.size()) + " bytes, as signed" : std::string(extension.message()));
   if (extension.ok() && entry.header.kind == BatchKind::kEpochOpen) out += Epoch(opening);
+  if (view.bodies_gone) {
+    return out + Line("bodies", "gone (" + std::string(TombstoneReasonName(*view.bodies_gone)) + "), with their hashes: events_root cannot be checked");
+  }
   ZstdDecompressor zstd;
   ASSIGN_OR_RETURN(Events events, InflateFrame(view, zstd));
   const RowHashes hashes = HashRows(view.batch_key, events.rows);

@@ -1,9 +1,10 @@
-// Tab completion and manual pages, read off the same definitions that print --help.
+// Tab completion and the manual page, read off the same definitions that print --help.
 #include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
 #include "aggregator/client/context.h"
+#include "common/daemon/manual.h"
 
 namespace orgtrail::client {
 namespace {
@@ -37,48 +38,6 @@ void Names(const CLI::App& app, std::vector<std::string>* names) {
   }
 }
 
-std::string Roff(std::string text) {
-  std::string out;
-  bool start = true;
-  for (char c : text) {
-    if (c == '\\') {
-      out += "\\\\";
-    } else if (c == '-') {
-      out += "\\-";
-    } else if (start && (c == '.' || c == '\'')) {
-      out += std::string("\\&") + c;
-    } else {
-      out += c;
-    }
-    start = c == '\n';
-  }
-  return out;
-}
-
-void ManOptions(const CLI::App& app, std::string* out) {
-  for (const CLI::Option* option : app.get_options()) {
-    std::string name = option->get_positional() ? option->get_name(true) : option->get_name(false, true);
-    if (name == "--help,-h" || name == "-h,--help") continue;
-    *out += ".TP\n.B " + Roff(name);
-    if (option->get_items_expected_max() > 0 && !option->get_positional()) *out += " \\fI" + Roff(option->get_type_name()) + "\\fR";
-    *out += "\n" + Roff(option->get_description());
-    if (!option->get_default_str().empty()) *out += " (default: " + Roff(option->get_default_str()) + ")";
-    *out += "\n";
-  }
-}
-
-void ManCommands(const CLI::App& app, const std::string& path, std::string* out) {
-  for (const CLI::App* sub : app.get_subcommands({})) {
-    const std::string name = path + " " + sub->get_name();
-    if (sub->get_subcommands({}).empty() || !sub->get_options().empty()) {
-      *out += ".SS " + Roff(name) + "\n" + Roff(sub->get_description()) + ".\n";
-      ManOptions(*sub, out);
-      if (!sub->get_footer().empty()) *out += ".PP\n.nf\n" + Roff(sub->get_footer()) + "\n.fi\n";
-    }
-    ManCommands(*sub, name, out);
-  }
-}
-
 }  // namespace
 
 std::string BashCompletion(const CLI::App& app) {
@@ -105,16 +64,14 @@ std::string ZshCompletion(const CLI::App& app) {
 }
 
 std::string ManPage(const CLI::App& app, std::string_view program, std::string_view summary) {
-  std::string out = ".TH " + std::string(program) + " 1 \"\" \"orgtrail " ORGTRAIL_VERSION "\"\n.SH NAME\n" + std::string(program) + " \\- ";
-  out += Roff(std::string(summary)) + "\n.SH SYNOPSIS\n.B " + std::string(program) + "\n[options] command …\n.SH DESCRIPTION\n" + Roff(app.get_description());
-  out += "\n.SH OPTIONS\n";
-  ManOptions(app, &out);
-  out += ".SH COMMANDS\n";
-  ManCommands(app, std::string(program), &out);
-  out += ".SH EXIT STATUS\n0 fine, 1 failed, 2 bad usage or configuration. verify and fsck: 0 proven, 2 tampered, 3 incomplete, 4 stale, 5 trust not "
-         "configured, 64 bad usage.\n.SH ENVIRONMENT\n.TP\n.B ORGTRAIL_PROFILE\nThe profile to use: a file, or a name under ~/.config/orgtrail.\n"
-         ".TP\n.B NO_COLOR\nNo colours.\n";
-  return out;
+  ManualPage page;
+  page.program = program;
+  page.summary = summary;
+  page.synopsis = "[options] command …";
+  page.end = ".SH EXIT STATUS\n0 fine, 1 failed, 2 bad usage or configuration. verify and fsck: 0 proven, 2 tampered, 3 incomplete, 4 stale, 5 trust not "
+             "configured, 64 bad usage.\n.SH ENVIRONMENT\n.TP\n.B ORGTRAIL_PROFILE\nThe profile to use: a file, or a name under ~/.config/orgtrail.\n"
+             ".TP\n.B NO_COLOR\nNo colours.\n";
+  return page.Text(app);
 }
 
 }  // namespace orgtrail::client

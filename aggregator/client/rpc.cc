@@ -13,6 +13,8 @@
 namespace orgtrail::client {
 namespace {
 
+constexpr int kAnswerBytes = 64 << 20;   // what the server sends at most; one record alone may have 16 MiB
+
 constexpr auto kCallLimit = std::chrono::seconds(60);
 
 class GrpcRpc final : public Rpc {
@@ -137,7 +139,7 @@ class GrpcRpc final : public Rpc {
 absl::StatusOr<std::unique_ptr<Rpc>> Rpc::Connect(const Profile& profile) {
   InitRpc();
   const TlsFiles files{profile.certificate, profile.key, profile.ca};
-  return std::unique_ptr<Rpc>(new GrpcRpc(profile, OpenChannel(profile.server, MutualChannelCredentials(files))));
+  return std::unique_ptr<Rpc>(new GrpcRpc(profile, OpenChannel(profile.server, MutualChannelCredentials(files), kAnswerBytes)));
 }
 
 }  // namespace orgtrail::client

@@ -270,7 +270,7 @@ void Sessions::Disconnect(const Identity& identity, std::string_view code) {
       Refused r;
       r.from = id;
       r.code = std::string(code);
-      r.detail = "this identity may no longer connect";
+      r.detail = "the agent was revoked; enrol it anew with a join token";
       r.closes = true;
       s.refusals.push_back(std::move(r));
     }

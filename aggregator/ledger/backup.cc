@@ -1,5 +1,6 @@
 #include "aggregator/ledger/backup.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -19,7 +20,6 @@ namespace {
 constexpr std::string_view kMagic = "orgtrail-backup 1";
 constexpr size_t kPiece = 1 << 20;
 constexpr size_t kManifestBytes = 1 << 20, kOwnFileBytes = 80 << 20;
-constexpr uint32_t kShards = 100'000;
 constexpr uint64_t kMapBytes = 1ull << 40;   // room for what a running aggregator appends meanwhile
 
 struct FileEntry {
@@ -116,6 +116,7 @@ absl::StatusOr<FileEntry> HashFile(Fs& fs, const std::string& path, const std::s
 struct Head {
   TreeState state;
   std::string origin, note;
+  bool sealed = false;
 };
 absl::StatusOr<Head> HeadOf(const Shard& shard) {
   const lmdb::ReadTxn txn(*shard.env);
@@ -124,11 +125,24 @@ absl::StatusOr<Head> HeadOf(const Shard& shard) {
   Head head;
   ASSIGN_OR_RETURN(head.state, TreeState::Decode(*state));
   head.origin = std::string(*origin);
+  head.sealed = txn.Get(shard.meta, kSealKey).has_value();
   if (const auto note = txn.Get(shard.meta, kNoteKey); note.has_value() && note->size() > 8) head.note = std::string(note->substr(8));
   return head;
 }
 
-std::string ShardPath(uint32_t number) { return JoinPath(ShardDir("ledger", number), "data.mdb"); }
+// Its file below the state directory and the backup's: a repacked shard lies one directory deeper.
+std::string ShardPath(const Shard& shard, const std::string& ledger_dir) {
+  return JoinPath(JoinPath("ledger", shard.env->dir().substr(ledger_dir.size() + 1)), "data.mdb");
+}
+
+// The newest may be written meanwhile; so may the one before it, when its seal is not there yet.
+absl::StatusOr<Shard> OpenShard(const std::string& dir, bool newest) {
+  if (!newest) {
+    absl::StatusOr<Shard> sealed = Shard::OpenSealed(dir);
+    if (sealed.ok()) return sealed;
+  }
+  return Shard::Open(dir, kMapBytes, /*read_only=*/true);
+}
 
 absl::StatusOr<Manifest> ReadManifest(Fs& fs, const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(fs, path, kManifestBytes));
@@ -154,7 +168,7 @@ BackupFacts FactsOf(const Manifest& m) { return BackupFacts{m.origin, m.size, m.
 absl::StatusOr<BackupFacts> Backup(const std::string& state_dir, const std::string& to, Fs& fs, const Clock& clock,
                                    const BackupProgress& progress) {
   const std::string ledger_dir = JoinPath(state_dir, "ledger"), manifest_path = JoinPath(to, "manifest"), next_path = manifest_path + ".next";
-  if (!fs.Facts(ShardDir(ledger_dir, 1)).ok()) {
+  if (!fs.Facts(ledger_dir).ok()) {
     return absl::NotFoundError(absl::StrCat("there is no ledger in ", ledger_dir, ": give the aggregator's state_dir"));
   }
   RETURN_IF_ERROR(fs.MakeDirs(JoinPath(to, "own"), 0700));
@@ -178,19 +192,19 @@ absl::StatusOr<BackupFacts> Backup(const std::string& state_dir, const std::stri
     own.emplace_back(JoinPath(to, m.own.back().path), *std::move(bytes));
   }
   std::vector<std::pair<std::string, std::string>> replace;   // copy, its place
-  uint32_t count = 1;
-  while (count < kShards && fs.Facts(ShardDir(ledger_dir, count + 1)).ok()) ++count;
-  for (uint32_t n = 1; n <= count; ++n) {
-    ASSIGN_OR_RETURN(Shard shard, Shard::Open(ShardDir(ledger_dir, n), kMapBytes, /*read_only=*/true));
+  ASSIGN_OR_RETURN(const std::vector<uint32_t> numbers, ListShards(fs, ledger_dir));
+  for (const uint32_t n : numbers) {
+    const bool newest = n == numbers.back();
+    ASSIGN_OR_RETURN(Shard shard, OpenShard(ShardDir(ledger_dir, n), newest));
     ASSIGN_OR_RETURN(Head head, HeadOf(shard));
-    const std::string place = JoinPath(to, ShardPath(n));
+    const std::string path = ShardPath(shard, ledger_dir), place = JoinPath(to, path);
     if (old && old->origin != head.origin) {
       return absl::FailedPreconditionError(absl::StrCat(to, " holds a backup of log ", old->origin, ", this is ", head.origin, ": choose another directory"));
     }
     const FileEntry* kept = nullptr;
     for (const FileEntry& f : old ? old->shards : std::vector<FileEntry>()) {
-      if (f.path == ShardPath(n) && f.tree_size == head.state.size) kept = &f;
-      if (f.path == ShardPath(n) && f.tree_size > head.state.size) {
+      if (f.path == path && f.tree_size == head.state.size) kept = &f;
+      if (f.path == path && f.tree_size > head.state.size) {
         return absl::FailedPreconditionError(absl::StrCat(to, " holds a newer backup (", f.tree_size, " leaves) than ", state_dir, " has (",
                                                           head.state.size, "): choose another directory"));
       }
@@ -200,7 +214,7 @@ absl::StatusOr<BackupFacts> Backup(const std::string& state_dir, const std::stri
       if (there.bytes == kept->bytes && there.sha256 == kept->sha256) {
         facts.kept_bytes += there.bytes;
         m.shards.push_back(*kept);
-        if (n == count) m.size = head.state.size, m.root = head.state.root, m.origin = head.origin, m.checkpoint = head.note;
+        if (newest) m.size = head.state.size, m.root = head.state.root, m.origin = head.origin, m.checkpoint = head.note;
         continue;
       }
     }
@@ -213,23 +227,29 @@ absl::StatusOr<BackupFacts> Backup(const std::string& state_dir, const std::stri
     {
       ASSIGN_OR_RETURN(std::unique_ptr<File> file, fs.Open(JoinPath(part, "data.mdb"), OpenMode::kAppend, 0600));
       RETURN_IF_ERROR(file->Sync());
-      ASSIGN_OR_RETURN(Shard copy, Shard::Open(part, 0, /*read_only=*/true));
+      ASSIGN_OR_RETURN(const Shard copy, Shard::Open(part, 0, /*read_only=*/true));
       ASSIGN_OR_RETURN(head, HeadOf(copy));   // of the snapshot that was copied
     }
+    if (newest && head.sealed) return absl::UnavailableError("the ledger went on in another shard meanwhile: run the backup again");
     fs.Remove(JoinPath(part, "lock.mdb")).IgnoreError();
     ASSIGN_OR_RETURN(FileEntry entry, HashFile(fs, JoinPath(part, "data.mdb"), "", &done, progress));
-    entry.path = ShardPath(n);
+    entry.path = path;
     entry.tree_size = head.state.size;
     facts.copied_bytes += entry.bytes;
     m.shards.push_back(std::move(entry));
     replace.emplace_back(JoinPath(part, "data.mdb"), place);
-    if (n == count) m.size = head.state.size, m.root = head.state.root, m.origin = head.origin, m.checkpoint = head.note;
+    if (newest) m.size = head.state.size, m.root = head.state.root, m.origin = head.origin, m.checkpoint = head.note;
   }
   RETURN_IF_ERROR(WriteFileAtomically(fs, next_path, m.Encode(), 0600));
   for (const auto& [path, bytes] : own) RETURN_IF_ERROR(WriteFileAtomically(fs, path, bytes, 0600));
   for (const auto& [from, place] : replace) {
     RETURN_IF_ERROR(fs.Rename(from, place, Fsync::kYes));
     fs.Remove(DirName(from)).IgnoreError();
+  }
+  // What a shard was before it was repacked is not part of this backup any more.
+  for (const FileEntry& f : old ? old->shards : std::vector<FileEntry>()) {
+    const bool named = std::any_of(m.shards.begin(), m.shards.end(), [&](const FileEntry& now) { return now.path == f.path; });
+    if (!named) fs.Remove(JoinPath(to, f.path)).IgnoreError();   // or it is gone already
   }
   RETURN_IF_ERROR(CheckCopy(JoinPath(to, "ledger"), m, fs, clock));
   FsckOptions check;

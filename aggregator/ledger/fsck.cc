@@ -1,10 +1,13 @@
 #include "aggregator/ledger/fsck.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
 
-#include "aggregator/ledger/shard.h"
+#include "aggregator/ledger/blocks.h"
+#include "aggregator/ledger/roll.h"
+#include "aggregator/ledger/shards.h"
 #include "common/base/bytes.h"
 #include "common/base/status.h"
 #include "common/compress/zstd.h"
@@ -22,12 +25,25 @@ constexpr std::string_view kRestore =
 constexpr std::string_view kRestoreIndex =
     "restore the ledger from a backup; the leaves themselves are not affected, lookups through this table are";
 
+// What the shards before lead to.
+struct Log {
+  std::string origin;
+  uint64_t size = 0;                    // of the whole log, when it was opened
+  std::vector<SealedShard> sealed;      // the shards gone through
+  Frontier frontier;
+  std::map<Uuid, AgentHead> newest;     // leaf, leaf_index, epoch, batch_seq, logged_ns of each agent's newest batch
+  int64_t last_logged_ns = INT64_MIN;
+};
+
+// One shard.
 class Checker {
  public:
-  Checker(const FsckOptions& options, Shard shard, std::vector<Finding>* findings, FsckTotals* totals)
-      : options_(options), shard_(std::move(shard)), findings_(*findings), totals_(*totals), file_(shard_.env->dir() + "/data.mdb") {}
+  Checker(const FsckOptions& options, const Shards& shards, uint32_t number, const Shard& shard, Log& log, std::vector<Finding>* findings, FsckTotals* totals)
+      : options_(options), shards_(shards), number_(number), shard_(shard), log_(log), findings_(*findings), totals_(*totals),
+        file_(shard_.env->dir() + "/data.mdb") {}
 
-  absl::Status Run(const std::function<void(uint64_t, uint64_t)>& progress);
+  // Whether the shards after it can be checked.
+  bool Run(const std::function<void(uint64_t, uint64_t)>& progress);
 
  private:
   bool Full() const { return findings_.size() >= options_.max_findings; }
@@ -38,25 +54,29 @@ class Checker {
               std::string_view what);
   void CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index);
   void CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const Hash& hash);
-  void CheckRecords(uint64_t index, const StoredLeaf& stored, const BatchHeader& header);
+  void CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const BatchHeader& header);
+  bool IsLoggedBefore(const BatchId& id) const;
+  void CheckBeginning();
+  void CheckCopies();
   void CheckState();
   void CheckHeads();
   void CheckTable(lmdb::Table table, std::string_view name, uint64_t want, bool keyed_by_leaf);
   void CheckNodeCount();
 
   const FsckOptions& options_;
-  Shard shard_;
+  const Shards& shards_;
+  const uint32_t number_;
+  const Shard& shard_;
+  Log& log_;
   std::vector<Finding>& findings_;
   FsckTotals& totals_;
   const std::string file_;
-  std::string origin_;
   TreeState state_;
   std::vector<std::pair<std::string, std::string>> heads_;  // as they were when `state_` was read
-  Frontier frontier_;
-  std::map<Uuid, AgentHead> newest_;    // leaf, leaf_index, epoch, batch_seq, logged_ns of each agent's newest batch
-  uint64_t batch_ids_ = 0, controls_ = 0, hashes_ = 0, times_ = 0, nodes_ = 0;
-  int64_t last_logged_ns_ = INT64_MIN;
+  uint64_t leaves_ = 0, batch_ids_ = 0, controls_ = 0, hashes_ = 0, times_ = 0, nodes_ = 0;
+  uint64_t copied_leaves_ = 0, copied_ids_ = 0, copied_nodes_ = 0;  // of shards before
   ZstdDecompressor zstd_;
+  Blocks blocks_;
 };
 
 void Checker::Expect(const lmdb::ReadTxn& txn, lmdb::Table table, std::string_view key, std::string_view want, uint64_t leaf,
@@ -69,16 +89,25 @@ void Checker::Expect(const lmdb::ReadTxn& txn, lmdb::Table table, std::string_vi
   Find(leaf, std::move(text));
 }
 
-void Checker::CheckRecords(uint64_t index, const StoredLeaf& stored, const BatchHeader& header) {
-  std::string key;
-  absl::StatusOr<FrameView> frame = FrameView::Decode(stored.bytes);
+void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const BatchHeader& header) {
+  std::string key, rebuilt;
+  if (stored.IsPacked()) {
+    absl::StatusOr<std::string> whole = blocks_.Frame({number_, &shard_, &txn}, stored);
+    if (!whole.ok()) return Find(index, Describe(whole.status()));
+    rebuilt = *std::move(whole);
+  }
+  absl::StatusOr<FrameView> frame = FrameView::Decode(stored.IsPacked() ? std::string_view(rebuilt) : stored.bytes);
   if (!frame.ok()) return Find(index, "its frame does not decode: " + Describe(frame.status()));
-  if (stored.form == LeafForm::kSealedKey) {
+  if (frame->bodies_gone) {
+    totals_.bodies_missing += header.n_events;
+    return;
+  }
+  if (stored.HasSealedKey()) {
     if (options_.kek.empty()) {
       ++totals_.records_unchecked;
       return;
     }
-    absl::StatusOr<std::string> opened = GcmOpen(options_.kek, LeafKeyContext(origin_, index), stored.sealed_key);
+    absl::StatusOr<std::string> opened = GcmOpen(options_.kek, LeafKeyContext(log_.origin, index), stored.sealed_key);
     if (!opened.ok()) return Find(index, "its batch key does not open with the key-encryption key given");
     key = *std::move(opened);
   } else {
@@ -92,6 +121,16 @@ void Checker::CheckRecords(uint64_t index, const StoredLeaf& stored, const Batch
   }
 }
 
+bool Checker::IsLoggedBefore(const BatchId& id) const {
+  if (state_.first == 0) return false;
+  const ShardView view(shards_);
+  for (uint32_t number = view.set().NumberOf(state_.first) - 1; number >= 1; --number) {
+    const absl::StatusOr<ShardView::Part> part = view.Number(number);
+    if (part.ok() && part->Get(part->shard->batches, BatchKey(id)).has_value()) return true;
+  }
+  return false;
+}
+
 void Checker::CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const Hash& hash) {
   ++totals_.batches;
   const absl::StatusOr<BatchEntry> entry = BatchEntry::Decode(EntryOf(stored.bytes));
@@ -102,24 +141,25 @@ void Checker::CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredL
   const bool quarantined = (stored.flags & kLeafQuarantined) != 0;
   const auto named = txn.Get(shard_.batches, BatchKey(id));
   // A batch in quarantine may contradict an earlier one, which then keeps the identity.
-  const bool earlier = quarantined && named.has_value() && named->size() == 8 && GetU64(named->data()) < index;
+  const bool earlier = quarantined && (named.has_value() ? named->size() == 8 && GetU64(named->data()) < index : IsLoggedBefore(id));
   if (!earlier) {
     ++batch_ids_;
     Expect(txn, shard_.batches, BatchKey(id), IndexKey(index), index, "the identity map's entry for this batch");
   }
   if (!quarantined) {
-    AgentHead& head = newest_[header.agent_uuid];
+    AgentHead& head = log_.newest[header.agent_uuid];
     head.leaf = hash;
     head.leaf_index = index;
     head.epoch = header.epoch;
     head.batch_seq = header.batch_seq;
     head.logged_ns = stored.logged_ns;
   }
-  if (options_.records) CheckRecords(index, stored, header);
+  if (options_.records) CheckRecords(txn, index, stored, header);
 }
 
 void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
   ++totals_.leaves;
+  ++leaves_;
   Hash hash;
   const std::optional<std::string_view> node = txn.Get(shard_.nodes, NodeKey(0, index));
   const std::optional<std::string_view> value = txn.Get(shard_.leaves, IndexKey(index));
@@ -142,12 +182,12 @@ void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
              return repeat ? std::string(*first) : IndexKey(index);
            }(),
            index, "the hash index's entry for this leaf");
-    if (stored->logged_ns < last_logged_ns_) Find(index, "it was logged before the leaf in front of it");
-    if (stored->logged_ns > last_logged_ns_) {
+    if (stored->logged_ns < log_.last_logged_ns) Find(index, "it was logged before the leaf in front of it");
+    if (stored->logged_ns > log_.last_logged_ns || index == state_.first) {
       ++times_;
       Expect(txn, shard_.times, IndexKey(static_cast<uint64_t>(stored->logged_ns)), IndexKey(index), index, "the time index's entry");
     }
-    last_logged_ns_ = std::max(last_logged_ns_, stored->logged_ns);
+    log_.last_logged_ns = std::max(log_.last_logged_ns, stored->logged_ns);
     if (IsBatch(stored->bytes)) {
       CheckBatch(txn, index, *stored, hash);
     } else {
@@ -155,18 +195,78 @@ void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
       if (!txn.Get(shard_.control, IndexKey(index)).has_value()) Find(index, "it is missing in the control index", kRestoreIndex);
     }
   }
-  frontier_.Append(hash, [&](int level, uint64_t at, const Hash& complete) {
+  log_.frontier.Append(hash, [&](int level, uint64_t at, const Hash& complete) {
     ++nodes_;
     Expect(txn, shard_.nodes, NodeKey(level, at), complete.view(), index,
            "tree node " + std::to_string(level) + "/" + std::to_string(at));
   });
 }
 
-void Checker::CheckState() {
-  if (frontier_.Root() != state_.root) {
-    Find(UINT64_MAX, "the leaves lead to root " + Hex(frontier_.Root().view()) + ", the ledger says " + Hex(state_.root.view()));
+// What a shard after the first begins with, against the shards gone through.
+void Checker::CheckBeginning() {
+  const lmdb::ReadTxn txn(*shard_.env);
+  if (state_.first != log_.frontier.size()) {
+    Find(state_.first, "the shard begins with this leaf; the shards before it have " + std::to_string(log_.frontier.size()));
   }
-  if (frontier_.Encode() != state_.frontier.Encode()) Find(UINT64_MAX, "the frontier is not the one the leaves lead to");
+  if (state_.first == 0) return;
+  const absl::StatusOr<ShardList> list = ShardList::Decode(txn.Get(shard_.meta, kShardsKey).value_or(""));
+  if (!list.ok()) {
+    Find(UINT64_MAX, Describe(list.status()));
+  } else if (list->sealed != log_.sealed) {
+    Find(UINT64_MAX, "its list of the shards before it is not what they are");
+  }
+  const std::vector<Hash> peaks = PeaksOf(log_.frontier);
+  uint64_t begin = 0;
+  size_t at = 0;
+  for (int level = 63; level >= 0; --level) {
+    if ((log_.frontier.size() >> level & 1) == 0) continue;
+    ++copied_nodes_;
+    Expect(txn, shard_.nodes, NodeKey(level, begin >> level), peaks[at++].view(), state_.first,
+           "the copied peak " + std::to_string(level) + "/" + std::to_string(begin >> level));
+    begin += uint64_t{1} << level;
+  }
+}
+
+// Leaves of earlier shards that were copied for their key trees: the bytes, and that they are what is logged there.
+void Checker::CheckCopies() {
+  const ShardView view(shards_);
+  std::vector<uint64_t> copies;
+  {
+    const lmdb::ReadTxn txn(*shard_.env);
+    lmdb::Cursor cursor(txn, shard_.leaves);
+    for (bool more = cursor.First(); more && GetU64(cursor.key().data()) < state_.first; more = cursor.Next()) {
+      copies.push_back(GetU64(cursor.key().data()));
+    }
+  }
+  copied_leaves_ = copies.size();
+  for (const uint64_t index : copies) {
+    const lmdb::ReadTxn txn(*shard_.env);
+    const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, txn.Get(shard_.leaves, IndexKey(index)).value_or(""), Crc::kCheck);
+    if (!stored.ok()) {
+      Find(index, "its copy: " + std::string(stored.status().message()));
+      continue;
+    }
+    const std::string_view entry = EntryOf(stored->bytes);
+    const Hash hash = LeafHash(entry);
+    const absl::StatusOr<ShardView::Part> home = view.Number(view.set().NumberOf(index));
+    if (!home.ok()) return Find(index, Describe(home.status()));
+    const std::optional<std::string_view> logged = home->Get(home->shard->nodes, NodeKey(0, index));
+    if (logged != std::optional(hash.view())) Find(index, "its copy is not the leaf that " + home->shard->env->dir() + " has");
+    if (state_.first > 0 && (index + 1 != state_.first || (state_.first & 1) == 0)) ++copied_nodes_;  // else it is a peak, and counted
+    Expect(txn, shard_.nodes, NodeKey(0, index), hash.view(), index, "the copied node of this leaf");
+    if (const absl::StatusOr<BatchEntry> batch = BatchEntry::Decode(entry); batch.ok()) {
+      ++copied_ids_;
+      Expect(txn, shard_.batches, BatchKey({batch->header.agent_uuid, batch->header.epoch, batch->header.batch_seq}), IndexKey(index), index,
+             "the copied entry of the identity map");
+    }
+  }
+}
+
+void Checker::CheckState() {
+  if (log_.frontier.Root() != state_.root) {
+    Find(UINT64_MAX, "the leaves lead to root " + Hex(log_.frontier.Root().view()) + ", the ledger says " + Hex(state_.root.view()));
+  }
+  if (log_.frontier.Encode() != state_.frontier.Encode()) Find(UINT64_MAX, "the frontier is not the one the leaves lead to");
   if (totals_.events != state_.events) {
     Find(UINT64_MAX, "the batches have " + std::to_string(totals_.events) + " records, the ledger says " + std::to_string(state_.events));
   }
@@ -180,9 +280,9 @@ void Checker::CheckHeads() {
       Find(UINT64_MAX, "the head of agent " + Hex(key) + " does not decode", kRestore);
       continue;
     }
-    const auto newest = newest_.find(head->uuid);
-    if (newest != newest_.end()) ++known;
-    if (newest == newest_.end()) {
+    const auto newest = log_.newest.find(head->uuid);
+    if (newest != log_.newest.end()) ++known;
+    if (newest == log_.newest.end()) {
       Find(head->leaf_index, "the head of agent " + head->uuid.ToString() + " names a batch that is not here");
       continue;
     }
@@ -194,8 +294,8 @@ void Checker::CheckHeads() {
                                 ", batch " + std::to_string(head->batch_seq) + " in leaf " + std::to_string(head->leaf_index));
     }
   }
-  if (known < newest_.size()) {
-    Find(UINT64_MAX, std::to_string(newest_.size() - known) + " agents that have batches have no head");
+  if (known < log_.newest.size()) {
+    Find(UINT64_MAX, std::to_string(log_.newest.size() - known) + " agents that have batches have no head");
   }
 }
 
@@ -235,53 +335,77 @@ void Checker::CheckNodeCount() {
     }
     if (more) from = std::string(cursor.key());
   }
-  if (count != nodes_) {
-    Find(UINT64_MAX, "there are " + std::to_string(count) + " tree nodes; the leaves account for " + std::to_string(nodes_));
+  if (count != nodes_ + copied_nodes_) {
+    Find(UINT64_MAX, "there are " + std::to_string(count) + " tree nodes; the leaves account for " + std::to_string(nodes_ + copied_nodes_));
   }
 }
 
-absl::Status Checker::Run(const std::function<void(uint64_t, uint64_t)>& progress) {
+bool Checker::Run(const std::function<void(uint64_t, uint64_t)>& progress) {
   {
     const lmdb::ReadTxn txn(*shard_.env);
     const std::optional<std::string_view> state = txn.Get(shard_.meta, kStateKey), origin = txn.Get(shard_.meta, kOriginKey);
-    if (!state.has_value()) return absl::NotFoundError("there is no ledger in " + file_);
-    absl::StatusOr<TreeState> decoded = TreeState::Decode(*state);
+    absl::StatusOr<TreeState> decoded = TreeState::Decode(state.value_or(""));
     if (!decoded.ok()) {
       Find(UINT64_MAX, Describe(decoded.status()));
-      return absl::OkStatus();  // without a size there is nothing to compare with
+      return false;  // without a size there is nothing to compare with
     }
     state_ = *std::move(decoded);
-    origin_ = std::string(origin.value_or(""));
-    if (origin_.empty() || (!options_.origin.empty() && origin_ != options_.origin)) {
-      Find(UINT64_MAX, "the stored origin is \"" + Printable(origin_) + "\", not \"" + options_.origin + "\"");
+    if (log_.origin.empty()) log_.origin = options_.origin.empty() ? std::string(origin.value_or("")) : options_.origin;
+    if (log_.origin.empty() || origin != std::optional<std::string_view>(log_.origin)) {
+      Find(UINT64_MAX, "the stored origin is \"" + Printable(origin.value_or("")) + "\", not \"" + log_.origin + "\"");
     }
     lmdb::Cursor cursor(txn, shard_.heads);
     for (bool more = cursor.First(); more; more = cursor.Next()) heads_.emplace_back(cursor.key(), cursor.value());
   }
+  CheckBeginning();
   for (uint64_t index = state_.first; index < state_.size && !Full();) {
     const lmdb::ReadTxn txn(*shard_.env);
     for (size_t n = 0; n < kLeavesPerTxn && index < state_.size && !Full(); ++n, ++index) CheckLeaf(txn, index);
-    if (progress) progress(index, state_.size);
+    if (progress) progress(index, std::max(log_.size, state_.size));
   }
-  if (Full()) return absl::OkStatus();  // counts would only repeat it
+  if (Full()) return false;  // counts would only repeat it
+  CheckCopies();
   CheckState();
   CheckHeads();
   CheckNodeCount();
-  CheckTable(shard_.leaves, "leaves", totals_.leaves, /*keyed_by_leaf=*/true);
+  CheckTable(shard_.leaves, "leaves", leaves_ + copied_leaves_, /*keyed_by_leaf=*/true);
   CheckTable(shard_.control, "control", controls_, /*keyed_by_leaf=*/true);
-  CheckTable(shard_.batches, "batches", batch_ids_, /*keyed_by_leaf=*/false);
+  CheckTable(shard_.batches, "batches", batch_ids_ + copied_ids_, /*keyed_by_leaf=*/false);
   CheckTable(shard_.hashes, "hashes", hashes_, /*keyed_by_leaf=*/false);
   CheckTable(shard_.times, "times", times_, /*keyed_by_leaf=*/false);
-  return absl::OkStatus();
+  log_.sealed.push_back({state_.first, state_.size, state_.last_logged_ns, log_.frontier.Root()});
+  return true;
 }
 
 }  // namespace
 
 absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t, uint64_t)>& progress,
                   std::vector<Finding>* findings, FsckTotals* totals) {
-  ASSIGN_OR_RETURN(Shard shard, Shard::Open(ShardDir(options.dir, 1), options.map_bytes, /*read_only=*/true));
   *totals = FsckTotals{};
-  return Checker(options, std::move(shard), findings, totals).Run(progress);
+  absl::StatusOr<OpenedShards> opened = OpenShards(options.dir, options.map_bytes, /*read_only=*/true, PosixFs(), 0);
+  if (absl::IsDataLoss(opened.status())) {
+    findings->push_back({UINT64_MAX, options.dir, std::string(opened.status().message()), std::string(kRestore)});
+    return absl::OkStatus();
+  }
+  if (!opened.ok()) return opened.status();
+  if (!opened->state.has_value()) return absl::NotFoundError("there is no ledger in " + options.dir);
+  Log log;
+  log.size = opened->state->size;
+  Shards shards(options.dir);
+  const uint32_t number = static_cast<uint32_t>(opened->sealed.size() + 1);
+  shards.Begin(std::move(opened->sealed), std::move(opened->active));
+  if (opened->unsealed.has_value()) shards.Adopt(number - 1, std::make_shared<Shard>(*std::move(opened->unsealed)));
+  const std::shared_ptr<const Shards::Set> set = shards.set();
+  for (uint32_t n = 1; n <= set->active_number(); ++n) {
+    const absl::StatusOr<std::shared_ptr<const Shard>> shard = shards.Get(*set, n);
+    if (!shard.ok()) {
+      findings->push_back({UINT64_MAX, ShardDir(options.dir, n), std::string(shard.status().message()), std::string(kRestore)});
+      return absl::OkStatus();  // what comes after it has nothing to continue
+    }
+    ++totals->shards;
+    if (!Checker(options, shards, n, **shard, log, findings, totals).Run(progress)) return absl::OkStatus();
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace orgtrail

@@ -1,5 +1,6 @@
 // Fsck: is the ledger on disk what it says it is? Reads everything and trusts nothing: CRCs, every leaf's hash from its bytes, each
-// batch's events_root from its records, every tree node, the frontier, agent heads and each index. Changes nothing.
+// batch's events_root from its records, every tree node, the frontier, agent heads, each index, and that each shard continues the one
+// before it. Changes nothing.
 //
 // Run it in a child process: LMDB maps the file, so a page the disk cannot deliver is a SIGBUS, and a damaged page may end the process.
 // A ledger in use may be checked; what is appended meanwhile is not looked at.
@@ -27,11 +28,13 @@ struct FsckOptions {
   std::string kek;              // to check records whose batch keys are encrypted; empty: their records are not checked
   bool records = true;          // inflate batches and compare events_root; else CRC only
   size_t max_findings = 1000;   // stops there
-  uint64_t map_bytes = 1ull << 40;  // reserved, sparse: room for what is appended to a ledger in use meanwhile
+  uint64_t map_bytes = 1ull << 40;  // reserved, sparse: room for what is appended to the active shard meanwhile
 };
 
 struct FsckTotals {
   uint64_t leaves = 0, batches = 0, events = 0, bytes = 0;
+  uint64_t bodies_missing = 0;     // records whose batch came without bodies: no damage of this ledger
+  uint32_t shards = 0;
   uint64_t records_unchecked = 0;  // batches whose key is encrypted and was not given
 };
 

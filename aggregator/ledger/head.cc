@@ -6,7 +6,7 @@
 namespace orgtrail {
 namespace {
 
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 2, kWithoutMissing = 1;  // version 1 ends before bodies_missing
 constexpr uint8_t kClosed = 1, kRetired = 2, kQuarantined = 4;
 
 }  // namespace
@@ -35,6 +35,7 @@ std::string AgentHead::Encode() const {
   PutU64(out, epoch_leaf);
   PutU64(out, unclean_epochs);
   PutU64(out, static_cast<uint64_t>(logged_ns));
+  PutU64(out, bodies_missing);
   PutU32(out, Crc32c(out));
   return out;
 }
@@ -42,7 +43,8 @@ std::string AgentHead::Encode() const {
 absl::StatusOr<AgentHead> AgentHead::Decode(std::string_view bytes) {
   ByteReader in(bytes);
   AgentHead h;
-  if (const uint8_t version = in.U8(); in.ok() && version != kVersion) {
+  const uint8_t version = in.U8();
+  if (in.ok() && version != kVersion && version != kWithoutMissing) {
     return absl::DataLossError(absl::StrCat("agent head of version ", version, ": a newer orgtrail wrote it, or it is damaged"));
   }
   const uint8_t flags = in.U8();
@@ -72,6 +74,7 @@ absl::StatusOr<AgentHead> AgentHead::Decode(std::string_view bytes) {
   h.epoch_leaf = in.U64();
   h.unclean_epochs = in.U64();
   h.logged_ns = static_cast<int64_t>(in.U64());
+  if (version != kWithoutMissing) h.bodies_missing = in.U64();
   const uint32_t crc = in.U32();
   if (!in.Done() || (flags & ~(kClosed | kRetired | kQuarantined)) != 0 || crc != Crc32c(bytes.substr(0, bytes.size() - 4))) {
     return absl::DataLossError("an agent head is damaged: run orgtrail fsck");

@@ -1,15 +1,10 @@
 #include "aggregator/ledger/ledger.h"
 
 #include <algorithm>
-#include <atomic>
 #include <utility>
 
-#include "aggregator/ledger/anchor.h"
-#include "aggregator/ledger/inflater.h"
-#include "aggregator/ledger/shard.h"
-#include "aggregator/ledger/tail.h"
+#include "aggregator/ledger/disk_ledger.h"
 #include "common/base/bytes.h"
-#include "common/base/guarded.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/crypto/cipher.h"
@@ -17,171 +12,104 @@
 namespace orgtrail {
 namespace {
 
-constexpr size_t kRecordsPerTxn = 1024;                     // a read transaction is short: what it pins, the writer cannot reuse
 constexpr absl::Duration kBetweenAnchors = absl::Seconds(1);
-constexpr uint64_t kTileWidth = 256;                        // C2SP tlog-tiles
-constexpr int kTileHeight = 8;
 
-class DiskLedger final : public Ledger {
- public:
-  DiskLedger(const LedgerOptions& options, const SigningKey* log_key, Fs& fs, const Clock& clock)
-      : options_(options), log_key_(log_key), clock_(clock), anchor_(options.anchor_dir, fs), tail_(options.tail_bytes) {}
-  ~DiskLedger() override;
-
-  absl::Status Start(std::string origin, Fs& fs);
-
-  absl::StatusOr<Flush> Append(std::span<Admitted> group) override;
-  Tick MaybeAnchor(Tick now) override;
-  void SetCarries(std::function<std::string(const Uuid&)> carries) override { inflater_.SetCarries(std::move(carries)); }
-  Stats stats() const override;
-
-  const std::string& origin() const override { return origin_; }
-  SignedHead head() const override {
-    return published_.Peek([](const Published& p) { return p.head; });
-  }
-  bool WaitBeyond(uint64_t size, absl::Duration limit) const override;
-  void Wake() override {
-    published_.With([](Published& p) { p.woken = true; });
-  }
-  absl::StatusOr<std::shared_ptr<const Leaf>> Read(uint64_t index) const override;
-  absl::StatusOr<std::shared_ptr<const LeafTerms>> ReadTerms(uint64_t index) const override;
-  absl::StatusOr<RawLeaf> ReadRaw(uint64_t index) const override;
-  absl::StatusOr<std::string> ReadEntry(uint64_t index) const override;
-  absl::StatusOr<Hash> LeafHashAt(uint64_t index) const override;
-  absl::StatusOr<Hash> Root(uint64_t size) const override;
-  absl::StatusOr<std::vector<Hash>> Inclusion(uint64_t index, uint64_t size) const override;
-  absl::StatusOr<std::vector<Hash>> Consistency(uint64_t old_size, uint64_t new_size) const override;
-  absl::StatusOr<std::vector<Hash>> Tile(int level, uint64_t tile, uint32_t width) const override;
-  std::optional<uint64_t> Find(const BatchId& id) const override;
-  std::optional<uint64_t> FindLeaf(const Hash& leaf) const override;
-  std::vector<AgentHead> Heads() const override;
-  std::optional<AgentHead> HeadOf(const Uuid& uuid) const override;
-  std::vector<uint64_t> ControlLeaves(uint64_t from, size_t max) const override;
-  uint64_t FirstLoggedAt(int64_t logged_ns) const override;
-
- private:
-  struct Published {
-    SignedHead head;
-    bool woken = false;
-  };
-  // One item of a group while its transaction is open: what becomes true when it commits.
-  struct Placed {
-    uint64_t index = 0;
-    bool stored = false, quarantined = false, moves_head = false;
-    Hash hash;
-    AgentHead head;
-  };
-
-  absl::Status CheckNewest(const lmdb::ReadTxn& txn) const;
-  absl::Status CheckAnchor() const;
-  std::string Note(const TreeState& state) const;
-  void Publish(const TreeState& state, std::string note);
-  absl::Status Store(lmdb::WriteTxn& txn, TreeState& next, Admitted& item, Placed& placed);
-  absl::Status StoreBytes(lmdb::WriteTxn& txn, uint64_t index, const StoredLeaf& leaf);
-  absl::Status StoreHead(lmdb::WriteTxn& txn, const Leaf& leaf, const AgentHead& head, Placed& placed, int64_t logged_ns);
-  absl::Status StoreNewestNote(lmdb::WriteTxn& txn);
-  absl::StatusOr<RawLeaf> ReadRawIn(const lmdb::ReadTxn& txn, uint64_t index) const;
-  absl::Status CheckIndex(uint64_t index) const;
-  absl::Status CheckSize(uint64_t size) const;
-  uint64_t size() const { return size_.load(std::memory_order_acquire); }
-
-  const LedgerOptions options_;
-  const SigningKey* const log_key_;
-  const Clock& clock_;
-  std::string origin_;
-  std::unique_ptr<DirLock> lock_;
-  Shard shard_;
-  TreeState state_;                       // the committer's
-  uint64_t stored_note_size_ = UINT64_MAX;  // the committer's: size of the note in the store
-  Anchor anchor_;
-  uint64_t anchored_size_ = UINT64_MAX;   // the committer's
-  Tick anchor_not_before_;
-  Tail tail_;
-  mutable Inflater inflater_;
-  mutable Guarded<Published> published_;
-  std::atomic<uint64_t> size_{0};         // published_.head.size, for those who need nothing else
-  std::atomic<double> last_commit_seconds_{0};
-};
+}  // namespace
 
 // ---- opening -------------------------------------------------------------------------------------------------------------------
 
-absl::Status DiskLedger::Start(std::string origin, Fs& fs) {
+absl::Status DiskLedger::Start(std::string origin) {
   if (!options_.kek.empty() && options_.kek.size() != 32) {
     return absl::InvalidArgumentError(absl::StrCat("the ledger's key-encryption key has ", options_.kek.size(), " bytes; it needs 32"));
   }
   if (!options_.read_only && log_key_ == nullptr) return absl::InvalidArgumentError("a ledger that is written needs the log's key");
-  const std::string shard_dir = ShardDir(options_.dir, 1);
-  if (fs.Facts(ShardDir(options_.dir, 2)).ok()) {
-    return absl::FailedPreconditionError(absl::StrCat(ShardDir(options_.dir, 2), " exists: a newer orgtrail wrote this ledger; run that one"));
-  }
   if (!options_.read_only) {
-    RETURN_IF_ERROR(fs.MakeDirs(shard_dir, 0700));
+    RETURN_IF_ERROR(fs_.MakeDirs(options_.dir, 0700));
     ASSIGN_OR_RETURN(lock_, DirLock::Take(options_.dir));
+    RETURN_IF_ERROR(Repacker::CleanUp(options_.dir, fs_));
   }
-  ASSIGN_OR_RETURN(shard_, Shard::Open(shard_dir, options_.map_bytes, options_.read_only));
+  ASSIGN_OR_RETURN(OpenedShards opened, OpenShards(options_.dir, options_.map_bytes, options_.read_only, fs_, clock_.WallNanos()));
+  const bool fresh = !opened.state.has_value();
+  if (fresh && options_.read_only) return absl::NotFoundError(absl::StrCat("there is no ledger in ", options_.dir));
+  if (!fresh) state_ = *opened.state;
+  carried_bytes_ = opened.carried_bytes;
+  for (uint32_t n = 1; n <= opened.sealed.size(); ++n) {
+    const std::string dir = ShardDir(options_.dir, n);
+    absl::StatusOr<FileFacts> facts = fs_.Facts(JoinPath(JoinPath(dir, kPackedDir), "data.mdb"));
+    if (!facts.ok()) facts = fs_.Facts(JoinPath(dir, "data.mdb"));
+    if (facts.ok()) sealed_bytes_ += facts->size;
+  }
+  const uint32_t number = static_cast<uint32_t>(opened.sealed.size() + 1);
+  shards_.Begin(std::move(opened.sealed), std::move(opened.active));
+  if (opened.unsealed.has_value()) shards_.Adopt(number - 1, std::make_shared<Shard>(*std::move(opened.unsealed)));
+  const std::shared_ptr<Shard> active = shards_.set()->active;
 
   std::string stored_note;
-  bool fresh = false;
-  {
-    const lmdb::ReadTxn txn(*shard_.env);
-    const std::optional<std::string_view> state = txn.Get(shard_.meta, kStateKey), stored_origin = txn.Get(shard_.meta, kOriginKey);
-    fresh = !state.has_value();
-    if (fresh && options_.read_only) return absl::NotFoundError(absl::StrCat("there is no ledger in ", shard_dir));
-    if (!fresh) {
-      const std::string remedy = absl::StrCat(shard_dir, "/data.mdb: restore the ledger from a backup");
-      absl::StatusOr<TreeState> decoded = TreeState::Decode(*state);
-      if (!decoded.ok()) return Annotate(decoded.status(), remedy);
-      state_ = *std::move(decoded);
-      if (!stored_origin.has_value()) return absl::DataLossError(absl::StrCat("the ledger's origin is missing in ", remedy));
-      if (origin.empty()) origin = std::string(*stored_origin);
-      if (origin != *stored_origin) {
-        return absl::FailedPreconditionError(absl::StrCat("the ledger in ", options_.dir, " is of log ", ToAbsl(*stored_origin), ", not ",
-                                                          origin, ": a log keeps its origin for ever; use another directory for another log"));
-      }
-      if (const auto note = txn.Get(shard_.meta, kNoteKey); note.has_value() && note->size() > 8) {
-        stored_note_size_ = GetU64(note->data());
-        stored_note = std::string(note->substr(8));
-      }
-      RETURN_IF_ERROR(CheckNewest(txn));
+  if (!fresh) {
+    const lmdb::ReadTxn txn(*active->env);
+    const std::optional<std::string_view> stored_origin = txn.Get(active->meta, kOriginKey);
+    if (!stored_origin.has_value()) {
+      return absl::DataLossError(absl::StrCat("the ledger's origin is missing in ", active->env->dir(), "/data.mdb: restore the ledger from a backup"));
+    }
+    if (origin.empty()) origin = std::string(*stored_origin);
+    if (origin != *stored_origin) {
+      return absl::FailedPreconditionError(absl::StrCat("the ledger in ", options_.dir, " is of log ", ToAbsl(*stored_origin), ", not ",
+                                                        origin, ": a log keeps its origin for ever; use another directory for another log"));
+    }
+    if (const auto note = txn.Get(active->meta, kNoteKey); note.has_value() && note->size() > 8) {
+      stored_note_size_ = GetU64(note->data());
+      stored_note = std::string(note->substr(8));
     }
   }
+  if (!fresh) RETURN_IF_ERROR(CheckNewest());
   origin_ = std::move(origin);
   if (fresh) {
-    ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*shard_.env));
-    RETURN_IF_ERROR(txn->Put(shard_.meta, kOriginKey, origin_));
-    RETURN_IF_ERROR(txn->Put(shard_.meta, kStateKey, state_.Encode()));
+    ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*active->env));
+    RETURN_IF_ERROR(txn->Put(active->meta, kOriginKey, origin_));
+    RETURN_IF_ERROR(txn->Put(active->meta, kStateKey, state_.Encode()));
     RETURN_IF_ERROR(txn->Commit());
   }
   // The data file's name: a first start may have ended before it got here, so each does it.
-  if (!options_.read_only) RETURN_IF_ERROR(fs.SyncDir(shard_dir));
+  if (!options_.read_only) RETURN_IF_ERROR(fs_.SyncDir(active->env->dir()));
   size_.store(state_.size, std::memory_order_release);
+  if (state_.size > state_.first) {
+    const lmdb::ReadTxn txn(*active->env);
+    const absl::StatusOr<StoredLeaf> first = ReadLeaf(state_.first, txn.Get(active->leaves, IndexKey(state_.first)).value_or(""), Crc::kSkip);
+    began_ns_ = first.ok() ? first->logged_ns : state_.last_logged_ns;  // damaged, it is found when it is read
+  }
   if (!options_.anchor_dir.empty()) {
     RETURN_IF_ERROR(CheckAnchor());
     // Before the first leaf: from then on a ledger without an anchor is one that lost it.
     if (state_.size == 0 && !options_.read_only) RETURN_IF_ERROR(anchor_.Store(Note(state_)));
   }
   Publish(state_, log_key_ != nullptr ? Note(state_) : std::move(stored_note));
+  if (!options_.read_only) repacker_ = std::make_unique<Repacker>(shards_, fs_, clock_);
   return absl::OkStatus();
 }
 
 // Whatever the size: the newest leaf, and that nodes and frontier say the same root. The rest is fsck's.
-absl::Status DiskLedger::CheckNewest(const lmdb::ReadTxn& txn) const {
-  const std::string file = shard_.env->dir() + "/data.mdb";
+absl::Status DiskLedger::CheckNewest() const {
+  const ShardView view(shards_);
+  const ShardView::Part active = view.Active();
+  const std::string file = active.shard->env->dir() + "/data.mdb";
   if (state_.frontier.Root() != state_.root) return absl::DataLossError("the frontier does not lead to the root in " + file);
-  ASSIGN_OR_RETURN(const Hash root, RootAt(ShardNodes(shard_, txn), state_.size));
+  ASSIGN_OR_RETURN(const Hash root, RootAt(view, state_.size));
   if (root != state_.root) {
     return absl::DataLossError(absl::StrCat("tree nodes do not lead to the root in ", file, ": restore the ledger from a backup"));
   }
-  lmdb::Cursor cursor(txn, shard_.leaves);
-  const bool any = cursor.Last();
-  if (!any && state_.size == 0) return absl::OkStatus();
-  if (!any || cursor.key() != IndexKey(state_.size - 1)) {
-    return absl::DataLossError(absl::StrCat("the last leaf is not number ", state_.size, " - 1 in ", file, ": restore the ledger from a backup"));
+  if (state_.size == 0) return absl::OkStatus();
+  const uint64_t newest = state_.size - 1;
+  // A shard that was just begun has copies only; then the newest leaf is the last of the shard before it.
+  ASSIGN_OR_RETURN(const ShardView::Part part, view.Number(view.set().NumberOf(newest)));
+  lmdb::Cursor cursor(*part.txn, part.shard->leaves);
+  if (!cursor.Last() || cursor.key() != IndexKey(newest)) {
+    return absl::DataLossError(absl::StrCat("the last leaf is not number ", state_.size, " - 1 in ", part.shard->env->dir(),
+                                            "/data.mdb: restore the ledger from a backup"));
   }
-  const absl::StatusOr<StoredLeaf> last = ReadLeaf(state_.size - 1, cursor.value(), Crc::kCheck);
-  if (!last.ok()) return DamagedLeaf(state_.size - 1, shard_.env->dir(), ToStd(last.status().message()));
-  ASSIGN_OR_RETURN(const Hash node, ShardNodes(shard_, txn).Node(0, state_.size - 1));
-  if (LeafHash(EntryOf(last->bytes)) != node) return DamagedLeaf(state_.size - 1, shard_.env->dir(), "its hash is not the tree's");
+  const absl::StatusOr<StoredLeaf> last = ReadLeaf(newest, cursor.value(), Crc::kCheck);
+  if (!last.ok()) return DamagedLeaf(newest, part.shard->env->dir(), ToStd(last.status().message()));
+  ASSIGN_OR_RETURN(const Hash node, view.Node(0, newest));
+  if (LeafHash(EntryOf(last->bytes)) != node) return DamagedLeaf(newest, part.shard->env->dir(), "its hash is not the tree's");
   return absl::OkStatus();
 }
 
@@ -209,13 +137,14 @@ void DiskLedger::Publish(const TreeState& state, std::string note) {
 
 DiskLedger::~DiskLedger() {
   Wake();
-  if (options_.read_only || log_key_ == nullptr || shard_.env == nullptr || origin_.empty()) return;
+  if (options_.read_only || log_key_ == nullptr || shards_.set() == nullptr || origin_.empty()) return;
   const SignedHead newest = head();
   if (newest.note.empty()) return;  // never opened
-  if (stored_note_size_ != newest.size) {
+  if (stored_note_size_ != newest.size && !begun_.has_value()) {
+    const std::shared_ptr<Shard> active = shards_.set()->active;
     // So that a reader without the log's key finds the note of the last leaf. Lost, it is signed again at the next start.
-    absl::StatusOr<std::unique_ptr<lmdb::WriteTxn>> txn = lmdb::WriteTxn::Begin(*shard_.env);
-    absl::Status stored = txn.ok() ? StoreNewestNote(**txn) : txn.status();
+    absl::StatusOr<std::unique_ptr<lmdb::WriteTxn>> txn = lmdb::WriteTxn::Begin(*active->env);
+    absl::Status stored = txn.ok() ? StoreNewestNote(**txn, *active) : txn.status();
     if (stored.ok()) stored = (*txn)->Commit();
     if (!stored.ok()) LogWarn("The newest checkpoint note was not stored.", {{"error", Describe(stored)}});
   }
@@ -223,24 +152,55 @@ DiskLedger::~DiskLedger() {
   MaybeAnchor(Tick{});
 }
 
+// ---- rolling -------------------------------------------------------------------------------------------------------------------
+
+bool DiskLedger::IsRollDue() const {
+  if (state_.size == state_.first) return false;
+  const std::shared_ptr<Shard> active = shards_.set()->active;
+  // What it began with does not count twice, or a ledger of very many agents would do nothing but roll.
+  if (active->env->UsedBytes() >= std::max(options_.shard_bytes, 2 * carried_bytes_)) return true;
+  return std::max(clock_.WallNanos(), state_.last_logged_ns) - began_ns_ >= absl::ToInt64Nanoseconds(options_.shard_period);
+}
+
+absl::Status DiskLedger::Roll() {
+  const std::shared_ptr<const Shards::Set> before = shards_.set();
+  if (!begun_.has_value()) {
+    ASSIGN_OR_RETURN(begun_, BeginShard(ShardView(shards_), options_.dir, state_, origin_, NewestNote(), options_.map_bytes, fs_));
+  }
+  // From the successor's first commit on nothing goes into the old shard but its seal.
+  RETURN_IF_ERROR(SealShard(*before->active, state_.size, clock_.WallNanos()));
+  const SealedShard sealed{state_.first, state_.size, state_.last_logged_ns, state_.root};
+  carried_bytes_ = begun_->carried_bytes;
+  shards_.Rolled(sealed, std::move(begun_->shard));
+  begun_.reset();
+  sealed_bytes_ += before->active->env->UsedBytes();
+  state_.first = state_.size;
+  stored_note_size_ = state_.size;
+  LogInfo("A shard is sealed; the next one has begun.",
+          {{"sealed", before->active->env->dir()}, {"leaves", absl::StrCat(sealed.first, "-", sealed.end - 1)},
+           {"bytes", std::to_string(before->active->env->UsedBytes())}});
+  return absl::OkStatus();
+}
+
 // ---- appending -----------------------------------------------------------------------------------------------------------------
 
-absl::Status DiskLedger::StoreBytes(lmdb::WriteTxn& txn, uint64_t index, const StoredLeaf& leaf) {
-  ASSIGN_OR_RETURN(char* const room, txn.Reserve(shard_.leaves, IndexKey(index), StoredSize(leaf), /*append=*/true));
+absl::Status DiskLedger::StoreBytes(lmdb::WriteTxn& txn, const Shard& active, uint64_t index, const StoredLeaf& leaf) {
+  ASSIGN_OR_RETURN(char* const room, txn.Reserve(active.leaves, IndexKey(index), StoredSize(leaf), /*append=*/true));
   WriteLeaf(index, leaf, room);
   return absl::OkStatus();
 }
 
 // Completes what only the ledger knows, then writes the head.
-absl::Status DiskLedger::StoreHead(lmdb::WriteTxn& txn, const Leaf& leaf, const AgentHead& head, Placed& placed, int64_t logged_ns) {
-  const auto before = txn.Get(shard_.heads, head.uuid.view());
+absl::Status DiskLedger::StoreHead(lmdb::WriteTxn& txn, const Shard& active, const Leaf& leaf, const AgentHead& head, Placed& placed,
+                                   int64_t logged_ns) {
+  const auto before = txn.Get(active.heads, head.uuid.view());
   placed.moves_head = true;
   if ((leaf.flags & kLeafQuarantined) != 0 && before.has_value()) {
     // Where the agent's chain in the feed stands stays; that it is in quarantine and speaks is what is new.
     ASSIGN_OR_RETURN(placed.head, AgentHead::Decode(*before));
     placed.head.quarantined = true;
     placed.head.logged_ns = logged_ns;
-    return txn.Put(shard_.heads, head.uuid.view(), placed.head.Encode());
+    return txn.Put(active.heads, head.uuid.view(), placed.head.Encode());
   }
   placed.head = head;
   placed.head.leaf = placed.hash;
@@ -255,10 +215,34 @@ absl::Status DiskLedger::StoreHead(lmdb::WriteTxn& txn, const Leaf& leaf, const 
     placed.head.epoch_leaf = previous.epoch_leaf;
     if (!rolls) placed.head.tree_leaf = previous.tree_leaf;
   }
-  return txn.Put(shard_.heads, head.uuid.view(), placed.head.Encode());
+  return txn.Put(active.heads, head.uuid.view(), placed.head.Encode());
 }
 
-absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, TreeState& next, Admitted& item, Placed& placed) {
+// Where a leaf with this hash is logged, this transaction included. A batch that its agent's chain has not come to yet is nowhere.
+absl::StatusOr<std::optional<uint64_t>> DiskLedger::FindSame(const lmdb::ReadTxn& txn, const Shard& active, const BatchId& id, const Hash& hash) const {
+  if (std::optional<uint64_t> here = IndexIn(txn.Get(active.hashes, hash.view()))) return here;
+  if (state_.first == 0) return std::optional<uint64_t>();
+  ASSIGN_OR_RETURN(const std::optional<AgentHead> newest, HeadOfTxn(txn, active, id.uuid));
+  if (!newest.has_value() || std::pair(id.epoch, id.batch_seq) > std::pair(newest->epoch, newest->batch_seq)) return std::optional<uint64_t>();
+  return ShardView(shards_).FindLeaf(hash, 0);
+}
+
+// Where the identity is logged, this transaction included.
+absl::StatusOr<std::optional<uint64_t>> DiskLedger::FindIdentity(const lmdb::ReadTxn& txn, const Shard& active, const BatchId& id) const {
+  if (std::optional<uint64_t> here = IndexIn(txn.Get(active.batches, BatchKey(id)))) return here;
+  if (state_.first == 0) return std::optional<uint64_t>();
+  ASSIGN_OR_RETURN(const std::optional<AgentHead> newest, HeadOfTxn(txn, active, id.uuid));
+  return ShardView(shards_).Find(id, newest);
+}
+
+absl::StatusOr<std::optional<AgentHead>> DiskLedger::HeadOfTxn(const lmdb::ReadTxn& txn, const Shard& active, const Uuid& uuid) const {
+  const std::optional<std::string_view> value = txn.Get(active.heads, uuid.view());
+  if (!value.has_value()) return std::optional<AgentHead>();
+  ASSIGN_OR_RETURN(AgentHead head, AgentHead::Decode(*value));
+  return std::optional<AgentHead>(std::move(head));
+}
+
+absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, const Shard& active, TreeState& next, Admitted& item, Placed& placed) {
   const Leaf& leaf = *item.leaf;
   const std::string_view entry = EntryOf(leaf.bytes);
   CHECK(!entry.empty() && leaf.is_batch == IsBatch(leaf.bytes));
@@ -267,22 +251,31 @@ absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, TreeState& next, Admitted& i
 
   const uint64_t index = next.size;
   if (leaf.is_batch) {
-    if (const auto same = txn.Get(shard_.hashes, placed.hash.view()); same.has_value()) {  // a repeat
-      placed.index = GetU64(same->data());
+    // A batch in quarantine was looked for by the verifier, wherever it may be; its identity counts in this shard only.
+    const bool is_apart = (leaf.flags & kLeafQuarantined) != 0;
+    std::optional<uint64_t> same = IndexIn(txn.Get(active.hashes, placed.hash.view()));
+    if (!same.has_value() && !is_apart) {
+      ASSIGN_OR_RETURN(same, FindSame(txn, active, item.batch, placed.hash));
+    }
+    if (same.has_value()) {  // a repeat
+      placed.index = *same;
       return absl::OkStatus();
     }
-    const std::string id = BatchKey(item.batch);
-    if (const auto before = txn.Get(shard_.batches, id); !before.has_value()) {
-      RETURN_IF_ERROR(txn.Put(shard_.batches, id, IndexKey(index)));
+    std::optional<uint64_t> before = IndexIn(txn.Get(active.batches, BatchKey(item.batch)));
+    if (!before.has_value() && !is_apart) {
+      ASSIGN_OR_RETURN(before, FindIdentity(txn, active, item.batch));
+    }
+    if (!before.has_value()) {
+      RETURN_IF_ERROR(txn.Put(active.batches, BatchKey(item.batch), IndexKey(index)));
     } else {
       placed.quarantined = true;  // kept, as evidence; the identity stays the first's
-      if ((leaf.flags & kLeafQuarantined) == 0) {
+      if (!is_apart) {
         LogError("A batch contradicts one that is logged; it is kept in quarantine.",
-                 {{"agent", item.batch.uuid.ToString()}, {"logged_leaf", std::to_string(GetU64(before->data()))}});
+                 {{"agent", item.batch.uuid.ToString()}, {"logged_leaf", std::to_string(*before)}});
       }
     }
   } else {
-    RETURN_IF_ERROR(txn.Append(shard_.control, IndexKey(index), ""));
+    RETURN_IF_ERROR(txn.Append(active.control, IndexKey(index), ""));
   }
   placed.index = index;
   placed.stored = true;
@@ -302,61 +295,71 @@ absl::Status DiskLedger::Store(lmdb::WriteTxn& txn, TreeState& next, Admitted& i
     stored.sealed_key = sealed;
     stored.bytes = without_key;
   }
-  RETURN_IF_ERROR(StoreBytes(txn, index, stored));
+  RETURN_IF_ERROR(StoreBytes(txn, active, index, stored));
 
   absl::Status nodes;
   next.frontier.Append(placed.hash, [&](int level, uint64_t at, const Hash& hash) {
-    if (nodes.ok()) nodes = txn.Put(shard_.nodes, NodeKey(level, at), hash.view());
+    if (nodes.ok()) nodes = txn.Put(active.nodes, NodeKey(level, at), hash.view());
   });
   RETURN_IF_ERROR(nodes);
-  if (!txn.Get(shard_.hashes, placed.hash.view()).has_value()) {
-    RETURN_IF_ERROR(txn.Put(shard_.hashes, placed.hash.view(), IndexKey(index)));
+  if (!txn.Get(active.hashes, placed.hash.view()).has_value()) {
+    RETURN_IF_ERROR(txn.Put(active.hashes, placed.hash.view(), IndexKey(index)));
   }
   const bool known_apart = (leaf.flags & kLeafQuarantined) != 0;
-  if (item.head.has_value() && (!placed.quarantined || known_apart)) RETURN_IF_ERROR(StoreHead(txn, leaf, *item.head, placed, next.last_logged_ns));
+  if (item.head.has_value() && (!placed.quarantined || known_apart)) {
+    RETURN_IF_ERROR(StoreHead(txn, active, leaf, *item.head, placed, next.last_logged_ns));
+  }
   next.size = index + 1;
   next.events += leaf.is_batch ? leaf.header.n_events : 0;
   return absl::OkStatus();
 }
 
-absl::Status DiskLedger::StoreNewestNote(lmdb::WriteTxn& txn) {
+std::string DiskLedger::NewestNote() const {
   const SignedHead newest = head();
   std::string value;
   PutU64(value, newest.size);
-  value += newest.note;
-  RETURN_IF_ERROR(txn.Put(shard_.meta, kNoteKey, value));
-  stored_note_size_ = newest.size;
+  return value + newest.note;
+}
+
+absl::Status DiskLedger::StoreNewestNote(lmdb::WriteTxn& txn, const Shard& active) {
+  RETURN_IF_ERROR(txn.Put(active.meta, kNoteKey, NewestNote()));
+  stored_note_size_ = size();
   return absl::OkStatus();
 }
 
 absl::StatusOr<Flush> DiskLedger::Append(std::span<Admitted> group) {
   CHECK(!options_.read_only);
+  if (begun_.has_value() || IsRollDue()) RETURN_IF_ERROR(Roll());
+  const std::shared_ptr<Shard> active = shards_.set()->active;
   const Tick begin = clock_.Now();
   TreeState next = state_;
   next.last_logged_ns = std::max(state_.last_logged_ns, clock_.WallNanos());
   std::vector<Placed> placed(group.size());
   {
-    ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*shard_.env));
+    ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*active->env));
     for (size_t i = 0; i < group.size(); ++i) {
       Admitted& item = group[i];
       if (item.leaf != nullptr) {
-        RETURN_IF_ERROR(Store(*txn, next, item, placed[i]));
+        RETURN_IF_ERROR(Store(*txn, *active, next, item, placed[i]));
       } else if (item.duplicate_of.has_value()) {
         placed[i].index = *item.duplicate_of;
       } else {
-        const auto logged = txn->Get(shard_.hashes, item.repeats.view());
-        CHECK(logged.has_value() && logged->size() == 8);  // a repeat of what nobody submitted
-        placed[i].index = GetU64(logged->data());
+        std::optional<uint64_t> logged = IndexIn(txn->Get(active->hashes, item.repeats.view()));
+        if (!logged.has_value()) {
+          ASSIGN_OR_RETURN(logged, ShardView(shards_).FindLeaf(item.repeats, 0));
+        }
+        CHECK(logged.has_value());  // a repeat of what nobody submitted
+        placed[i].index = *logged;
       }
     }
     if (next.size > state_.size) {
       next.root = next.frontier.Root();
-      if (next.last_logged_ns > state_.last_logged_ns || state_.size == 0) {
-        RETURN_IF_ERROR(txn->Append(shard_.times, IndexKey(static_cast<uint64_t>(next.last_logged_ns)), IndexKey(state_.size)));
+      if (next.last_logged_ns > state_.last_logged_ns || state_.size == state_.first) {
+        RETURN_IF_ERROR(txn->Append(active->times, IndexKey(static_cast<uint64_t>(next.last_logged_ns)), IndexKey(state_.size)));
       }
-      RETURN_IF_ERROR(txn->Put(shard_.meta, kStateKey, next.Encode()));
+      RETURN_IF_ERROR(txn->Put(active->meta, kStateKey, next.Encode()));
       const uint64_t note_size = stored_note_size_;
-      absl::Status committed = StoreNewestNote(*txn);  // of the flush before: costs no fsync of its own
+      absl::Status committed = StoreNewestNote(*txn, *active);  // of the flush before: costs no fsync of its own
       if (committed.ok()) committed = txn->Commit();
       if (!committed.ok()) {
         stored_note_size_ = note_size;
@@ -384,6 +387,7 @@ absl::StatusOr<Flush> DiskLedger::Append(std::span<Admitted> group) {
     }
   }
   if (next.size > state_.size) {
+    if (state_.size == state_.first) began_ns_ = next.last_logged_ns;
     state_ = std::move(next);
     Publish(state_, Note(state_));
   }
@@ -405,217 +409,29 @@ Tick DiskLedger::MaybeAnchor(Tick now) {
 }
 
 Ledger::Stats DiskLedger::stats() const {
-  const lmdb::EnvStats env = shard_.env->Stats();
-  return Stats{env.used_bytes, env.map_bytes, env.oldest_reader_txns, last_commit_seconds_};
-}
-
-// ---- reading -------------------------------------------------------------------------------------------------------------------
-
-bool DiskLedger::WaitBeyond(uint64_t size, absl::Duration limit) const {
-  return published_.WhenFor(
-      std::min(limit, absl::Hours(1)), [&](const Published& p) { return p.woken || p.head.size > size; },
-      [&](const Published& p, bool) { return p.head.size > size; });
-}
-
-absl::Status DiskLedger::CheckIndex(uint64_t index) const {
-  const uint64_t now = size();
-  if (index < now) return absl::OkStatus();
-  return absl::NotFoundError(absl::StrCat("leaf ", index, " is beyond the log, which has ", now, " leaves"));
-}
-
-absl::Status DiskLedger::CheckSize(uint64_t asked) const {
-  const uint64_t now = size();
-  if (asked <= now) return absl::OkStatus();
-  return absl::NotFoundError(absl::StrCat("tree size ", asked, " is beyond the log, which has ", now, " leaves"));
-}
-
-absl::StatusOr<RawLeaf> DiskLedger::ReadRawIn(const lmdb::ReadTxn& txn, uint64_t index) const {
-  const std::string& dir = shard_.env->dir();
-  const std::optional<std::string_view> value = txn.Get(shard_.leaves, IndexKey(index));
-  if (!value.has_value()) return DamagedLeaf(index, dir, "it is missing");
-  const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, *value, Crc::kCheck);
-  if (!stored.ok()) return DamagedLeaf(index, dir, ToStd(stored.status().message()));
-  RawLeaf raw{index, stored->logged_ns, stored->flags, std::string(stored->bytes)};
-  txn.Unmap(stored->bytes);
-  if (stored->form == LeafForm::kSealedKey) {
-    if (options_.kek.empty()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "leaf ", index, " in ", dir, " was stored with its batch key encrypted: give the ledger its key-encryption key"));
-    }
-    const absl::StatusOr<std::string> key = GcmOpen(options_.kek, LeafKeyContext(origin_, index), stored->sealed_key);
-    const size_t at = BatchKeyOffset(raw.bytes);
-    if (!key.ok() || key->size() != 32 || at == std::string_view::npos) {
-      return DamagedLeaf(index, dir, "its batch key does not open with this key-encryption key");
-    }
-    raw.bytes.replace(at, 32, *key);
+  const std::shared_ptr<const Shards::Set> set = shards_.set();
+  const lmdb::EnvStats env = set->active->env->Stats();
+  Stats stats;
+  stats.used_bytes = sealed_bytes_ + env.used_bytes;
+  if (repacker_ != nullptr) {
+    const RepackProgress repacked = repacker_->progress();
+    stats.used_bytes -= std::min(stats.used_bytes, repacked.bytes_before - std::min(repacked.bytes_before, repacked.bytes_after));
+    stats.to_repack = repacked.waiting;
+    stats.repack_share = repacked.total == 0 ? 0 : static_cast<double>(repacked.done) / static_cast<double>(repacked.total);
   }
-  return raw;
+  stats.active_bytes = env.used_bytes;
+  stats.map_bytes = env.map_bytes;
+  stats.oldest_reader_txns = env.oldest_reader_txns;
+  stats.shards = set->active_number();
+  stats.open_shards = static_cast<uint32_t>(shards_.open() + 1);
+  stats.last_commit_seconds = last_commit_seconds_;
+  return stats;
 }
-
-absl::StatusOr<RawLeaf> DiskLedger::ReadRaw(uint64_t index) const {
-  RETURN_IF_ERROR(CheckIndex(index));
-  if (const std::shared_ptr<const Leaf> leaf = tail_.Get(index)) return RawLeaf{index, leaf->logged_ns, leaf->flags, leaf->bytes};
-  const lmdb::ReadTxn txn(*shard_.env);
-  return ReadRawIn(txn, index);
-}
-
-absl::StatusOr<std::shared_ptr<const Leaf>> DiskLedger::Read(uint64_t index) const {
-  RETURN_IF_ERROR(CheckIndex(index));
-  if (std::shared_ptr<const Leaf> leaf = tail_.Get(index)) return leaf;
-  if (std::shared_ptr<const Leaf> leaf = inflater_.Remembered(index)) return leaf;
-  RawLeaf raw;
-  Hash hash;
-  {
-    const lmdb::ReadTxn txn(*shard_.env);
-    ASSIGN_OR_RETURN(raw, ReadRawIn(txn, index));
-    ASSIGN_OR_RETURN(hash, ShardNodes(shard_, txn).Node(0, index));
-  }
-  absl::StatusOr<std::shared_ptr<const Leaf>> leaf = inflater_.Inflate(std::move(raw), hash);
-  if (!leaf.ok()) return DamagedLeaf(index, shard_.env->dir(), ToStd(leaf.status().message()));
-  return leaf;
-}
-
-absl::StatusOr<std::shared_ptr<const LeafTerms>> DiskLedger::ReadTerms(uint64_t index) const {
-  RETURN_IF_ERROR(CheckIndex(index));
-  if (std::shared_ptr<const LeafTerms> terms = tail_.Terms(index)) return terms;
-  return LedgerReader::ReadTerms(index);
-}
-
-absl::StatusOr<std::string> DiskLedger::ReadEntry(uint64_t index) const {
-  RETURN_IF_ERROR(CheckIndex(index));
-  if (const std::shared_ptr<const Leaf> leaf = tail_.Get(index)) return std::string(EntryOf(leaf->bytes));
-  const lmdb::ReadTxn txn(*shard_.env);
-  const std::optional<std::string_view> value = txn.Get(shard_.leaves, IndexKey(index));
-  if (!value.has_value()) return DamagedLeaf(index, shard_.env->dir(), "it is missing");
-  const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, *value, Crc::kSkip);
-  if (!stored.ok()) return DamagedLeaf(index, shard_.env->dir(), ToStd(stored.status().message()));
-  std::string entry(EntryOf(stored->bytes));
-  ASSIGN_OR_RETURN(const Hash node, ShardNodes(shard_, txn).Node(0, index));
-  if (LeafHash(entry) != node) return DamagedLeaf(index, shard_.env->dir(), "its entry does not have the hash the tree holds");
-  return entry;
-}
-
-absl::StatusOr<Hash> DiskLedger::LeafHashAt(uint64_t index) const {
-  RETURN_IF_ERROR(CheckIndex(index));
-  const lmdb::ReadTxn txn(*shard_.env);
-  return ShardNodes(shard_, txn).Node(0, index);
-}
-
-absl::StatusOr<Hash> DiskLedger::Root(uint64_t asked) const {
-  RETURN_IF_ERROR(CheckSize(asked));
-  const lmdb::ReadTxn txn(*shard_.env);
-  return RootAt(ShardNodes(shard_, txn), asked);
-}
-
-absl::StatusOr<std::vector<Hash>> DiskLedger::Inclusion(uint64_t index, uint64_t asked) const {
-  RETURN_IF_ERROR(CheckSize(asked));
-  if (index >= asked) return absl::InvalidArgumentError(absl::StrCat("leaf ", index, " is not in a tree of size ", asked));
-  const lmdb::ReadTxn txn(*shard_.env);
-  return InclusionPathAt(ShardNodes(shard_, txn), index, asked);
-}
-
-absl::StatusOr<std::vector<Hash>> DiskLedger::Consistency(uint64_t old_size, uint64_t new_size) const {
-  RETURN_IF_ERROR(CheckSize(new_size));
-  if (old_size > new_size) {
-    return absl::InvalidArgumentError(absl::StrCat("a tree of size ", old_size, " cannot be a prefix of one of size ", new_size));
-  }
-  const lmdb::ReadTxn txn(*shard_.env);
-  return ConsistencyPathAt(ShardNodes(shard_, txn), old_size, new_size);
-}
-
-absl::StatusOr<std::vector<Hash>> DiskLedger::Tile(int level, uint64_t tile, uint32_t width) const {
-  if (level < 0 || level > 7 || width < 1 || width > kTileWidth || tile >= UINT64_MAX / kTileWidth) {
-    return absl::InvalidArgumentError(absl::StrCat("no such tile: level ", level, ", tile ", tile, ", width ", width));
-  }
-  const uint64_t begin = tile * kTileWidth, nodes = size() >> (kTileHeight * level);  // complete nodes at this level
-  if (begin + width > nodes) return absl::NotFoundError(absl::StrCat("tile ", level, "/", tile, " has fewer than ", width, " hashes yet"));
-  std::vector<Hash> hashes;
-  hashes.reserve(width);
-  const lmdb::ReadTxn txn(*shard_.env);
-  for (uint64_t i = begin; i < begin + width; ++i) {
-    ASSIGN_OR_RETURN(const Hash hash, ShardNodes(shard_, txn).Node(kTileHeight * level, i));
-    hashes.push_back(hash);
-  }
-  return hashes;
-}
-
-std::optional<uint64_t> DiskLedger::Find(const BatchId& id) const {
-  const lmdb::ReadTxn txn(*shard_.env);
-  const std::optional<std::string_view> value = txn.Get(shard_.batches, BatchKey(id));
-  if (!value.has_value() || value->size() != 8) return std::nullopt;
-  const uint64_t index = GetU64(value->data());
-  return index < size() ? std::optional(index) : std::nullopt;
-}
-
-std::optional<uint64_t> DiskLedger::FindLeaf(const Hash& leaf) const {
-  const lmdb::ReadTxn txn(*shard_.env);
-  const std::optional<std::string_view> value = txn.Get(shard_.hashes, leaf.view());
-  if (!value.has_value() || value->size() != 8) return std::nullopt;
-  const uint64_t index = GetU64(value->data());
-  return index < size() ? std::optional(index) : std::nullopt;
-}
-
-std::vector<AgentHead> DiskLedger::Heads() const {
-  std::vector<AgentHead> heads;
-  std::string from;
-  for (bool more = true; more;) {
-    const lmdb::ReadTxn txn(*shard_.env);
-    lmdb::Cursor cursor(txn, shard_.heads);
-    more = from.empty() ? cursor.First() : cursor.Seek(from);
-    for (size_t n = 0; more && n < kRecordsPerTxn; ++n, more = cursor.Next()) {
-      absl::StatusOr<AgentHead> head = AgentHead::Decode(cursor.value());
-      if (head.ok()) {
-        heads.push_back(*std::move(head));
-      } else {
-        LogError("An agent's head cannot be read.", {{"dir", shard_.env->dir()}, {"error", Describe(head.status())}});
-      }
-    }
-    if (more) from = std::string(cursor.key());
-  }
-  return heads;
-}
-
-std::optional<AgentHead> DiskLedger::HeadOf(const Uuid& uuid) const {
-  const lmdb::ReadTxn txn(*shard_.env);
-  const std::optional<std::string_view> value = txn.Get(shard_.heads, uuid.view());
-  if (!value.has_value()) return std::nullopt;
-  absl::StatusOr<AgentHead> head = AgentHead::Decode(*value);
-  CHECK_OK(head.status());  // to go on as if the agent were new would fork its chain
-  return *std::move(head);
-}
-
-std::vector<uint64_t> DiskLedger::ControlLeaves(uint64_t from, size_t max) const {
-  std::vector<uint64_t> leaves;
-  const uint64_t end = size();
-  while (leaves.size() < max) {
-    const lmdb::ReadTxn txn(*shard_.env);
-    lmdb::Cursor cursor(txn, shard_.control);
-    bool more = cursor.Seek(IndexKey(from));
-    for (size_t n = 0; more && n < kRecordsPerTxn && leaves.size() < max; ++n, more = cursor.Next()) {
-      const uint64_t index = GetU64(cursor.key().data());
-      if (index >= end) return leaves;
-      leaves.push_back(index);
-      from = index + 1;
-    }
-    if (!more) break;
-  }
-  return leaves;
-}
-
-uint64_t DiskLedger::FirstLoggedAt(int64_t logged_ns) const {
-  const lmdb::ReadTxn txn(*shard_.env);
-  lmdb::Cursor cursor(txn, shard_.times);
-  const uint64_t end = size();
-  if (!cursor.Seek(IndexKey(static_cast<uint64_t>(std::max<int64_t>(logged_ns, 0)))) || cursor.value().size() != 8) return end;
-  return std::min(end, GetU64(cursor.value().data()));
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<Ledger>> Ledger::Open(const LedgerOptions& options, std::string origin, const SigningKey* log_key,
                                                      Fs& fs, const Clock& clock) {
   auto ledger = std::make_unique<DiskLedger>(options, log_key, fs, clock);
-  RETURN_IF_ERROR(ledger->Start(std::move(origin), fs));
+  RETURN_IF_ERROR(ledger->Start(std::move(origin)));
   return ledger;
 }
 

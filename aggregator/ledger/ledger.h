@@ -12,9 +12,11 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "aggregator/ledger/committer.h"
 #include "aggregator/ledger/reader.h"
 #include "common/base/clock.h"
+#include "common/base/stage.h"
 #include "common/crypto/sign.h"
 #include "common/format/recovery.h"
 #include "common/fs/file.h"
@@ -25,7 +27,9 @@ namespace orgtrail {
 struct LedgerOptions {
   std::string dir;                    // …/ledger: one directory per shard below it
   std::string anchor_dir;             // …/anchor: head file, outside the ledger's directory, compared at start; empty: none
-  uint64_t map_bytes = 1ull << 40;
+  uint64_t map_bytes = 1ull << 40;    // of the shard that grows
+  uint64_t shard_bytes = 16ull << 30; // a shard that has as much, or whose first leaf is so old, is sealed, and another one begins
+  absl::Duration shard_period = absl::Hours(24 * 30);
   size_t tail_bytes = 32 << 20;       // inflated leaves kept in memory for followers
   bool read_only = false;             // fsck, verify
   // 32 bytes, or empty: off. When set, the batch key inside each newly stored frame is replaced by its AES-256-GCM sealing under
@@ -54,10 +58,16 @@ class Ledger : public LedgerReader {
   // How a reader learns an agent's enrolment (Registry): what InflateLeaf needs. Until it is set, "" for all. Threads: any.
   virtual void SetCarries(std::function<std::string(const Uuid&)> carries) = 0;
   struct Stats {
-    uint64_t used_bytes = 0, map_bytes = 0, oldest_reader_txns = 0;
+    uint64_t used_bytes = 0;          // of all shards
+    uint64_t active_bytes = 0, map_bytes = 0, oldest_reader_txns = 0;  // of the shard that grows
+    uint32_t shards = 0, open_shards = 0;
+    uint32_t to_repack = 0;           // sealed shards that are not repacked yet
+    double repack_share = 0;          // of the shard that is being repacked
     double last_commit_seconds = 0;
   };
   virtual Stats stats() const = 0;
+  // What repacks sealed shards when it is stepped, on one thread (repack.h); null when read-only.
+  virtual Stage* Background() { return nullptr; }
 };
 
 }  // namespace orgtrail

@@ -55,6 +55,7 @@ struct AgentHead {
   uint64_t epoch_leaf = 0;   // epoch_open
   bool closed = false, retired = false, quarantined = false;
   uint64_t unclean_epochs = 0;
+  uint64_t bodies_missing = 0;  // events of this agent, in all its epochs, whose bodies were gone when their batch came
   int64_t logged_ns = 0;     // admission of the last batch
   std::string Encode() const;
   static absl::StatusOr<AgentHead> Decode(std::string_view bytes);
@@ -81,7 +82,9 @@ class LedgerReader {
   virtual absl::StatusOr<std::vector<Hash>> Tile(int level, uint64_t tile, uint32_t width) const = 0;  // tlog-tiles
 
   virtual std::optional<uint64_t> Find(const BatchId& id) const = 0;      // leaf index
-  virtual std::optional<uint64_t> FindLeaf(const Hash& leaf) const = 0;
+  // The leaf with this hash. Whoever knows that it can only be at `from` or later says so: a search that finds nothing looks into every
+  // shard since.
+  virtual std::optional<uint64_t> FindLeaf(const Hash& leaf, uint64_t from = 0) const = 0;
   virtual std::vector<AgentHead> Heads() const = 0;
   virtual std::optional<AgentHead> HeadOf(const Uuid& uuid) const = 0;
   virtual std::vector<uint64_t> ControlLeaves(uint64_t from, size_t max) const = 0;  // indexes of leaves that are no batches

@@ -258,12 +258,13 @@ absl::Status Registry::Admit(const Identity& identity, std::string_view serial) 
     if (it == s.by_uri.end()) {
       return absl::UnauthenticatedError(absl::StrCat("AUTH_UNKNOWN ", uri, ": this log has no such agent; enrol it with a join token"));
     }
-    bool live = false;
+    bool live = false, retired = false;
     for (const Uuid& uuid : it->second) {
       const State::Agent& agent = s.agents.at(uuid);
       const bool here = std::find(agent.serials.begin(), agent.serials.end(), key) != agent.serials.end();
       const bool good = !agent.record.revoked && !agent.record.retired;
       if (here && good) return absl::OkStatus();
+      retired = agent.record.retired;
       if (here) break;
       live = live || good;
     }
@@ -272,7 +273,7 @@ absl::Status Registry::Admit(const Identity& identity, std::string_view serial) 
                                                      " is not one this log issued to the agent; renew it"));
     }
     return absl::UnauthenticatedError(
-        absl::StrCat("AUTH_REVOKED ", uri, ": the agent was revoked or retired; enrol it anew with a join token"));
+        absl::StrCat("AUTH_REVOKED ", uri, ": the agent was ", retired ? "retired" : "revoked", "; enrol it anew with a join token"));
   });
 }
 

@@ -71,6 +71,9 @@ v1::Completeness Completeness::Of(const Access& access, uint64_t indexed_to, uin
                                      ? name + ": no evidence for it is in the log; run orgtrail verify ledger"
                                      : absl::StrCat(name, ": leaf ", evidence->second.leaf, " is the evidence: ", evidence->second.code));
     }
+    if (head.bodies_missing > 0 && out.losses_size() < kNames) {
+      out.add_losses(absl::StrCat(name, ": ", head.bodies_missing, " events, decode (bodies missing)"));
+    }
     if (head.closed || head.retired || (agent.has_value() && (agent->retired || agent->revoked))) continue;
     if (!live_(head)) {
       if (out.silent_agents_size() < kNames) out.add_silent_agents(name);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "aggregator/query/posted_by.h"
 #include "common/base/ids.h"
 
 namespace orgtrail {
@@ -77,9 +78,11 @@ void FillEnvelope(const Leaf& leaf, size_t i, bool whole, v1::Envelope* out) {
   out->set_flags(row.flags);
   out->set_quarantined((leaf.flags & kLeafQuarantined) != 0);
   for (std::string& name : Added(row.body, header)) out->add_added_members(std::move(name));
+  if (std::string by = PostedBy(leaf, i); !by.empty()) out->set_posted_by(std::move(by));
   for (const NoteName& n : kNotes) {
     if (facts.notes & n.note) out->add_notes(n.name);
   }
+  if (row.tombstone && row.event_class == 0) out->add_notes("BODIES_MISSING");   // with its hash: the whole batch's
   if (leaf.flags & kLeafLate) out->add_notes("LATE");
   if (!whole) out->add_notes("BLOB_INCOMPLETE");
   out->set_copies(1);

@@ -110,6 +110,13 @@ absl::StatusOr<v1::CompletenessStatement> StatementOf(const LedgerReader& ledger
       it->second.range.set_how_ended("unclean");
       out.add_findings(absl::StrCat("UNCLEAN_EPOCH ", it->second.range.name(), " epoch ", it->first.second));
     }
+    if (next == epochs.end() || next->first.first != it->first.first) {
+      // Headers do not say it; the agent's head counts it over all its epochs.
+      if (const std::optional<AgentHead> agent = ledger.HeadOf(it->first.first); agent && agent->bodies_missing > 0) {
+        out.add_findings(absl::StrCat("BODIES_MISSING ", it->second.range.name(), ": ", agent->bodies_missing,
+                                      " events since it was enrolled; `orgtrail verify ledger` names their batches"));
+      }
+    }
     if (it->second.range.holes_size() > 0) {
       out.add_findings(absl::StrCat("HOLES ", it->second.range.name(), " epoch ", it->first.second, ": ",
                                     it->second.range.holes_size()));

@@ -150,7 +150,8 @@ bool Verifier::Lane::Identify(Job& job) {
 bool Verifier::Lane::Position(Job& job) {
   Agent& agent = *job.agent;
   const BatchHeader& h = job.header();
-  while (!agent.in_flight.empty() && shared_.ledger.FindLeaf(agent.in_flight.front().leaf)) agent.in_flight.pop_front();
+  const auto is_logged = [&](const InFlight& f) { return shared_.ledger.FindLeaf(f.leaf, f.size).has_value(); };
+  while (!agent.in_flight.empty() && is_logged(agent.in_flight.front())) agent.in_flight.pop_front();
   const bool opens = h.kind == BatchKind::kEpochOpen;
   if (opens != (h.batch_seq == 0)) return Refuse(job, "BOUNDS", "batch 0 opens an epoch, and only batch 0");
   if (!agent.head) return opens || Expect(job);
@@ -194,7 +195,7 @@ bool Verifier::Lane::PositionApart(Job& job) {
     Repeat(job, std::nullopt);
     return false;
   }
-  if (const std::optional<uint64_t> index = shared_.ledger.FindLeaf(job.leaf)) {
+  if (const std::optional<uint64_t> index = shared_.ledger.FindLeaf(job.leaf, job.identity.enrolled_leaf)) {
     goes_on();
     Repeat(job, *index);
     return false;
@@ -314,6 +315,13 @@ bool Verifier::Lane::Recount(Job& job, Leaf& leaf) {
   if (h.kind != BatchKind::kEpochOpen) {
     if (absl::Status s = CheckExtension(h, job.view.extension, nullptr, nullptr); !s.ok()) return RefuseStatus(job, s, "ROOT_MISMATCH");
   }
+  if (job.view.bodies_gone) {
+    // What is signed is checked like any batch; its root and count cannot be. Refused, the chain would end here for ever.
+    if (h.n_events == 0) return RefuseStatus(job, absl::InvalidArgumentError("FRAME_MALFORMED bodies missing of a batch that has none"), "");
+    job.bodies_gone = true;
+    leaf.events = GoneEvents(h, *job.view.bodies_gone);
+    return true;
+  }
   absl::StatusOr<Events> events = InflateFrame(job.view, zstd_);
   if (!events.ok()) return RefuseStatus(job, events.status(), "FRAME_MALFORMED");
   const RowHashes hashes = HashRows(job.view.batch_key, events->rows);
@@ -360,6 +368,7 @@ AgentHead Verifier::Lane::HeadAfter(const Job& job) const {
     next.tree_base = job.next_tree->tree_base;
   }
   if (job.opening && job.opening->reason == EpochReason::kUnclean) ++next.unclean_epochs;
+  if (job.bodies_gone) next.bodies_missing += h.n_events;
   next.closed = h.kind == BatchKind::kEpochClose;
   next.retired = next.closed && (h.flags & kBatchRetired) != 0;
   next.logged_ns = shared_.clock.WallNanos();
@@ -380,7 +389,7 @@ void Verifier::Lane::Accept(Job& job, std::shared_ptr<Leaf> leaf) {
     agent.head = item.head;
     if (job.next_tree) agent.tree = job.next_tree;
   }
-  agent.in_flight.push_back({h.epoch, h.batch_seq, job.leaf});
+  agent.in_flight.push_back({h.epoch, h.batch_seq, job.leaf, shared_.ledger.head().size});
 
   leaf->hash = job.leaf;
   leaf->flags = job.flags;
@@ -589,7 +598,7 @@ void Verifier::Lane::Forget(Tick now) {
   std::erase_if(agents_, [&](auto& item) {
     const Agent& a = item.second;
     return now - a.used > kForgetAfter &&
-           (a.in_flight.empty() || shared_.ledger.FindLeaf(a.in_flight.back().leaf));
+           (a.in_flight.empty() || shared_.ledger.FindLeaf(a.in_flight.back().leaf, a.in_flight.back().size));
   });
 }
 

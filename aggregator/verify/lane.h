@@ -52,6 +52,7 @@ class Verifier::Lane final : public Stage {
   struct InFlight {                 // submitted, not seen in the ledger yet
     uint64_t epoch = 0, batch_seq = 0;
     Hash leaf;
+    uint64_t size = 0;              // of the log when it was submitted: it can only be logged from there on
   };
   struct Branch {                   // one end of a chain that split
     Hash tip;                       // its newest leaf
@@ -89,6 +90,7 @@ class Verifier::Lane final : public Stage {
     std::optional<EpochOpening> opening;          // kind 2
     std::shared_ptr<const SlotKeys> next_tree;    // kinds 2 and 4: the tree this batch brings
     uint16_t flags = 0;                           // LeafFlag
+    bool bodies_gone = false;
     const BatchHeader& header() const { return entry.header; }
   };
 

@@ -23,14 +23,20 @@ void Verifier::Lane::Observe(Job& job, const std::vector<Row>& rows) {
   const bool explains = std::any_of(rows.begin(), rows.end(), [](const Row& r) {
     return r.event_class == static_cast<uint16_t>(EventClass::kLoss);
   });
-  if (explains) {
+  if (job.bodies_gone) {
+    Find(job, "BODIES_MISSING", Severity::kPage,
+         absl::StrCat("the bodies of ", h.n_events, " events of ", Where(h.epoch, h.batch_seq), " (seq ", h.first_seq, " to ", h.last_seq,
+                      ") are gone (", ToAbsl(TombstoneReasonName(*job.view.bodies_gone)),
+                      "): the agent's disk damaged them before they were sent. That they were captured is signed; what they said is lost"));
+  }
+  if (explains || job.bodies_gone) {   // what explained a loss may be among what is gone
     agent.unexplained = 0;
   } else if (agent.unexplained > 0 && (h.kind == BatchKind::kData || h.kind == BatchKind::kEpochClose || h.kind == BatchKind::kHeartbeat)) {
     Find(job, "UNEXPLAINED_GAP", Severity::kPage,
          absl::StrCat(agent.unexplained, " records are missing before ", Where(h.epoch, h.batch_seq), " and no loss record says why"));
     agent.unexplained = 0;
   }
-  if (!explains) agent.unexplained += h.n_lost;
+  if (!explains && !job.bodies_gone) agent.unexplained += h.n_lost;
   if (agent.head && h.epoch == agent.head->epoch && h.first_seq > agent.head->last_seq + 1) {
     Find(job, "UNEXPLAINED_GAP", Severity::kPage,
          absl::StrCat("sequence jumps from ", agent.head->last_seq, " to ", h.first_seq, " at ", Where(h.epoch, h.batch_seq)));

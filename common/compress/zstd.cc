@@ -1,6 +1,7 @@
 #include "common/compress/zstd.h"
 
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/base/limits.h"
 #include "common/base/status.h"
@@ -76,6 +77,9 @@ absl::StatusOr<size_t> InflatedSize(std::string_view frame, size_t cap) {
 
 absl::Status Inflate(void* ctx, std::string_view frame, char* out, size_t size) {
   const size_t n = ZSTD_decompressDCtx(static_cast<ZSTD_DCtx*>(ctx), out, size, frame.data(), frame.size());
+  if (ZSTD_getErrorCode(n) == ZSTD_error_dstSize_tooSmall) {
+    return absl::ResourceExhaustedError("DECOMP_LIMIT zstd frame holds more than it declares");
+  }
   if (ZSTD_isError(n)) return absl::DataLossError(absl::StrCat("zstd frame: ", ZSTD_getErrorName(n)));
   if (n != size) return absl::DataLossError("zstd frame holds less than it declares");
   return absl::OkStatus();

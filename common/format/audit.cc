@@ -51,7 +51,7 @@ struct Audit::Item {
   std::string identity_key;                  // of its agent; empty: no enrolment seen
   std::string identity_error;
   Hash leaf;
-  uint64_t tombstones = 0;
+  uint64_t tombstones = 0, bodies_missing = 0;
   std::vector<std::string> broken;           // what Check found
   std::string undecodable;
   std::optional<Recovery> recovery;          // OTL1
@@ -225,6 +225,11 @@ void Audit::Check(Item& item) {
       broken(VerifySignature(*key, kEpochLabel, item.entry.header_bytes, item.entry.identity_signature), "SIG_INVALID, identity key");
     }
   }
+  if (item.view.bodies_gone) {
+    if (h.n_events == 0) item.broken.emplace_back("FRAME_MALFORMED bodies missing of a batch that has none");
+    item.bodies_missing = h.n_events;
+    return;
+  }
   absl::StatusOr<Events> events = InflateFrame(item.view, zstd);
   if (!events.ok()) {
     item.broken.push_back("bodies: " + std::string(events.status().message()));
@@ -270,6 +275,13 @@ void Audit::Link(Item& item) {
   report_.lost += h.n_lost;
   report_.tombstones += item.tombstones;
   const std::string who = h.account + "/" + h.region + "/" + h.agent;
+  report_.bodies_missing += item.bodies_missing;
+  if (item.bodies_missing != 0) {
+    Find(AuditFinding::Kind::kIncomplete, item.index,
+         who + ": epoch " + std::to_string(h.epoch) + " batch " + std::to_string(h.batch_seq) + ": the bodies of its " +
+             std::to_string(item.bodies_missing) + " records (seq " + std::to_string(h.first_seq) + " to " + std::to_string(h.last_seq) + ") are gone (" +
+             std::string(TombstoneReasonName(*item.view.bodies_gone)) + "); the signed entry and its place in the chain verify");
+  }
   if (item.unchecked) Find(AuditFinding::Kind::kIncomplete, item.index, who + ": in quarantine, and no key tree of the log before it holds its slot: its signature was not checked");
   if (!item.identity_error.empty()) Find(AuditFinding::Kind::kTampered, item.index, who + ": " + item.identity_error);
   if (item.quarantined) return;                // its chain need not fit; whether that is so for a reason, Finish() says

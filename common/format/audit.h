@@ -29,7 +29,7 @@ struct AuditFinding {
 };
 
 struct AuditReport {
-  uint64_t leaves = 0, batches = 0, events = 0, lost = 0, tombstones = 0, agents = 0, epochs = 0, unclean_epochs = 0;
+  uint64_t leaves = 0, batches = 0, events = 0, lost = 0, tombstones = 0, bodies_missing = 0, agents = 0, epochs = 0, unclean_epochs = 0;
   uint64_t quarantined = 0;             // batches that are set apart, each with evidence, or there is a finding
   Hash root;
   std::vector<AuditFinding> findings;   // at most 1,000; `more` counts the rest

@@ -20,6 +20,29 @@ absl::Status Malformed(const Args&... what) {
   return absl::InvalidArgumentError(absl::StrCat("FRAME_MALFORMED frame: ", what...));
 }
 
+constexpr uint32_t kNoBodies = 0xffffffff;  // as n_rows
+
+bool IsReason(uint8_t reason) {
+  return reason >= static_cast<uint8_t>(TombstoneReason::kCorrupt) && reason <= static_cast<uint8_t>(TombstoneReason::kExpired);
+}
+
+// The outer part up to and with n_rows.
+std::string Outer(std::string_view entry, std::string_view extension, std::string_view batch_key, uint32_t n_rows) {
+  CHECK(!entry.empty() && entry.size() <= limits::kEntryBytes);
+  CHECK(extension.size() <= limits::kExtensionBytes);
+  CHECK(batch_key.size() == kKeyBytes);
+  std::string frame;
+  frame.reserve(4 + 2 + entry.size() + 4 + extension.size() + kKeyBytes + 4);  // what waits in a spool or a window is no larger than it is
+  frame.append(kMagic);
+  PutU16(frame, static_cast<uint16_t>(entry.size()));
+  frame.append(entry);
+  PutU32(frame, static_cast<uint32_t>(extension.size()));
+  frame.append(extension);
+  frame.append(batch_key);
+  PutU32(frame, n_rows);
+  return frame;
+}
+
 // Offsets of the columns of n rows. Columns of one kind compress far better than rows of absolute numbers: after the first row
 // a difference is mostly zero bytes (docs/formats/frame.md has the figures).
 struct Columns {
@@ -42,6 +65,15 @@ void Store64(char* p, uint64_t v) {
 
 }  // namespace
 
+std::string_view TombstoneReasonName(TombstoneReason reason) {
+  switch (reason) {
+    case TombstoneReason::kCorrupt: return "corrupt";
+    case TombstoneReason::kRedacted: return "redacted";
+    case TombstoneReason::kExpired: return "expired";
+  }
+  return "unknown";
+}
+
 absl::StatusOr<FrameView> FrameView::Decode(std::string_view frame) {
   if (frame.size() > limits::kFrameBytes) return Malformed(frame.size(), " bytes, at most ", limits::kFrameBytes);
   ByteReader in(frame);
@@ -56,6 +88,15 @@ absl::StatusOr<FrameView> FrameView::Decode(std::string_view frame) {
   view.packed = in.Bytes(in.left());
   if (!in.ok()) return Malformed("cut short");
   if (view.entry.empty()) return Malformed("no entry");
+  if (view.n_rows == kNoBodies) {
+    const auto reason = static_cast<uint8_t>(view.packed.empty() ? 0 : view.packed[0]);
+    if (view.packed.size() != 1 || !IsReason(reason)) return Malformed("no bodies, and no reason for it");
+    if (view.batch_key != kNoKey) return Malformed("a batch key without rows");
+    view.bodies_gone = static_cast<TombstoneReason>(reason);
+    view.n_rows = 0;
+    view.packed = {};
+    return view;
+  }
   if (view.n_rows > limits::kBatchEvents) return Malformed(view.n_rows, " rows, at most ", limits::kBatchEvents);
   if ((view.n_rows == 0) != view.packed.empty()) return Malformed(view.n_rows, " rows in ", view.packed.size(), " bytes");
   if (view.n_rows == 0 && view.batch_key != kNoKey) return Malformed("a batch key without rows");
@@ -64,6 +105,10 @@ absl::StatusOr<FrameView> FrameView::Decode(std::string_view frame) {
 
 absl::StatusOr<Events> InflateFrame(const FrameView& frame, ZstdDecompressor& zstd) {
   Events events;
+  if (frame.bodies_gone) {
+    return absl::FailedPreconditionError(absl::StrCat("BODIES_MISSING the bodies of this batch are gone (",
+                                                      ToAbsl(TombstoneReasonName(*frame.bodies_gone)), ")"));
+  }
   if (frame.n_rows == 0) return events;
   if (absl::Status inflated = zstd.Decompress(frame.packed, limits::kFrameRawBytes, &events.storage); !inflated.ok()) {
     if (absl::IsResourceExhausted(inflated)) return inflated;
@@ -97,7 +142,7 @@ absl::StatusOr<Events> InflateFrame(const FrameView& frame, ZstdDecompressor& zs
     }
     if (row.tombstone) {
       const auto reason = static_cast<uint8_t>(bodies[32]);
-      if (reason < static_cast<uint8_t>(TombstoneReason::kCorrupt) || reason > static_cast<uint8_t>(TombstoneReason::kExpired)) {
+      if (!IsReason(reason)) {
         return Malformed("row ", i, ": tombstone for reason ", reason);
       }
       row.leaf = Hash::From(bodies.substr(0, 32));
@@ -109,6 +154,27 @@ absl::StatusOr<Events> InflateFrame(const FrameView& frame, ZstdDecompressor& zs
   }
   if (!bodies.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("COUNT_MISMATCH frame: ", bodies.size(), " bytes belong to no row"));
+  }
+  return events;
+}
+
+std::string BodilessFrame(std::string_view entry, std::string_view extension, TombstoneReason reason) {
+  std::string frame = Outer(entry, extension, kNoKey, kNoBodies);
+  frame.push_back(static_cast<char>(reason));
+  return frame;
+}
+
+Events GoneEvents(const BatchHeader& header, TombstoneReason reason) {
+  Events events;
+  events.rows.resize(header.n_events);
+  for (uint32_t i = 0; i < header.n_events; ++i) {
+    Row& row = events.rows[i];
+    row.flags = kRowTombstone;
+    row.seq = header.n_lost == 0 ? header.first_seq + i : 0;
+    row.wall_ns = header.wall_close_ns;
+    row.boot_ns = header.boot_close_ns;
+    row.tombstone = true;
+    row.reason = reason;
   }
   return events;
 }
@@ -186,19 +252,9 @@ void FramePacker::AddTombstone(uint16_t event_class, uint64_t seq, uint64_t wall
 
 std::string FramePacker::Finish(std::string_view entry, std::string_view extension, std::string_view batch_key,
                                 ZstdCompressor& zstd) {
-  CHECK(!entry.empty() && entry.size() <= limits::kEntryBytes);
-  CHECK(extension.size() <= limits::kExtensionBytes);
-  CHECK(batch_key.size() == kKeyBytes);
   const size_t n = rows_.size();
-  std::string frame;
-  frame.reserve(4 + 2 + entry.size() + 4 + extension.size() + kKeyBytes + 4);  // what waits in a spool or a window is no larger than it is
-  frame.append(kMagic);
-  PutU16(frame, static_cast<uint16_t>(entry.size()));
-  frame.append(entry);
-  PutU32(frame, static_cast<uint32_t>(extension.size()));
-  frame.append(extension);
-  frame.append(n == 0 ? kNoKey : batch_key);
-  PutU32(frame, static_cast<uint32_t>(n));
+  CHECK(batch_key.size() == kKeyBytes);
+  std::string frame = Outer(entry, extension, n == 0 ? kNoKey : batch_key, static_cast<uint32_t>(n));
   if (n == 0) return frame;
 
   const size_t begin = kRowRoom - n * limits::kRowBytes;

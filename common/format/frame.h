@@ -4,10 +4,13 @@
 //
 // Rows are kept by column, times and numbers as differences to the row before (32 bytes a row; see frame.md). A tombstone row
 // has flag bit 15 set and its body is event_leaf (32 bytes) || u8 reason: events_root still verifies after corruption,
-// redaction or expiry of a body. n_rows == 0: the key is zeros and nothing follows it.
+// redaction or expiry of a body. n_rows == 0: the key is zeros and nothing follows it. n_rows == 0xffffffff: all bodies of the
+// batch are gone with their hashes; the key is zeros and u8 reason follows. Such a batch still proves that it was signed, its
+// place in the chain and how many events it held; events_root cannot be checked.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,11 +26,13 @@ namespace orgtrail {
 
 inline constexpr uint16_t kRowTombstone = 0x8000;
 enum class TombstoneReason : uint8_t { kCorrupt = 1, kRedacted = 2, kExpired = 3 };
+std::string_view TombstoneReasonName(TombstoneReason reason);   // "corrupt", …
 
 // The cheap outer split: views into the frame, nothing inflated.
 struct FrameView {
   std::string_view entry, extension, batch_key, packed;
   uint32_t n_rows = 0;
+  std::optional<TombstoneReason> bodies_gone;  // set: no rows, no key, nothing packed
   // InvalidArgument "FRAME_MALFORMED …" for anything that is not exactly one frame.
   static absl::StatusOr<FrameView> Decode(std::string_view frame);
 };
@@ -49,8 +54,15 @@ struct Events {
   std::vector<Row> rows;
 };
 
-// Inflates and splits. ResourceExhausted "DECOMP_LIMIT …", InvalidArgument "FRAME_MALFORMED …" or "COUNT_MISMATCH …".
+// Inflates and splits. ResourceExhausted "DECOMP_LIMIT …", InvalidArgument "FRAME_MALFORMED …" or "COUNT_MISMATCH …",
+// FailedPrecondition "BODIES_MISSING …" for a frame without its bodies: GoneEvents stands for them.
 absl::StatusOr<Events> InflateFrame(const FrameView& frame, ZstdDecompressor& zstd);
+
+// A frame whose bodies are gone. The header must hold events.
+std::string BodilessFrame(std::string_view entry, std::string_view extension, TombstoneReason reason);
+// What is known of the events of such a frame: as many tombstones as the header signed, without leaf, class (0) and length. seq is
+// that of the event, or 0 when losses within the batch leave it open; times are those of the batch's close.
+Events GoneEvents(const BatchHeader& header, TombstoneReason reason);
 
 // Computes every row's leaf (salt from the batch key) and the root over them, body_bytes included.
 struct RowHashes {

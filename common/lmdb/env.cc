@@ -7,8 +7,11 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -74,6 +77,13 @@ bool IsFileSystemFull(MDB_env* env) {
          static_cast<uint64_t>(st.st_size) + kNothing > limit.rlim_cur;
 }
 
+// What Unmap gave back of one environment's map: between which addresses, and how much since all between them went.
+struct GivenBack {
+  std::atomic<uintptr_t> low{UINTPTR_MAX}, high{0};
+  std::atomic<uint64_t> bytes{0};
+};
+constexpr uint64_t kSweepBytes = 1 << 20;   // a commit leaves some 300 KB mapped around the pages it looks at
+
 // LMDB's locks are per process: opening one environment twice in a process silently drops them. This is a fact about
 // the process, so the guard is one too. It is built on first use, so there is no static constructor, and never destroyed: what
 // closes an environment may itself be static.
@@ -134,8 +144,19 @@ void ReadTxn::Unmap(std::string_view value) const {
   constexpr uintptr_t kPage = 4096;
   if (writes_ || value.size() < kPage) return;
   // The page with its beginning stays: a glance at it later would map 16 pages around it.
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(value.data()) + kPage - 1) & ~(kPage - 1);
-  const uintptr_t end = reinterpret_cast<uintptr_t>(value.data() + value.size()) & ~(kPage - 1);
+  uintptr_t begin = (reinterpret_cast<uintptr_t>(value.data()) + kPage - 1) & ~(kPage - 1);
+  uintptr_t end = reinterpret_cast<uintptr_t>(value.data() + value.size()) & ~(kPage - 1);
+  // Now and then all that lies between values that were given back: beginnings, glances, and the pages of trees.
+  auto* given = static_cast<GivenBack*>(mdb_env_get_userctx(mdb_txn_env(txn_)));
+  for (uintptr_t low = given->low; begin < low && !given->low.compare_exchange_weak(low, begin);) {
+  }
+  for (uintptr_t high = given->high; end > high && !given->high.compare_exchange_weak(high, end);) {
+  }
+  if (given->bytes.fetch_add(value.size()) + value.size() > kSweepBytes) {
+    given->bytes = 0;
+    begin = given->low;
+    end = given->high;
+  }
   // Of a shared file mapping only the page table entries go. Nothing depends on it, so a refusal changes nothing.
   if (begin < end) (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
@@ -236,6 +257,7 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
     return LmdbStatus("open", dir, rc);
   }
   mdb_env_set_assert(env->env_, OnAssert);
+  mdb_env_set_userctx(env->env_, new GivenBack);
   rc = mdb_env_set_maxreaders(env->env_, options.max_readers);
   if (rc == MDB_SUCCESS) rc = mdb_env_set_maxdbs(env->env_, static_cast<MDB_dbi>(options.tables.size() + 1));
   // LMDB raises a map smaller than the file says to what its last commit needs, so 0 is right for a sealed store.
@@ -247,6 +269,7 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
   // thread.
   unsigned flags = MDB_NOTLS | MDB_NORDAHEAD;
   if (options.read_only) flags |= MDB_RDONLY;
+  if (options.read_only && options.immutable) flags |= MDB_NOLOCK;
   if (options.no_meta_sync) flags |= MDB_NOMETASYNC;
   if (Planted(Mutant::kAckBeforeCommit)) flags |= MDB_NOSYNC;
   rc = mdb_env_open(env->env_, env->dir_.c_str(), flags, 0640);
@@ -294,7 +317,10 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
 }
 
 Env::~Env() {
-  if (env_ != nullptr) mdb_env_close(env_);
+  if (env_ != nullptr) {
+    const std::unique_ptr<GivenBack> given(static_cast<GivenBack*>(mdb_env_get_userctx(env_)));
+    mdb_env_close(env_);
+  }
   if (entered_) OpenDirs::Process().Leave(device_, inode_);
 }
 
@@ -309,6 +335,13 @@ absl::Status Env::CopyTo(const std::string& dir) const {
   const int rc = mdb_env_copy2(env_, dir.c_str(), MDB_CP_COMPACT);
   if (rc == ENOSPC) return absl::ResourceExhaustedError(absl::StrCat("copy to ", dir, ": no space left on that disk"));
   return LmdbStatus("copy", dir_, rc);
+}
+
+uint64_t Env::UsedBytes() const {
+  MDB_envinfo info;
+  MDB_stat stat;
+  if (mdb_env_info(env_, &info) != MDB_SUCCESS || mdb_env_stat(env_, &stat) != MDB_SUCCESS) return 0;
+  return (static_cast<uint64_t>(info.me_last_pgno) + 1) * stat.ms_psize;
 }
 
 EnvStats Env::Stats() const {

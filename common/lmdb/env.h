@@ -25,6 +25,7 @@ struct Table {
 struct EnvOptions {
   uint64_t map_bytes = 1ull << 40;     // reserved once; sparse. Tests use 64 MiB. 0: the file's size (sealed, read-only)
   bool read_only = false;
+  bool immutable = false;              // read-only, and nobody writes it any more: no lock file, no reader slots
   bool no_meta_sync = false;           // derived stores only
   unsigned max_readers = 512;
   std::vector<std::string> tables;     // created when absent (not in read-only mode)
@@ -106,6 +107,7 @@ class Env {
   absl::Status CopyTo(const std::string& dir) const;
   Table table(std::string_view name) const;  // CHECKs that it was listed in options
   EnvStats Stats() const;
+  uint64_t UsedBytes() const;          // EnvStats::used_bytes alone, without looking at readers
   const std::string& dir() const { return dir_; }
   MDB_env* raw() const { return env_; }
 

@@ -22,6 +22,7 @@ namespace {
 namespace tls = grpc::experimental;
 
 constexpr unsigned kReloadSeconds = 1;
+constexpr unsigned kNeverSeconds = 10 * 365 * 86'400;   // a channel lives as long as a stream: the next one reads the files again
 constexpr int kMessageBytes = static_cast<int>(limits::kFrameBytes) + (64 << 10);
 constexpr int kKeepaliveMs = 20'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
@@ -134,7 +135,7 @@ std::shared_ptr<grpc::ServerCredentials> ServerOnlyCredentials(const TlsFiles& f
 std::shared_ptr<grpc::ChannelCredentials> MutualChannelCredentials(const TlsFiles& files) {
   tls::TlsChannelCredentialsOptions options;
   options.set_certificate_provider(
-      std::make_shared<tls::FileWatcherCertificateProvider>(files.key, files.cert, files.ca, kReloadSeconds));
+      std::make_shared<tls::FileWatcherCertificateProvider>(files.key, files.cert, files.ca, kNeverSeconds));
   options.watch_root_certs();
   options.watch_identity_key_cert_pairs();
   options.set_verify_server_certs(true);
@@ -179,9 +180,10 @@ void SetServerLimits(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second aggregator on the port is an error, not a partner
 }
 
-std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, std::shared_ptr<grpc::ChannelCredentials> credentials) {
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, std::shared_ptr<grpc::ChannelCredentials> credentials,
+                                           int answer_bytes) {
   grpc::ChannelArguments args;
-  args.SetMaxReceiveMessageSize(kMessageBytes);
+  args.SetMaxReceiveMessageSize(answer_bytes != 0 ? answer_bytes : kMessageBytes);
   args.SetInt(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, kIdentityOnly);
   args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);

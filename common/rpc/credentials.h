@@ -27,7 +27,7 @@ struct TlsFiles {              // PEM files, re-read when they change (within a 
 std::shared_ptr<grpc::ServerCredentials> MutualServerCredentials(const TlsFiles& files, std::string org,
                                                                  std::function<bool(const Identity&)> admit);
 std::shared_ptr<grpc::ServerCredentials> ServerOnlyCredentials(const TlsFiles& files);
-// Client side: checks the server's certificate against the CA and its name against the address dialled.
+// Client side: checks the server's certificate against the CA and its name against the address dialled. Reads the files once.
 std::shared_ptr<grpc::ChannelCredentials> MutualChannelCredentials(const TlsFiles& files);
 std::shared_ptr<grpc::ChannelCredentials> PinnedChannelCredentials(std::string ca_pem);
 
@@ -53,7 +53,9 @@ absl::Status FromGrpc(const grpc::Status& status);
 
 // Keepalive, receive limits (a frame and its envelope), no compression; for every server we start …
 void SetServerLimits(grpc::ServerBuilder& builder);
-// … and every channel we open. A channel has connections of its own, so that new credentials mean a new handshake.
-std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, std::shared_ptr<grpc::ChannelCredentials> credentials);
+// … and every channel we open. A channel has connections of its own, so that new credentials mean a new handshake. `answer_bytes`:
+// the largest message taken from the server; 0: a frame and its envelope.
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, std::shared_ptr<grpc::ChannelCredentials> credentials,
+                                           int answer_bytes = 0);
 
 }  // namespace orgtrail

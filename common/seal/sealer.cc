@@ -248,6 +248,7 @@ bool Sealer::full() const {
   return impl_->leaves.size() >= limits::kBatchEvents || impl_->packer.body_bytes() >= limits::kBatchBytes;
 }
 
+size_t Sealer::pending_events() const { return impl_->leaves.size(); }
 size_t Sealer::pending_bytes() const { return impl_->packer.body_bytes(); }
 
 absl::StatusOr<std::vector<SealedBatch>> Sealer::Close(uint16_t flags, const Seen& seen) {

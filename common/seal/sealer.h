@@ -81,6 +81,7 @@ class Sealer {
   bool empty() const;        // nothing to close
   bool full() const;         // 1,000 events or 1 MiB: close before the next Add
   size_t pending_bytes() const;
+  size_t pending_events() const;
 
   // Closes the open batch; data when it holds events, else a heartbeat. When the tree's last slot is next, returns the roll
   // too: store all that is returned in one transaction, in order.

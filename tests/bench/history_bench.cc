@@ -88,7 +88,7 @@ class Synthetic final : public LedgerReader {
   absl::StatusOr<std::vector<Hash>> Consistency(uint64_t, uint64_t) const override { return None(); }
   absl::StatusOr<std::vector<Hash>> Tile(int, uint64_t, uint32_t) const override { return None(); }
   std::optional<uint64_t> Find(const BatchId&) const override { return std::nullopt; }
-  std::optional<uint64_t> FindLeaf(const Hash&) const override { return std::nullopt; }
+  std::optional<uint64_t> FindLeaf(const Hash&, uint64_t) const override { return std::nullopt; }
   std::vector<AgentHead> Heads() const override { return {}; }
   std::optional<AgentHead> HeadOf(const Uuid&) const override { return std::nullopt; }
   std::vector<uint64_t> ControlLeaves(uint64_t, size_t) const override { return {}; }

@@ -6,7 +6,9 @@
 #include "benchmark/benchmark.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/compress/zstd.h"
 #include "common/format/frame.h"
+#include "tests/data/record_maker.h"
 #include "tests/support/ledger_builder.h"
 #include "tests/support/temp_dir.h"
 
@@ -137,6 +139,94 @@ void BM_Open(benchmark::State& state) {
   }
 }
 BENCHMARK(BM_Open)->Arg(1000)->Arg(100'000)->UseRealTime()->Unit(benchmark::kMillisecond);
+
+// Ten million records in range(0) shards, opened again. Fills 1.3 GB of disk once per number of shards.
+void BM_OpenTenMillion(benchmark::State& state) {
+  TempDir dir;
+  Batches batches;
+  LedgerBuilder built(dir.path(), batches.clock);
+  built.options.map_bytes = 32ull << 30;
+  built.options.shard_period = absl::Seconds(100) / state.range(0);
+  CHECK_OK(built.Open());
+  for (int i = 0; i < 100; ++i) {
+    std::vector<Admitted> group;
+    for (int k = 0; k < 100; ++k) group.push_back(batches.Next());
+    batches.clock.Advance(absl::Seconds(1));
+    CHECK_OK(built.ledger->Append(group).status());
+  }
+  state.counters["shards"] = built.ledger->stats().shards;
+  built.Shut();
+  for (auto _ : state) {
+    CHECK_OK(built.Open());
+    state.PauseTiming();
+    state.counters["records"] = static_cast<double>(built.ledger->head().events);
+    built.Shut();
+    state.ResumeTiming();
+  }
+}
+BENCHMARK(BM_OpenTenMillion)->Arg(1)->Arg(10)->Arg(40)->UseRealTime()->Unit(benchmark::kMillisecond)->Iterations(20);
+
+// Bytes at rest before and after a shard is repacked, in batches of range(0) records of generated trails, and beside gzip -6.
+void BM_Repack(benchmark::State& state) {
+  for (auto _ : state) {
+    TempDir dir;
+    StillClock clock;
+    LedgerBuilder built(dir.path(), clock);
+    built.options.map_bytes = 8ull << 30;
+    built.options.tail_bytes = 1;
+    built.options.shard_period = absl::Hours(1000);
+    CHECK_OK(built.Open());
+    TestAgent& agent = built.Enrol("111111111111", "eu-central-1", "a");
+    data::RecordMaker maker(7, 0);
+    const auto per_batch = static_cast<size_t>(state.range(0));
+    const size_t total = per_batch < 100 ? 20'000 : 200'000;
+    std::string text;
+    std::vector<Admitted> group;
+    for (size_t made = 0, in_epoch = 0; made < total; made += per_batch) {
+      std::vector<std::string> records;
+      for (size_t i = 0; i < per_batch; ++i) {
+        records.push_back(maker.Ordinary({"111111111111", "eu-central-1"}, clock.wall));
+        text += records.back() + "\n";
+      }
+      clock.Advance(absl::Milliseconds(20));
+      group.push_back(agent.Batch(records));
+      if (++in_epoch == 1000) {
+        group.push_back(agent.Close());
+        group.push_back(agent.Open());
+        in_epoch = 0;
+      }
+      if (group.size() >= 50) {
+        CHECK_OK(built.Append(std::move(group)));
+        group.clear();
+      }
+    }
+    if (!group.empty()) CHECK_OK(built.Append(std::move(group)));
+    const uint64_t before = built.ledger->stats().used_bytes;
+    built.options.shard_period = absl::Seconds(1);
+    CHECK_OK(built.Open());
+    clock.Advance(absl::Seconds(2));
+    CHECK_OK(built.Append(ControlItem("OTT1 the last")));  // seals it
+    const uint64_t with_next = built.ledger->stats().used_bytes;
+    const double begin = ThreadCpuSeconds();
+    Stage& repacker = *built.ledger->Background();
+    do repacker.Step(Tick{1});
+    while (built.ledger->stats().to_repack > 0 || built.ledger->stats().used_bytes == with_next);
+    const double cpu = ThreadCpuSeconds() - begin;
+    const uint64_t after = before - (with_next - built.ledger->stats().used_bytes);
+    const double records = static_cast<double>(total);
+    state.counters["record_bytes"] = static_cast<double>(text.size()) / records;
+    state.counters["before"] = static_cast<double>(before) / records;
+    state.counters["after"] = static_cast<double>(after) / records;
+    state.counters["gzip6"] = static_cast<double>(Gzip(text, 6).size()) / records;
+    state.counters["cpu_us/record"] = 1e6 * cpu / records;
+    uint64_t read = 0;
+    const double read_begin = ThreadCpuSeconds();
+    for (uint64_t i = 0; i < built.ledger->head().size; ++i) read += built.ledger->ReadRaw(i)->bytes.size();
+    state.counters["readraw_us/record"] = 1e6 * (ThreadCpuSeconds() - read_begin) / records;
+    benchmark::DoNotOptimize(read);
+  }
+}
+BENCHMARK(BM_Repack)->Arg(10)->Arg(100)->Arg(700)->UseRealTime()->Unit(benchmark::kMillisecond)->Iterations(1);
 
 void BM_Inclusion(benchmark::State& state) {
   TempDir dir;

@@ -101,10 +101,17 @@ class Caller {
   std::thread thread_;
 };
 
+// A ledger that begins a new shard every second or two, so that kills meet rolls.
+Organization::Options TinyShards() {
+  Organization::Options options;
+  options.replace = {{"  shard_bytes:", "  shard_bytes: 1MiB"}, {"  shard_period:", "  shard_period: 1s"}};
+  return options;
+}
+
 TEST(Crash, KillsAtAnyMomentLoseNothingAndDoubleNothing) {
   const char* wanted = getenv("ORGTRAIL_KILLS");
   const int kills = wanted != nullptr ? std::atoi(wanted) : 20;
-  Organization organization;
+  Organization organization(TinyShards());
   const std::string dir = MakeDirs(organization.Path("events"));
   AgentProcess& agent = organization.StartAgent({.files = dir + "/*.jsonl"});
   const absl::Time begin = absl::Now();
@@ -172,13 +179,15 @@ TEST(Crash, KillsAtAnyMomentLoseNothingAndDoubleNothing) {
   EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
   const Ran checked = organization.Orgtrail({"fsck", organization.ledger_dir()});
   EXPECT_EQ(checked.code, 0) << checked.out << checked.err;
+  const auto shards = std::distance(std::filesystem::directory_iterator(organization.ledger_dir()), {}) - 1;  // beside them the lock
+  EXPECT_GE(shards, 3);
   EXPECT_EQ(agent.Stop(), 0);
   EXPECT_EQ(organization.StopAggregator(), 0);
   std::printf("%d kills (%d of the agent, %d of the aggregator) in %.0f s, %llu records told (%.0f/s), %llu retries of callers: "
-              "%llu in the log, %llu lost, doubled or out of order; unclean epochs %s\n",
+              "%llu in the log, %llu lost, doubled or out of order; %d shards; unclean epochs %s\n",
               kills, agents, aggregators, absl::ToDoubleSeconds(loaded), static_cast<unsigned long long>(total),
               static_cast<double>(total) / absl::ToDoubleSeconds(loaded), static_cast<unsigned long long>(retries),
-              static_cast<unsigned long long>(lines), static_cast<unsigned long long>(out_of_order), MemberOf(verified.out, "uncleanEpochs").c_str());
+              static_cast<unsigned long long>(lines), static_cast<unsigned long long>(out_of_order), static_cast<int>(shards), MemberOf(verified.out, "uncleanEpochs").c_str());
 }
 
 }  // namespace

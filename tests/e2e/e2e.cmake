@@ -24,5 +24,15 @@ orgtrail_e2e(recovery_test LABELS long)
 orgtrail_e2e(real_input_test DEPS agent_record)
 orgtrail_e2e(crash_test LABELS long)
 orgtrail_e2e(enrolment_test)
+orgtrail_e2e(damage_test DEPS agent_spool common_format)
 orgtrail_e2e(quarantine_test DEPS aggregator_ledger)
-orgtrail_e2e(redteam_test SOURCES tests/redteam/redteam_test.cc LABELS redteam)
+orgtrail_e2e(redteam_test LABELS redteam
+  SOURCES tests/redteam/table.cc tests/redteam/redteam_test.cc tests/redteam/rogue.cc tests/redteam/wire_test.cc
+    tests/redteam/identity_test.cc tests/redteam/bare.cc tests/redteam/transport_test.cc
+    tests/redteam/host_test.cc tests/redteam/lying_log_test.cc tests/support/certificates.cc
+  DEPS agent_enrol aggregator_enrol aggregator_transparency aggregator_ledger test_ledger_builder OpenSSL::SSL)
+# What waits for the timeouts of others has an entry of its own.
+set_tests_properties(redteam_test PROPERTIES ENVIRONMENT "GTEST_FILTER=-Transport*")
+add_test(NAME redteam_transport_test COMMAND redteam_test --gtest_filter=Transport*)
+set_tests_properties(redteam_transport_test PROPERTIES LABELS "e2e;redteam" TIMEOUT 600)
+target_compile_definitions(redteam_test PRIVATE ORGTRAIL_TESTS_DIR="${PROJECT_BINARY_DIR}/tests")

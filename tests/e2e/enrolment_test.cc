@@ -1,6 +1,7 @@
 // Joining and leaving: tokens, certificates, revocation, retirement, over the real programs.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <filesystem>
 #include <thread>
@@ -122,6 +123,31 @@ TEST_F(EnrolmentE2e, AnAgentWhoseCertificateIsGoneGetsAnotherWithItsIdentityKey)
   EXPECT_THAT(organization.Must({"alarms", "--all", "-o", "jsonl"}), Not(HasSubstr("TOKEN")));
 }
 
+TEST_F(EnrolmentE2e, ARenewalMovesTheStreamAndNobodyNotices) {
+  // Certificates count from five minutes before they were issued, so this one is renewed twelve seconds later.
+  organization.StopAggregator();
+  organization.Reconfigure("  certificate_life: ", "  certificate_life: 312s");
+  organization.StartAggregator();
+  AgentProcess& agent = organization.StartAgent({.name = "web-1"});
+  std::vector<std::string> told;
+  ASSERT_TRUE(Eventually(kPatience, [&] {
+    told.push_back(Record(std::to_string(told.size())));
+    agent.Record(told.back());
+    return agent.Logged("certificate renewed") && agent.Metric("orgtrail_uplink_streams_total") >= 2;
+  })) << agent.LogTail();
+  agent.Record(told.emplace_back(Record("last")));
+  ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() == told.size(); })) << agent.LogTail();
+  EXPECT_EQ(organization.Feed(), told);
+  EXPECT_EQ(agent.Metric("orgtrail_uplink_failures_total"), 0);
+  EXPECT_TRUE(agent.Logged("The stream goes on over a connection with the certificate on disk"));
+  EXPECT_FALSE(agent.Logged("The stream to the aggregator ended"));
+  // By hand as well.
+  const double streams = agent.Metric("orgtrail_uplink_streams_total");
+  agent.process().Signal(SIGHUP);
+  ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Metric("orgtrail_uplink_streams_total") > streams; })) << agent.LogTail();
+  EXPECT_EQ(agent.Metric("orgtrail_uplink_failures_total"), 0);
+}
+
 TEST_F(EnrolmentE2e, RevocationEndsALiveStreamWithinFiveSeconds) {
   AgentProcess& agent = organization.StartAgent({.name = "web-1"});
   AgentProcess& other = organization.StartAgent({.name = "web-2"});
@@ -131,14 +157,25 @@ TEST_F(EnrolmentE2e, RevocationEndsALiveStreamWithinFiveSeconds) {
   organization.Must({"agents", "revoke", "web-1", "--reason", "stolen laptop"});
   ASSERT_TRUE(Eventually(kSoon, [&] { return !agent.Ready(); }));
   EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
-  agent.Record(Record("too late"));  // kept in its spool, for ever
+  // Nobody will ever take what it records, so it takes nothing: callers are told, and so is whoever looks at it.
+  std::string refused;
+  ASSERT_TRUE(Eventually(kSoon, [&] {
+    const absl::StatusOr<HttpResponse> answer = agent.Post(Record("too late"));
+    refused = answer.ok() && answer->status == 503 ? answer->body : "";
+    return !refused.empty();
+  })) << agent.LogTail();
+  EXPECT_THAT(refused, AllOf(HasSubstr("agent was revoked"), HasSubstr("enrol it")));
+  EXPECT_TRUE(agent.Logged("records nothing any more"));
   other.Record(Record("goes on"));
   ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() == 2; }));
   EXPECT_EQ(organization.Feed().at(1), Record("goes on"));
   EXPECT_EQ(StateOf("web-1"), "revoked");
   agent.Kill();
   agent.Launch();
-  ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Logged("AUTH_REVOKED"); })) << agent.LogTail();
+  ASSERT_TRUE(Eventually(kSoon, [&] {
+    const absl::StatusOr<HttpResponse> answer = agent.Post("");
+    return answer.ok() && agent.Post(Record("later still"))->status == 503;
+  })) << agent.LogTail();
   EXPECT_EQ(organization.Feed().size(), 2u);
   EXPECT_EQ(organization.Orgtrail({"verify", "ledger", "--strict"}, "auditor").code, 0);
 }
@@ -153,8 +190,11 @@ TEST_F(EnrolmentE2e, RetiringFreesTheNameForAnotherMachine) {
   EXPECT_EQ(StateOf("web-1"), "retired");
   // The old machine is out; a new one with an empty state directory takes the name.
   agent.Launch();
-  ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Logged("AUTH_REVOKED"); })) << agent.LogTail();
-  agent.Kill();
+  EXPECT_EQ(agent.process().Wait(kSoon), 1);
+  EXPECT_TRUE(agent.Logged("was retired: its identity has ended")) << agent.LogTail();
+  // Whoever is not sure that it worked says it again.
+  const Ran again = RunProgram({Program("orgtrail-agent"), "--config", agent.config(), "retire"});
+  EXPECT_EQ(again.code, 0) << again.err;
   std::filesystem::remove_all(agent.state_dir());
   organization.Token(agent.spec(), agent.token_file());
   agent.Start();

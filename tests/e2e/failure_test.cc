@@ -70,8 +70,10 @@ TEST(Failure, AFullSpoolRefusesCallersHoldsFilesAndDrainsLater) {
   std::optional<HttpResponse> refused;
   for (int n = 0; n < 2000 && !refused; ++n) {
     const std::string record = Record(n, Base64(SystemRng().Bytes(60'000)));
+    const absl::Time begin = absl::Now();
     absl::StatusOr<HttpResponse> answer = agent.Post(record, {}, "/records", kPatience);
     ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(20)) << "nobody waits for room";
     if (answer->status == 200) {
       told.push_back(record);
     } else if (answer->body.find("it may still") != std::string::npos) {
@@ -81,6 +83,11 @@ TEST(Failure, AFullSpoolRefusesCallersHoldsFilesAndDrainsLater) {
     }
   }
   ASSERT_TRUE(refused.has_value());
+  // Whoever asks now is told at once, with the key of the one that is held as well.
+  const absl::Time asked = absl::Now();
+  EXPECT_EQ(agent.Post(Record(4000), {{"Idempotency-Key", "held"}}, "/records", kPatience)->status, 503);
+  EXPECT_EQ(agent.Post(Record(4000), {{"Idempotency-Key", "held"}}, "/records", kPatience)->status, 503);
+  EXPECT_LT(absl::Now() - asked, absl::Seconds(10));
   EXPECT_EQ(refused->status, 503);
   EXPECT_NE(refused->Header("retry-after"), "");
   EXPECT_THAT(refused->body, HasSubstr("spool is full"));
@@ -193,6 +200,22 @@ TEST(Failure, MistakesInAConfigurationAreNamedByFileLineAndKey) {
   EXPECT_THAT(ran.err, AllOf(HasSubstr("aggregator.yaml:"), HasSubstr("region"), HasSubstr("speed")));
   EXPECT_EQ(RunProgram({Program("orgtrail"), "no-such-command"}).code, 2);
   EXPECT_EQ(RunProgram({Program("orgtrail"), "verify", "--no-such-flag"}).code, 64);
+}
+
+TEST(Failure, TheDaemonsManualPagesSayWhatHelpSays) {
+  for (const std::string name : {"orgtrail-agent", "orgtrail-aggregator"}) {
+    const Ran man = RunProgram({Program(name), "--man"}), help = RunProgram({Program(name), "--help"});
+    EXPECT_EQ(man.code, 0) << man.err;
+    EXPECT_THAT(man.out, AllOf(HasSubstr(".TH " + name + " 8"), HasSubstr("SIGTERM"), HasSubstr(".SH OPTIONS")));
+    size_t options = 0;
+    for (size_t at = 0; (at = help.out.find("\n  --", at)) != std::string::npos; ++at, ++options) {
+      std::string option = help.out.substr(at + 3, help.out.find_first_of(" ,\n", at + 3) - at - 3);
+      for (size_t dash = 0; (dash = option.find('-', dash)) != std::string::npos; dash += 2) option.insert(dash, "\\");
+      EXPECT_THAT(man.out, HasSubstr(".B " + option)) << help.out;
+    }
+    EXPECT_GE(options, 5u) << help.out;
+  }
+  EXPECT_EQ(RunProgram({Program("orgtrail-agent")}).code, 2);   // --config is missed
 }
 
 TEST(Failure, ACommandWithoutAServerSaysWhatToDo) {

@@ -15,6 +15,7 @@ struct Chain {
   bool closed = false;
   std::set<std::pair<Hash, uint32_t>> slots;   // (tree, slot) that signed
   std::vector<std::string> lines;
+  uint64_t gone = 0;                           // events that came without bodies
   std::set<std::string> apart;                 // lines in quarantine
 };
 
@@ -81,10 +82,12 @@ void World::Judge() {
     chain.leaf = hash;
     chain.closed = h.kind == BatchKind::kEpochClose;
     for (const Row& row : leaf.events.rows) {
+      chain.gone += row.tombstone;
       if (std::string line = LineOf(row.body); !line.empty()) chain.lines.push_back(std::move(line));
     }
   }
   outcome.records = rows.size();
+  outcome.shards = ledger.stats().shards;
 
   // The tree, and every head that was ever shown.
   if (RootOf(leaves) != head.root) return Fail("the tree is not that of the leaves");
@@ -93,6 +96,8 @@ void World::Judge() {
     if (size > 0 && roots[size] != root) return Fail(absl::StrCat("the head shown at ", size, " leaves is not one of this log"));
   }
 
+  std::set<std::string> rotten;   // a copied disk has what was rotten in it
+  for (const auto& agent : agents) rotten.insert(agent->rotten.begin(), agent->rotten.end());
   for (const auto& agent : agents) {
     // Acknowledged means stored, and what the agent pinned is this log.
     for (const auto& [key, leaf] : agent->proven) {
@@ -105,16 +110,40 @@ void World::Judge() {
     const Chain& chain = chains[agent->identity.uuid];
     std::set<std::string> logged(chain.lines.begin(), chain.lines.end());
     if (logged.size() != chain.lines.size()) return Fail(agent->name + ": a line is in the feed twice");
-    for (size_t i = 0; i < chain.lines.size() && !agent->cloned; ++i) {
-      const std::string want = LineOf(i < agent->lines.size() ? agent->lines[i] : "");
-      if (chain.lines[i] != want) return Fail(absl::StrCat(agent->name, ": record ", i, " in the log is ", chain.lines[i], ", expected ", want));
+    size_t at = 0;   // what a disk damaged before it was sent may be left out
+    for (size_t i = 0; i < agent->lines.size() && at < chain.lines.size() && !agent->cloned; ++i) {
+      const std::string want = LineOf(agent->lines[i]);
+      if (chain.lines[at] == want) {
+        ++at;
+      } else if (!rotten.contains(want)) {
+        return Fail(absl::StrCat(agent->name, ": line ", at, " in the log is ", chain.lines[at], ", expected ", want));
+      }
     }
+    if (at != chain.lines.size() && !agent->cloned) return Fail(agent->name + ": " + chain.lines[at] + " is in the log and should not be");
     if (agent->Doubled()) logged.insert(chain.apart.begin(), chain.apart.end());
+    // The copy of a machine holds the same batches: whichever came first is the one the log has, whole or not.
+    std::set<std::string> rotten;
+    for (const auto& other : agents) {
+      if (other->identity.uuid == agent->identity.uuid) rotten.insert(other->rotten.begin(), other->rotten.end());
+    }
+    uint64_t missing = 0;
     for (const std::string& line : agent->lines) {
-      if (logged.contains(LineOf(line))) continue;
+      if (logged.contains(LineOf(line)) || (rotten.contains(LineOf(line)) && ++missing > 0)) continue;
       return Fail(absl::StrCat(agent->name, ": line ", LineOf(line), " is not in the log; ", chain.lines.size(), " of ", agent->lines.size(), " are in the feed"));
     }
     if (!agent->Doubled() && !chain.apart.empty()) return Fail(agent->name + " was put in quarantine without cause");
+    outcome.gone += missing;
+    if (!agent->Doubled()) {   // what is missing is signed as captured, counted, and somebody was told
+      if (missing > chain.gone) return Fail(absl::StrCat(agent->name, ": ", missing, " lines are missing, only ", chain.gone, " are signed as captured"));
+      const std::optional<AgentHead> its_head = ledger.HeadOf(agent->identity.uuid);
+      if (its_head && its_head->bodies_missing != chain.gone) {
+        return Fail(absl::StrCat(agent->name, ": the log counts ", its_head->bodies_missing, " events without bodies, there are ", chain.gone));
+      }
+      const auto found = aggregator->findings.find(agent->identity.account + "/" + agent->identity.region + "/" + agent->identity.name);
+      if (chain.gone > 0 && (found == aggregator->findings.end() || !found->second.contains("BODIES_MISSING"))) {
+        return Fail(agent->name + " sent batches without bodies and nobody said so");
+      }
+    }
   }
 
   for (const Reader& reader : readers) {
@@ -144,6 +173,7 @@ void World::JudgeFindings() {
     std::set<std::string> may{"STALE_HEARTBEAT"};
     if (agent->crashes > 0) may.insert("UNCLEAN_EPOCH");
     if (was(Fault::kClockJump)) may.insert("CLOCK_SKEW");
+    if (was(Fault::kSpoolDamage)) may.insert("BODIES_MISSING");
     if (agent->Doubled()) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH"});
     // Sent again in the same order, the same leaves make the same heads again, signed later than they were quoted.
     if (aggregator->restored) may.insert({"SPLIT_VIEW_SUSPECT", "CLOCK_SKEW"});
@@ -155,6 +185,8 @@ void World::JudgeFindings() {
     if (was(Fault::kForgedReceipt) || was(Fault::kForkedHead)) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
     if (agent->Doubled()) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "QUARANTINED"});
     if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED"});
+    // Frames that overtake each other, as TLS does not let them, can make the log ask for one batch until the agent connects anew.
+    if (was(Fault::kReorder)) may_report.insert("CHAIN_STUCK");
     if (was(Fault::kDiskFull)) may_report.insert("SPOOL_PRESSURE");
     for (const std::string& code : agent->reported) {
       if (!may_report.contains(code)) return Fail("a report without cause: " + code + " by " + agent->name);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "common/base/status.h"
 #include "orgtrail/v1/ingest.pb.h"
@@ -97,6 +99,10 @@ void AgentNode::Start() {
     reported.insert(std::string(code));
     if (todo.size() < 64) todo.emplace_back(code);
   };
+  reports.bodies_lost = [this](const BatchHeader& h) {
+    world_.Note(name, "its disk lost the bodies of " + Text({h.epoch, h.batch_seq}));
+    pipeline->Note("Loss", "{\"cause\":\"decode\"}", EventClass::kLoss);
+  };
   session = std::make_unique<UplinkSession>(session_options, world_.aggregator->log_vkey(), *spool, clock, std::move(reports));
   connect_ns = world_.now_ns;
   world_.Note(name, absl::StrCat("starts after ", Text({tail.epoch, tail.batch_seq}), tail.closed ? " closed" : "", ", acked ", Text(acked),
@@ -115,6 +121,36 @@ void AgentNode::Drop() {
   metrics.reset();
   todo.clear();
   running = false;
+}
+
+void AgentNode::Rot(Rng& chance) {
+  std::vector<BatchKey> waiting;
+  for (std::optional<BatchKey> key = spool->KeyAfter(spool->Facts().acked_through); key && waiting.size() < 100; key = spool->KeyAfter(*key)) {
+    waiting.push_back(*key);
+  }
+  if (waiting.empty()) return;
+  const BatchKey key = waiting[chance.Below(waiting.size())];
+  const absl::StatusOr<std::string> frame = spool->Read(key);
+  if (!frame.ok()) return;             // it is rotten
+  const FrameView view = *FrameView::Decode(*frame);
+  ZstdDecompressor zstd;
+  const absl::StatusOr<Events> events = InflateFrame(view, zstd);
+  if (events.ok()) {                   // else its bodies are gone
+    for (const Row& row : events->rows) {
+      if (std::string line = LineOf(row.body); !line.empty()) rotten.insert(std::move(line));
+    }
+  }
+  const std::string path = disk.dir() + "/state/spool/data.mdb";
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  const size_t in_frame = chance.Below(frame->size());
+  const char changed = static_cast<char>((*frame)[in_frame] ^ (1 << chance.Below(8)));
+  int places = 0;                      // small ones lie in several versions of a page
+  for (size_t at = 0; (at = bytes.find(*frame, at)) != std::string::npos; ++at, ++places) {
+    file.seekp(static_cast<std::streamoff>(at + in_frame));
+    file.put(changed);
+  }
+  world_.Note(name, absl::StrCat("its disk changes byte ", in_frame, " of ", Text(key), " in ", places, " places"));
 }
 
 void AgentNode::Stop() {
@@ -250,6 +286,8 @@ void AggregatorNode::Start() {
   options.dir = disk.dir() + "/data/ledger";
   options.anchor_dir = disk.dir() + "/data/anchor";
   options.map_bytes = 64 << 20;
+  options.shard_bytes = 1;          // so that it rolls as often as the period lets it
+  options.shard_period = absl::InfiniteDuration();
   absl::StatusOr<std::unique_ptr<Ledger>> opened = Ledger::Open(options, origin, &log_key, disk, clock);
   if (restored && absl::IsFailedPrecondition(opened.status()) && !shown.empty()) {
     world_.Note(name, "refuses: " + Describe(opened.status()).substr(0, 120) + "; governance declares a recovery");
@@ -359,13 +397,14 @@ void AggregatorNode::Drop() {
 
 void AggregatorNode::Act() {
   const Tick now = clock.Now();
-  switch (world_.rng.Below(7)) {
+  switch (world_.rng.Below(8)) {
     case 0:
     case 1: verifier->Step(now); break;
     case 2:
     case 3: committer->Step(now); break;
     case 4: sessions->Step(now); break;
     case 5: history->Step(now); break;
+    case 6: ledger->Background()->Step(now); break;
     default: history->merger().Step(now); break;
   }
 }

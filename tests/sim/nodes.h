@@ -124,6 +124,8 @@ class AgentNode final : public Machine {
   std::string copy;                    // of its disk, older
   BatchKey copy_tail;
   uint64_t evidence_needed = 0;
+  std::set<std::string> rotten;        // lines of batches its disk damaged before they were acknowledged
+  void Rot(Rng& chance);               // changes one byte of a frame that waits in the spool
   bool AlarmOwed() const;              // the copy was put back and nobody said so yet
 
   void Write();

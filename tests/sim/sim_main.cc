@@ -71,13 +71,15 @@ int Main(int argc, char** argv) {
   }
   const auto begin = std::chrono::steady_clock::now();
   std::map<std::string, uint64_t> faults;
-  uint64_t batches = 0, records = 0, steps_done = 0, failed = 0;
+  uint64_t batches = 0, records = 0, gone = 0, shards = 0, steps_done = 0, failed = 0;
   for (uint64_t seed = from; forever || seed < from + seeds; ++seed) {
     Plan plan{seed, steps, without, static_cast<Mutant>(mutant)};
     Outcome outcome = Run(plan);
     for (const auto& [name, n] : outcome.faults) faults[name] += n;
     batches += outcome.batches;
     records += outcome.records;
+    gone += outcome.gone;
+    shards += outcome.shards;
     steps_done += outcome.steps;
     if (one) Print(outcome, 100'000);
     if (outcome.ok()) continue;
@@ -91,9 +93,10 @@ int Main(int argc, char** argv) {
     if (forever || failed >= 5) break;
   }
   const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  std::printf("%llu seeds, %llu failed; %llu steps, %llu batches, %llu records in %.1f s (%.1f seeds/s)\n",
+  std::printf("%llu seeds, %llu failed; %llu steps, %llu batches, %llu records, %llu shards in %.1f s (%.1f seeds/s)\n",
               static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(failed), static_cast<unsigned long long>(steps_done),
-              static_cast<unsigned long long>(batches), static_cast<unsigned long long>(records), took, static_cast<double>(seeds) / took);
+              static_cast<unsigned long long>(batches), static_cast<unsigned long long>(records), static_cast<unsigned long long>(shards), took, static_cast<double>(seeds) / took);
+  if (gone > 0) std::printf("  %llu lines lost to a disk, all signed as captured\n", static_cast<unsigned long long>(gone));
   for (const auto& [name, n] : faults) std::printf("  %-18s %llu\n", name.c_str(), static_cast<unsigned long long>(n));
   if (failed > 0 || one || mutant != 0 || !mutants) return failed > 0 ? 1 : 0;
 

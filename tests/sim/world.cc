@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 constexpr const char* kFaultNames[kFaults] = {
     "kill-agent", "power-agent", "stop-agent", "kill-aggregator", "power-aggregator", "cut", "duplicate", "reorder", "disk-full", "disk-error",
     "clock-jump", "replay", "forged-receipt", "forked-head", "forged-batch", "reader-crash", "loss",
-    "restore", "delay", "clone"};
+    "restore", "delay", "clone", "spool-damage"};
 
 constexpr int64_t kMs = 1'000'000;
 
@@ -38,10 +38,11 @@ World::World(const Plan& p) : plan(p), rng(p.seed * 2 + 1), chance(p.seed * 2 + 
   // Which faults this seed knows: about half of them, so that rare meetings of two are not drowned by the others.
   for (int i = 0; i < kFaults; ++i) enabled |= static_cast<uint32_t>(chance.Below(2)) << i;
   enabled &= ~plan.without;
-  // A log restored from a backup explains too much to tell it from a lie: those seeds have no liars and no copied agents.
+  // A log restored from a backup explains too much to tell it from a lie: those seeds have no liars and no copied agents; and no full
+  // disks, for want of which an agent forgets batches that the log had taken and now lacks.
   const auto bit = [](Fault fault) { return 1u << static_cast<int>(fault); };
   if (chance.Below(3) != 0) enabled &= ~bit(Fault::kRestore);
-  if (enabled & bit(Fault::kRestore)) enabled &= ~(bit(Fault::kReplay) | bit(Fault::kClone) | bit(Fault::kForgedReceipt) | bit(Fault::kForkedHead));
+  if (enabled & bit(Fault::kRestore)) enabled &= ~(bit(Fault::kReplay) | bit(Fault::kClone) | bit(Fault::kForgedReceipt) | bit(Fault::kForkedHead) | bit(Fault::kDiskFull));
   aggregator = std::make_unique<AggregatorNode>(*this, scratch_ + "/aggregator", p.seed * 100);
   fs::create_directories(scratch_ + "/aggregator/data");
   const size_t n = 1 + static_cast<size_t>(rng.Below(3));
@@ -418,6 +419,7 @@ void World::Faults() {
     disk_of.clock.skew_ns += static_cast<int64_t>(chance.Below(1'200'000)) * kMs - 600'000 * kMs;
     Note(disk_of.name, absl::StrCat("its clock is wrong by ", disk_of.clock.skew_ns / kMs, " ms"));
   }
+  if (agent.running && !agent.disk.dead() && Strikes(Fault::kSpoolDamage, 0.003)) agent.Rot(chance);
   if (agent.running && Strikes(Fault::kLoss, 0.002)) {
     const uint32_t n = 1 + static_cast<uint32_t>(chance.Below(5));
     agent.lost += n;

@@ -18,9 +18,9 @@ namespace orgtrail::sim {
 enum class Fault {
   kKillAgent, kCutAgentPower, kStopAgent, kKillAggregator, kCutAggregatorPower, kCutStream, kDuplicate, kReorder, kDiskFull, kDiskError,
   kClockJump, kReplay, kForgedReceipt, kForkedHead, kForgedBatch, kReaderCrash, kLoss,
-  kRestore, kDelay, kClone,
+  kRestore, kDelay, kClone, kSpoolDamage,
 };
-inline constexpr int kFaults = 20;
+inline constexpr int kFaults = 21;
 const char* FaultName(Fault fault);
 
 struct Plan {
@@ -34,7 +34,8 @@ struct Outcome {
   std::string why;                     // empty: nothing wrong
   std::vector<std::string> history;    // what happened, in order
   std::map<std::string, uint64_t> faults;  // how often each struck
-  uint64_t steps = 0, batches = 0, records = 0;
+  uint64_t steps = 0, batches = 0, records = 0, shards = 0;
+  uint64_t gone = 0;                   // lines a disk damaged before they were sent
   bool ok() const { return why.empty(); }
 };
 

@@ -35,7 +35,7 @@ class FullableLedger final : public Ledger {
   absl::StatusOr<std::vector<Hash>> Consistency(uint64_t m, uint64_t n) const override { return real_.Consistency(m, n); }
   absl::StatusOr<std::vector<Hash>> Tile(int l, uint64_t t, uint32_t w) const override { return real_.Tile(l, t, w); }
   std::optional<uint64_t> Find(const BatchId& id) const override { return real_.Find(id); }
-  std::optional<uint64_t> FindLeaf(const Hash& h) const override { return real_.FindLeaf(h); }
+  std::optional<uint64_t> FindLeaf(const Hash& h, uint64_t from) const override { return real_.FindLeaf(h, from); }
   std::vector<AgentHead> Heads() const override { return real_.Heads(); }
   std::optional<AgentHead> HeadOf(const Uuid& u) const override { return real_.HeadOf(u); }
   std::vector<uint64_t> ControlLeaves(uint64_t from, size_t max) const override { return real_.ControlLeaves(from, max); }

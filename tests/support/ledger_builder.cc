@@ -90,6 +90,11 @@ Admitted TestAgent::Close() {
   return Admit(std::move(sealed->front()));
 }
 
+Admitted TestAgent::WithoutBodies(const Admitted& whole) {
+  const FrameView view = *FrameView::Decode(whole.leaf->bytes);
+  return Admit({whole.leaf->header, BodilessFrame(view.entry, view.extension, TombstoneReason::kCorrupt), whole.leaf->hash});
+}
+
 Admitted TestAgent::Admit(SealedBatch sealed) {
   sealer_->Committed();
   absl::StatusOr<std::shared_ptr<Leaf>> leaf = InflateLeaf(std::move(sealed.frame), "", zstd_, admitter_);

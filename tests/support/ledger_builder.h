@@ -62,6 +62,7 @@ class TestAgent {
     std::string body;
   };
   Admitted BatchOf(std::span<const Item> items);                           // rows of any class
+  Admitted WithoutBodies(const Admitted& whole);                           // as an agent sends it whose disk damaged the records
   void Lose(uint32_t n) { sealer_->Lose(n); }                              // before the next batch's records
   Admitted Heartbeat(Seen seen = {});
   Admitted Close();                                                        // epoch_close

@@ -22,9 +22,10 @@ DOORS = [
     (r"yaml-cpp/", ["common/config"]),
     (r"(zstd|libdeflate)\.h$", ["common/compress"]),
     (r"zlib\.h$", ["common/compress", "agent/capture"]),
-    (r"CLI/", ["agent/main.cc", "aggregator/main.cc", "aggregator/client"]),
+    (r"CLI/", ["agent/main.cc", "aggregator/client", "common/daemon"]),
     (r"(condition_variable|shared_mutex)$", ["common/base"]),
-    (r"mutex$", ["common", "agent/spool/spool.cc", "aggregator/client/rpc.cc", "agent/record/pipeline.h", "aggregator/own/journal.h", "aggregator/query/gaps.h"]),  # else Guarded, whose data cannot be had unlocked
+    (r"mutex$", ["common", "agent/spool/spool.cc", "aggregator/client/rpc.cc", "agent/record/pipeline.h", "aggregator/own/journal.h",
+               "aggregator/query/gaps.h"]),  # else Guarded, whose data cannot be had unlocked
     (r"(random)$", []),
     (r"absl/synchronization/", []),
     (r"(sys/socket|netdb|netinet/in|netinet/tcp|sys/un)\.h$", ["aggregator/admit/terms.h", "common/http", "agent/capture", "common/rpc", "common/crypto/pin.cc"]),

@@ -113,7 +113,11 @@ void AgentProcess::WriteConfig() {
   WriteWhole(config(), y);
 }
 
-void AgentProcess::Launch() { process_ = Process::Start({Program("orgtrail-agent"), "--config", config()}, log(), spec_.env); }
+void AgentProcess::Launch() {
+  std::vector<std::string> argv = spec_.wrapper;
+  argv.insert(argv.end(), {spec_.program.empty() ? Program("orgtrail-agent") : spec_.program, "--config", config()});
+  process_ = Process::Start(argv, log(), spec_.env);
+}
 
 void AgentProcess::Start() {
   Launch();
@@ -212,6 +216,9 @@ int Organization::StopAggregator(absl::Duration limit) {
 
 void Organization::KillAggregator() { aggregator_->Kill(); }
 
+absl::StatusOr<HttpResponse> Organization::MetricsGet(std::string_view path) const {
+  return HttpGet("http://127.0.0.1:" + std::to_string(metrics_port_) + std::string(path), {}, absl::Seconds(5));
+}
 bool Organization::Ready() const { return Answers200(metrics_port_, "/readyz"); }
 double Organization::Metric(std::string_view name) const { return MetricAt(metrics_port_, name); }
 bool Organization::AggregatorLogged(std::string_view words) const { return ReadWhole(Path("aggregator.log")).find(words) != std::string::npos; }

@@ -33,6 +33,8 @@ struct AgentSpec {
   bool http = true;
   std::string yaml = "";                               // further lines of its configuration
   Environment env = {};                                // of its process, besides the test's own
+  std::vector<std::string> wrapper = {};               // that starts it, such as setpriv
+  std::string program = "";                            // another one than this build's
 };
 
 class Organization;
@@ -115,6 +117,7 @@ class Organization {
   std::string CreateUser(const std::string& name, const std::string& kind, const std::string& account = "");  // its SPIFFE id
   bool Ready() const;
   double Metric(std::string_view name) const;         // of the aggregator; sum over labels; -1: not reachable or no such metric
+  absl::StatusOr<HttpResponse> MetricsGet(std::string_view path) const;   // of the aggregator
 
   std::string Path(std::string_view name) const { return dir_ + "/" + std::string(name); }
   std::string ledger_dir() const;

@@ -40,6 +40,7 @@ class FakeIntake final : public Intake {
     for (std::string_view text : chunk.texts) {
       stored.emplace_back(text);
       sources.emplace_back(chunk.source);
+      posters.push_back(chunk.posted_by);
       if (!text.starts_with('{')) ++taken.wrapped;
     }
     taken.accepted = chunk.texts.size();
@@ -60,7 +61,7 @@ class FakeIntake final : public Intake {
   void Lost(std::string_view, std::string_view, uint32_t, std::string_view) override { FAIL() << "nothing is lost here"; }
 
   std::mutex mu;
-  std::vector<std::string> stored, sources;
+  std::vector<std::string> stored, sources, posters;
   std::map<std::string, std::string> replies;
   absl::Status refuse, after_storing, lookup;
   int takes = 0;
@@ -228,6 +229,7 @@ TEST_F(HttpSourceTest, AnEqualRequestWaitsForTheOneOnItsWay) {
 TEST_F(HttpSourceTest, WhoMayPost) {
   HttpSourceOptions tcp, tcp_token, sock, sock_token, sock_uid;
   tcp_token.token = sock_token.token = std::string(" ") + kToken + "\n";
+  tcp_token.token_name = sock_token.token_name = "c(i)\n\"";   // a file's name may be anything
   sock.listen = sock_token.listen = sock_uid.listen = "unix:/run/x.sock";
   sock_uid.allowed_uids = {1234};
   const std::string bearer = std::string("Bearer ") + kToken;
@@ -266,12 +268,17 @@ TEST_F(HttpSourceTest, WhoMayPost) {
     EXPECT_EQ(intake_.stored.size(), c.status == 200 ? 1u : 0u) << c.name;
     if (c.status == 200) {
       EXPECT_EQ(intake_.sources[0], c.source) << c.name;
+      const std::string known = c.source == "http:token" ? " (ci)" : c.source == "http:uid=0" ? " (root)" : "";
+      EXPECT_THAT(intake_.posters[0], StartsWith(c.source + known)) << c.name;
     }
+    intake_.posters.clear();
     r = Audit(Events({Event("who-" + std::to_string(&c - cases), EventData())}));
     r.headers = c.headers;
     r.peer_uid = c.uid;
     const HttpResponse audit = source->Handle(r);
     EXPECT_EQ(audit.status, c.status == 401 ? 403 : c.status) << c.name;
+    for (const std::string& poster : intake_.posters) EXPECT_EQ(poster, "") << c.name;   // its records name the poster themselves
+    intake_.posters.clear();
   }
 }
 

@@ -479,6 +479,91 @@ TEST_F(PipelineTest, ReopeningContinuesTheChain) {
   EXPECT_NE(all[7].header.flags & kBatchRetired, 0);
 }
 
+TEST_F(PipelineTest, WhoPostedWhatStandsInTheSameBatch) {
+  const auto post = [&](std::string by, std::vector<std::string> texts) {
+    RawChunk chunk = Chunk(texts);
+    chunk.posted_by = std::move(by);
+    return pipeline_->Take(chunk);
+  };
+  ASSERT_TRUE(post("http:uid=1000 (alice)", {Record(1), Record(2)}).ok());
+  ASSERT_TRUE(post("http:token (ci)", {Record(3)}).ok());
+  ASSERT_TRUE(Take({Record(4)}).ok());                       // a file's: nobody to name
+  ASSERT_TRUE(post("http:uid=1000 (alice)", {Record(5)}).ok());
+  Step(absl::Milliseconds(20));
+  std::vector<Stored> all = All();
+  ASSERT_EQ(all.size(), 2u);
+  ASSERT_EQ(all[1].bodies.size(), 7u);
+  EXPECT_EQ(all[1].classes[5], static_cast<uint16_t>(EventClass::kOwn));
+  EXPECT_NE(all[1].bodies[5].find(R"=("serviceEventDetails":{"postedBy":"http:uid=1000 (alice)","records":3,"ranges":[[1,2],[5,5]]})="), std::string::npos)
+      << all[1].bodies[5];
+  EXPECT_NE(all[1].bodies[6].find(R"=({"postedBy":"http:token (ci)","records":1,"ranges":[[3,3]]})="), std::string::npos) << all[1].bodies[6];
+
+  // However many post however much: each batch says who posted its records, and holds no more than it may.
+  for (int i = 0; i < 3000; ++i) ASSERT_TRUE(post("http:uid=" + std::to_string(i % 700), {Record(i)}).ok());
+  ASSERT_TRUE(post("http:uid=0", std::vector<std::string>(2500, Record(0))).ok());
+  Step(absl::Milliseconds(20));
+  all = All();
+  uint64_t records = 0, posted = 0;
+  for (size_t b = 2; b < all.size(); ++b) {
+    EXPECT_LE(all[b].header.n_events, 1000u);
+    for (size_t i = 0; i < all[b].bodies.size(); ++i) {
+      const size_t at = all[b].bodies[i].find("\"postedBy\":");
+      if (at == std::string::npos) {
+        ++records;
+        continue;
+      }
+      const size_t count = all[b].bodies[i].find("\"records\":", at);
+      posted += std::stoull(all[b].bodies[i].substr(count + 10));
+    }
+  }
+  EXPECT_EQ(records, 5500u);
+  EXPECT_EQ(posted, records);
+}
+
+TEST_F(PipelineTest, WhatCannotBeDeliveredIsRecordedOnceMore) {
+  std::vector<std::string> records;
+  for (int i = 0; i < 1000; ++i) records.push_back(Record(i));
+  ASSERT_TRUE(Take(records).ok());
+  Step(absl::Milliseconds(20));
+  const std::string frame = *spool_->Read({1, 1});
+  const FrameView view = *FrameView::Decode(frame);
+  ZstdDecompressor zstd;
+  const Events events = *InflateFrame(view, zstd);
+  const BatchHeader header = BatchEntry::Decode(view.entry)->header;
+  ASSERT_TRUE(pipeline_->NewEpoch(EpochReason::kUnclean).ok());
+  for (int again = 0; again < 2; ++again) {   // the second time it is there
+    auto answer = std::async(std::launch::async, [&] { return pipeline_->Recover(header, events.rows); });
+    while (answer.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) Step(absl::Milliseconds(5));
+    EXPECT_TRUE(answer.get().ok());
+  }
+  std::vector<std::string> bodies;
+  std::vector<uint16_t> flags;
+  for (const Stored& s : All()) {
+    if (s.header.epoch != 2) continue;
+    bodies.insert(bodies.end(), s.bodies.begin(), s.bodies.end());
+    flags.insert(flags.end(), s.flags.begin(), s.flags.end());
+  }
+  ASSERT_EQ(bodies.size(), 1001u);
+  EXPECT_EQ(std::vector<std::string>(bodies.begin(), bodies.end() - 1), records);
+  EXPECT_EQ(flags[500] & kFlagRecovered, kFlagRecovered);
+  EXPECT_NE(bodies.back().find(R"("serviceEventDetails":{"epoch":1,"batch":1,"firstSequence":1,"lastSequence":1000,"records":1000,"newFirstSequence":1,)"),
+            std::string::npos) << bodies.back();
+}
+
+TEST_F(PipelineTest, AnEndedIdentityTakesNothing) {
+  ASSERT_TRUE(Take({Record(1)}).ok());
+  pipeline_->Refuse("the agent was revoked");
+  EXPECT_TRUE(absl::IsResourceExhausted(Take({Record(2)}).status()));
+  RawChunk sync = Chunk({Record(3)});
+  sync.sync = true;
+  EXPECT_EQ(pipeline_->Take(sync).status().message(), "the agent was revoked");
+  Step(absl::Milliseconds(20));
+  EXPECT_EQ(Bodies(), std::vector<std::string>{Record(1)});  // what was taken before is stored
+  const size_t batches = All().size();
+  Step(absl::Seconds(60));
+  EXPECT_EQ(All().size(), batches);                          // and no heart beats
+}
+
 TEST_F(PipelineTest, NothingIsTakenAfterClose) {
   ASSERT_TRUE(Take({Record(1)}).ok());
   RawChunk last = Chunk({});

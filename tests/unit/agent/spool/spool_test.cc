@@ -9,7 +9,10 @@
 #include <fstream>
 #include <thread>
 
+#include "agent/spool/values.h"
 #include "common/base/status.h"
+#include "common/compress/zstd.h"
+#include "common/format/frame.h"
 #include "tests/support/manual_clock.h"
 #include "tests/support/temp_dir.h"
 
@@ -268,6 +271,64 @@ TEST_F(SpoolTest, ABatchTheDiskChangedIsNamedAndRepaired) {
   ASSERT_TRUE(spool_->Repair({1, 1}, Batch(1, 1, 9'000).frame).ok());
   EXPECT_EQ(Keys().size(), 3u);
   EXPECT_EQ(spool_->Repair({1, 7}, "x").code(), absl::StatusCode::kNotFound);
+}
+
+// A batch that is a frame has its entry a second time, with a sum of its own.
+TEST_F(SpoolTest, TheSignedEntryIsKeptApart) {
+  ZstdCompressor zstd(1);
+  const auto frame_of = [&](uint64_t n) {
+    FramePacker packer;
+    packer.Add(0, 1, 1, 1, 1, std::string(20'000, static_cast<char>('a' + n)));
+    SealedBatch batch = Batch(1, n);
+    batch.frame = packer.Finish("entry " + std::to_string(n), n == 0 ? "extension" : "", std::string(32, 'k'), zstd);
+    return batch;
+  };
+  for (uint64_t n = 0; n < 3; ++n) ASSERT_TRUE(Append(frame_of(n)).ok());
+  const uint64_t used = spool_->Facts().used_bytes;
+  EXPECT_EQ(spool_->ReadEntry({1, 0})->entry, "entry 0");
+  EXPECT_EQ(spool_->ReadEntry({1, 0})->extension, "extension");
+  EXPECT_EQ(spool_->ReadEntry({1, 2})->extension, "");
+  EXPECT_TRUE(absl::IsNotFound(spool_->ReadEntry({1, 3}).status()));
+
+  spool_.reset();
+  std::string file;
+  {
+    std::ifstream in(dir_ / "spool/data.mdb", std::ios::binary);
+    file.assign(std::istreambuf_iterator<char>(in), {});
+  }
+  int flipped = 0;
+  for (size_t at = 0; (at = file.find(EncodeEntry(EncodeKey({1, 1}), {"entry 1", ""}), at)) != std::string::npos; ++at, ++flipped) {
+    std::fstream out(dir_ / "spool/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
+    out.seekp(static_cast<std::streamoff>(at + 9));
+    out.put('!');
+  }
+  ASSERT_GT(flipped, 0);
+  Reopen();
+  EXPECT_TRUE(absl::IsDataLoss(spool_->ReadEntry({1, 1}).status()));
+  EXPECT_TRUE(spool_->Read({1, 1}).ok());
+  EXPECT_TRUE(spool_->ReadEntry({1, 2}).ok());
+
+  // It goes with its batch, and the room it took is free again.
+  ASSERT_TRUE(spool_->Acked({1, 1}, Pin{}).ok());
+  clock_.Advance(absl::Hours(25));
+  ASSERT_TRUE(spool_->Acked({1, 2}, Pin{}).ok());
+  EXPECT_EQ(spool_->Facts().unacked_bytes, 0u);
+  ASSERT_TRUE(Append(Batch(1, 3, 5'000)).ok());
+  EXPECT_TRUE(absl::IsNotFound(spool_->ReadEntry({1, 0}).status()));
+  EXPECT_TRUE(absl::IsNotFound(spool_->ReadEntry({1, 2}).status()));
+  EXPECT_EQ(spool_->Facts().used_bytes, spool_->Facts().unacked_bytes) << "of " << used;
+}
+
+TEST_F(SpoolTest, AChangedVersionByteIsDamageNotANewerRelease) {
+  ASSERT_TRUE(Append(Batch(1, 1, 10'000)).ok());
+  const std::string key = EncodeKey({1, 1});
+  std::string value(kBatchValueHead + 5, '\0');
+  FillBatchValue(value.data(), key, clock_.Wall(), "frame");
+  ASSERT_TRUE(CheckBatchValue(key, value).ok());
+  value[0] = 2;
+  EXPECT_TRUE(absl::IsDataLoss(CheckBatchValue(key, value).status()));
+  value.back() ^= 1;   // a newer release's sums may be over something else
+  EXPECT_TRUE(absl::IsFailedPrecondition(CheckBatchValue(key, value).status()));
 }
 
 TEST_F(SpoolTest, WaitersSeeAppendsAndWakes) {

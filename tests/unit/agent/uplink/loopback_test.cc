@@ -205,6 +205,50 @@ TEST_F(LoopbackTest, AKilledConnectionLosesNothing) {
   found_.Peek([](const auto& f) { EXPECT_TRUE(f.empty()) << f.front(); });
 }
 
+TEST_F(LoopbackTest, ARenewedStreamOpensBeforeTheOldOneEnds) {
+  Up();
+  AgentSide& a = Agent("web-1");
+  a.uplink->Start();
+  const auto acked = [&] {
+    for (int i = 0; i < 2000 && a.spool->Facts().acked_through != a.last; ++i) a.spool->WaitBeyond(a.last, absl::Milliseconds(10));
+    return a.spool->Facts().acked_through == a.last;
+  };
+  const auto streams = [&] { return metrics_.GetCounter("orgtrail_uplink_streams_total", "").Value(); };
+  Capture(a, 10);
+  ASSERT_TRUE(acked());
+  ASSERT_EQ(streams(), 1);
+  // The log knows the renewed certificate; the old one is not known any more: only a new connection can carry this stream on.
+  const std::string uri = Identity{Identity::Kind::kAgent, "o-demo", "111111111111", "eu-west-1", "web-1"}.ToUri();
+  IdentityLeaf renewed;
+  renewed.act = IdentityLeaf::Act::kRenewed;
+  renewed.wall_ns = 2;
+  renewed.uuid = a.id.uuid;
+  renewed.uri = uri;
+  renewed.serial = Issue("web-1", uri);
+  renewed.not_after_ns = 1ull << 62;
+  registry_.Apply(renewed, 0);
+  a.uplink->Renewed();
+  for (int i = 0; i < 1000 && streams() == 1; ++i) {
+    Capture(a, 1);
+    EXPECT_TRUE(acked());
+  }
+  EXPECT_EQ(streams(), 2);
+  Capture(a, 10);
+  EXPECT_TRUE(acked());
+  // One that the aggregator's CA did not sign costs nothing: the stream in use goes on.
+  const CaCertificate ours = std::exchange(ca_, *NewCa("o-other", clock_.Wall(), absl::Hours(24)));
+  Issue("web-1", uri);
+  a.uplink->Renewed();
+  const absl::Time begin = clock_.Wall();
+  while (clock_.Wall() - begin < absl::Seconds(1)) {
+    Capture(a, 1);
+    EXPECT_TRUE(acked());
+  }
+  EXPECT_EQ(streams(), 2);
+  EXPECT_EQ(metrics_.GetCounter("orgtrail_uplink_failures_total", "").Value(), 0);
+  EXPECT_EQ(a.uplink->state(), UplinkState::kConnected);
+}
+
 TEST_F(LoopbackTest, StrangersAreTurnedAway) {
   Up();
   AgentSide& a = Agent("web-1");

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "agent/spool/values.h"
 #include "agent/uplink/backoff.h"
 #include "aggregator/ingest/pace.h"
 #include "common/format/recovery.h"
@@ -42,8 +43,24 @@ class UplinkTest : public ::testing::Test {
     options.version = "test";
     UplinkReports reports;
     reports.report = [this](std::string_view code, std::string_view) { reported_.emplace_back(code); };
+    reports.bodies_lost = [this](const BatchHeader& h) { lost_.push_back(h.batch_seq); };
     reports.pace = [this](uint32_t ms, uint32_t) { interval_ = ms; };
     agent_ = std::make_unique<UplinkSession>(options, world_.log_key(), *spool_, world_.clock, reports);
+  }
+  // The disk changes what a value of the spool holds, wherever its file has it.
+  void Damage(const std::vector<std::pair<std::string, std::string>>& changes) {
+    agent_.reset();
+    spool_.reset();
+    const std::string path = world_.dir / "spool/data.mdb";
+    std::string file = *ReadFile(PosixFs(), path, 1 << 30);
+    for (const auto& [is, becomes] : changes) {
+      size_t at = file.find(is);
+      ASSERT_NE(at, std::string::npos);
+      for (; at != std::string::npos; at = file.find(is, at)) file.replace(at, is.size(), becomes);
+    }
+    CHECK_OK(WriteFileAtomically(PosixFs(), path, file, 0600));
+    spool_ = *Spool::Open(world_.dir / "spool", {.max_bytes = 64 << 20, .min_free = 0}, PosixFs(), world_.clock);
+    Resume();
   }
   void Store(const SealedBatch& b) {
     CHECK_OK(spool_->Append({.batches = {&b}, .positions = {}, .replies = {}}));
@@ -121,6 +138,7 @@ class UplinkTest : public ::testing::Test {
   uint64_t n_ = 0;
   uint32_t interval_ = 0;
   std::vector<std::string> reported_;
+  std::vector<uint64_t> lost_;
 };
 
 TEST_F(UplinkTest, WhatIsProvenIsAckedAndPinned) {
@@ -404,6 +422,69 @@ TEST_F(UplinkTest, ADeclaredRecoveryIsTakenOnceAndOnlyFromGovernance) {
   restored(governance, now + 1);
   Connect();
   EXPECT_TRUE(Receive().ok());
+TEST_F(UplinkTest, OneDamagedByteCostsNoMoreThanTheBodiesOfItsBatch) {   // 5, 6
+  Capture(6);
+  const auto frame = [&](uint64_t n) { return *spool_->Read({1, n}); };
+  const size_t entry = FrameView::Decode(frame(1))->entry.size();
+  std::vector<std::string> frames;
+  for (uint64_t n = 0; n <= 6; ++n) frames.push_back(frame(n));
+  const auto flip = [](std::string text, size_t at) { return text.replace(at, 1, 1, static_cast<char>(text[at] ^ 0x10)); };
+  // In the file: what a value holds now → what the disk makes of it.
+  const auto copy = [&](uint64_t n) { return EncodeEntry(EncodeKey({1, n}), *spool_->ReadEntry({1, n})); };
+  const std::vector<std::pair<std::string, std::string>> changes = {
+      {frames[1], flip(frames[1], 6 + entry + 40 + 20)},           // packed rows: the bodies are lost
+      {frames[2], flip(frames[2], 6 + entry / 2)},                 // signed header: whole again
+      {frames[3], flip(frames[3], 6 + entry + 4 + 3)},             // batch key: the bodies are lost
+      {frames[4], flip(frames[4], 5)},                             // length of the entry: whole again
+      {copy(5), flip(copy(5), 300)},                               // a copy nobody needs
+      {frames[0], flip(frames[0], 20'000)},                        // the epoch's keys: whole again
+  };
+  Damage(changes);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(), 7);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), last_);
+  EXPECT_EQ(agent_->Facts().repaired, 3u);
+  EXPECT_EQ(agent_->Facts().bodiless, 2u);
+  EXPECT_EQ(lost_, (std::vector<uint64_t>{1, 3}));
+  EXPECT_EQ(Evidence(), 2u);                                       // what the disk made of them
+  EXPECT_TRUE(reported_.empty());
+  EXPECT_EQ(world_.builder.ledger->HeadOf(id_.uuid)->bodies_missing, 2u);
+  for (uint64_t n = 1; n <= 6; ++n) {
+    const auto leaf = world_.builder.ledger->Read(*world_.builder.ledger->Find({id_.uuid, 1, n}));
+    ASSERT_TRUE(leaf.ok());
+    EXPECT_EQ((*leaf)->events.rows[0].tombstone, n == 1 || n == 3) << n;
+  }
+}
+
+TEST_F(UplinkTest, WithoutEitherEntryWhatFollowsMayVouchForIt) {
+  Capture(3);
+  const size_t entry = FrameView::Decode(*spool_->Read({1, 1}))->entry.size();
+  const auto flip = [](std::string text, size_t at) { return text.replace(at, 1, 1, static_cast<char>(text[at] ^ 0x10)); };
+  const auto copy = [&](uint64_t n) { return EncodeEntry(EncodeKey({1, n}), *spool_->ReadEntry({1, n})); };
+  const std::string one = *spool_->Read({1, 1}), two = *spool_->Read({1, 2});
+  Damage({{one, flip(one, 6 + entry + 60)}, {copy(1), flip(copy(1), 300)}, {two, flip(two, 6 + entry / 2)}, {copy(2), flip(copy(2), 300)}});
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(1), 1);
+  // Batch 1's entry is sound in its frame, but batch 2's copy, which would say so, is not.
+  EXPECT_TRUE(absl::IsDataLoss(agent_->Next().status()));
+  EXPECT_EQ(reported_.back(), "SPOOL_TAMPER");
+}
+
+TEST_F(UplinkTest, AFrameOfWhichOnlyTheRowsAreLostIsVouchedForByItsSuccessor) {
+  Capture(3);
+  const size_t entry = FrameView::Decode(*spool_->Read({1, 1}))->entry.size();
+  const auto flip = [](std::string text, size_t at) { return text.replace(at, 1, 1, static_cast<char>(text[at] ^ 0x10)); };
+  const std::string copy = EncodeEntry(EncodeKey({1, 1}), *spool_->ReadEntry({1, 1})), one = *spool_->Read({1, 1});
+  Damage({{one, flip(one, 6 + entry + 60)}, {copy, flip(copy, 300)}});
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(), 4);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), last_);
+  EXPECT_EQ(agent_->Facts().bodiless, 1u);
 }
 
 TEST_F(UplinkTest, SkippedBatchesAreNotSent) {

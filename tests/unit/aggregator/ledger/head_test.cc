@@ -1,5 +1,6 @@
 #include "aggregator/ledger/reader.h"
 #include "aggregator/ledger/tail.h"
+#include "common/base/bytes.h"
 #include "common/base/status.h"
 #include "gtest/gtest.h"
 
@@ -29,6 +30,7 @@ AgentHead Sample() {
   h.quarantined = true;
   h.unclean_epochs = 2;
   h.logged_ns = 1'790'000'000'000'000'000;
+  h.bodies_missing = 31;
   return h;
 }
 
@@ -44,6 +46,17 @@ TEST(AgentHeadTest, DecodesWhatItEncodes) {
   EXPECT_TRUE(back->closed);
   EXPECT_FALSE(back->retired);
   EXPECT_TRUE(back->quarantined);
+  EXPECT_EQ(back->bodies_missing, 31u);
+}
+
+TEST(AgentHeadTest, ReadsWhatTheReleaseBeforeWrote) {
+  const std::string now = Sample().Encode();
+  std::string before = "\x01" + now.substr(1, now.size() - 1 - 8 - 4);   // without bodies_missing and the sum
+  PutU32(before, Crc32c(before));
+  const auto back = AgentHead::Decode(before);
+  ASSERT_EQ(Describe(back.status()), "ok");
+  EXPECT_EQ(back->logged_ns, Sample().logged_ns);
+  EXPECT_EQ(back->bodies_missing, 0u);
 }
 
 TEST(AgentHeadTest, AnyFlippedOrMissingByteIsDataLoss) {

@@ -330,6 +330,39 @@ TEST_F(VerifierTest, AHoleWithoutALossRecordIsStoredAndFound) {           // 39
   EXPECT_FALSE(Found("UNEXPLAINED_GAP"));
 }
 
+TEST_F(VerifierTest, ABatchWithoutItsBodiesTakesItsPlaceAndIsFound) {     // 5
+  const auto without = [](const std::string& frame) {
+    const FrameView view = *FrameView::Decode(frame);
+    return BodilessFrame(view.entry, view.extension, TombstoneReason::kCorrupt);
+  };
+  const std::string whole = forger_->Batch({Record(3), Record(4)}, {.header = [](BatchHeader& h) {
+                                             h.n_lost = 2;    // the record that explained it may be among what is gone
+                                             h.last_seq += 2;
+                                             h.cum_lost += 2;
+                                           }, .opening = {}, .entry = {}, .seen = {}});
+  std::string forged = without(whole);
+  forged[forged.size() - 40 - 32] ^= 1;   // in the slot signature
+  EXPECT_EQ(Give(forged), "SIG_INVALID");
+  ASSERT_EQ(Give(without(whole)), "") << last_.detail;
+  EXPECT_TRUE(Found("BODIES_MISSING"));
+  const uint64_t at = size() - 1;
+  const auto leaf = builder_.ledger->Read(at);
+  ASSERT_TRUE(leaf.ok()) << leaf.status();
+  ASSERT_EQ((*leaf)->events.rows.size(), 2u);
+  EXPECT_TRUE((*leaf)->events.rows[1].tombstone);
+  EXPECT_EQ((*leaf)->facts[1].notes, kNoteTombstone);
+  EXPECT_EQ((*leaf)->facts[1].account, "111111111111");
+  EXPECT_EQ(builder_.ledger->HeadOf(id_.uuid)->bodies_missing, 2u);
+  EXPECT_EQ(Give(whole), "");             // it comes again, with its bodies: the same leaf
+  EXPECT_EQ(size(), at + 1);
+  EXPECT_EQ(committed_.back().leaf_index, at);
+  ASSERT_EQ(Give(forger_->Batch({Record(5)})), "") << last_.detail;   // the chain goes on
+  EXPECT_FALSE(Found("UNEXPLAINED_GAP"));
+  EXPECT_EQ(builder_.ledger->HeadOf(id_.uuid)->bodies_missing, 2u);
+  EXPECT_EQ(Give(without(forger_->Batch({}, {.header = [](BatchHeader& h) { h.kind = BatchKind::kHeartbeat; }, .opening = {}, .entry = {}, .seen = {}}))),
+            "FRAME_MALFORMED");
+}
+
 TEST_F(VerifierTest, WhatABatchQuotesOfTheLogIsCompared) {                // 41
   const SignedHead head = builder_.ledger->head();
   ASSERT_EQ(Give(forger_->Batch({Record(3)}, {.header = {}, .opening = {}, .entry = {}, .seen = {head.size, head.root, 0, {}}})), "");

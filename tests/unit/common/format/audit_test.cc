@@ -153,6 +153,20 @@ TEST_F(AuditTest, ABodyForAnother) {  // the whole compressed part of another ba
   EXPECT_EQ(r.root, checkpoint_.root);
 }
 
+TEST_F(AuditTest, ABatchWithoutItsBodiesIsIncompleteNotTampered) {
+  std::vector<LogLeaf> copy = leaves_;
+  const FrameView view = *FrameView::Decode(leaves_[2].bytes);
+  copy[2].bytes = BodilessFrame(view.entry, view.extension, TombstoneReason::kCorrupt);
+  const AuditReport r = Run(copy);
+  EXPECT_EQ(r.root, checkpoint_.root);
+  EXPECT_EQ(r.bodies_missing, BatchEntry::Decode(view.entry)->header.n_events);
+  EXPECT_EQ(r.findings.size(), 1u) << Text(r);
+  EXPECT_TRUE(Says(r, AuditFinding::Kind::kIncomplete, 2, "are gone (corrupt)")) << Text(r);
+  const FrameView open = *FrameView::Decode(leaves_[1].bytes);
+  copy[1].bytes = BodilessFrame(open.entry, open.extension, TombstoneReason::kCorrupt);
+  EXPECT_TRUE(Tampered(Run(copy), 1, "of a batch that has none"));
+}
+
 TEST_F(AuditTest, OrderDroppingAndDoubling) {
   std::vector<LogLeaf> swapped = leaves_, dropped = leaves_, doubled = leaves_, gone = leaves_;
   std::swap(swapped[2], swapped[3]);

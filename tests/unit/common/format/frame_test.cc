@@ -143,6 +143,41 @@ TEST_F(FrameTest, TombstonesKeepTheRoot) {
   }
 }
 
+TEST_F(FrameTest, WithoutBodiesItKeepsWhatWasSigned) {
+  const FrameView whole = *FrameView::Decode(log.batches[1].frame);
+  const std::string frame = BodilessFrame(whole.entry, whole.extension, TombstoneReason::kCorrupt);
+  EXPECT_EQ(frame.size(), 4 + 2 + whole.entry.size() + 4 + 32 + 4 + 1);
+  const absl::StatusOr<FrameView> view = FrameView::Decode(frame);
+  ASSERT_TRUE(view.ok()) << view.status();
+  EXPECT_EQ(view->entry, whole.entry);
+  EXPECT_EQ(view->bodies_gone, TombstoneReason::kCorrupt);
+  EXPECT_EQ(view->n_rows, 0u);
+  ZstdDecompressor inflate;
+  const absl::Status inflated = InflateFrame(*view, inflate).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(inflated)) << inflated;   // never an empty batch by mistake
+  EXPECT_EQ(inflated.message().substr(0, 14), "BODIES_MISSING");
+
+  const BatchHeader header = BatchEntry::Decode(view->entry)->header;
+  const Events gone = GoneEvents(header, *view->bodies_gone);
+  ASSERT_EQ(gone.rows.size(), 7u);
+  EXPECT_EQ(gone.rows[6].seq, 7u);
+  EXPECT_TRUE(gone.rows[6].tombstone);
+  BatchHeader lossy = header;
+  lossy.n_lost = 2;
+  EXPECT_EQ(GoneEvents(lossy, TombstoneReason::kCorrupt).rows[0].seq, 0u);   // which two, nobody knows
+
+  for (const char bad : {'\0', '\4', '\xff'}) {
+    std::string damaged = frame;
+    damaged.back() = bad;
+    EXPECT_TRUE(absl::IsInvalidArgument(FrameView::Decode(damaged).status()));
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(FrameView::Decode(frame.substr(0, frame.size() - 1)).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(FrameView::Decode(frame + "x").status()));
+  std::string keyed = frame;
+  keyed[frame.size() - 10] = 'k';
+  EXPECT_TRUE(absl::IsInvalidArgument(FrameView::Decode(keyed).status()));
+}
+
 TEST_F(FrameTest, ExtremeNumbersSurvive) {
   FramePacker packer;
   packer.Add(0x7FFF, 0xFFFF, UINT64_MAX, 0, UINT64_MAX, "a");
