@@ -422,6 +422,8 @@ TEST_F(UplinkTest, ADeclaredRecoveryIsTakenOnceAndOnlyFromGovernance) {
   restored(governance, now + 1);
   Connect();
   EXPECT_TRUE(Receive().ok());
+}
+
 TEST_F(UplinkTest, OneDamagedByteCostsNoMoreThanTheBodiesOfItsBatch) {   // 5, 6
   Capture(6);
   const auto frame = [&](uint64_t n) { return *spool_->Read({1, n}); };
