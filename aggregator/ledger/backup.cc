@@ -192,6 +192,7 @@ absl::StatusOr<BackupFacts> Backup(const std::string& state_dir, const std::stri
     own.emplace_back(JoinPath(to, m.own.back().path), *std::move(bytes));
   }
   std::vector<std::pair<std::string, std::string>> replace;   // copy, its place
+  const std::vector<FileEntry> before = old ? old->shards : std::vector<FileEntry>();
   ASSIGN_OR_RETURN(const std::vector<uint32_t> numbers, ListShards(fs, ledger_dir));
   for (const uint32_t n : numbers) {
     const bool newest = n == numbers.back();
@@ -202,7 +203,7 @@ absl::StatusOr<BackupFacts> Backup(const std::string& state_dir, const std::stri
       return absl::FailedPreconditionError(absl::StrCat(to, " holds a backup of log ", old->origin, ", this is ", head.origin, ": choose another directory"));
     }
     const FileEntry* kept = nullptr;
-    for (const FileEntry& f : old ? old->shards : std::vector<FileEntry>()) {
+    for (const FileEntry& f : before) {
       if (f.path == path && f.tree_size == head.state.size) kept = &f;
       if (f.path == path && f.tree_size > head.state.size) {
         return absl::FailedPreconditionError(absl::StrCat(to, " holds a newer backup (", f.tree_size, " leaves) than ", state_dir, " has (",
@@ -247,7 +248,7 @@ absl::StatusOr<BackupFacts> Backup(const std::string& state_dir, const std::stri
     fs.Remove(DirName(from)).IgnoreError();
   }
   // What a shard was before it was repacked is not part of this backup any more.
-  for (const FileEntry& f : old ? old->shards : std::vector<FileEntry>()) {
+  for (const FileEntry& f : before) {
     const bool named = std::any_of(m.shards.begin(), m.shards.end(), [&](const FileEntry& now) { return now.path == f.path; });
     if (!named) fs.Remove(JoinPath(to, f.path)).IgnoreError();   // or it is gone already
   }
