@@ -4,8 +4,8 @@ orgtrail_library(aggregator_admit SOURCES aggregator/admit/admitter.cc aggregato
 orgtrail_library(aggregator_ledger
   SOURCES aggregator/ledger/ledger.cc aggregator/ledger/committer.cc aggregator/ledger/registry.cc aggregator/ledger/head.cc aggregator/ledger/branch.cc
           aggregator/ledger/tail.cc aggregator/ledger/anchor.cc aggregator/ledger/shard.cc aggregator/ledger/inflater.cc
-          aggregator/ledger/fsck.cc aggregator/ledger/backup.cc aggregator/ledger/shards.cc aggregator/ledger/roll.cc aggregator/ledger/blocks.cc
-          aggregator/ledger/repack.cc aggregator/ledger/disk_ledger_reading.cc
+          aggregator/ledger/fsck.cc aggregator/ledger/backup.cc aggregator/ledger/shards.cc aggregator/ledger/roll.cc aggregator/ledger/blocks.cc aggregator/ledger/repack.cc
+          aggregator/ledger/disk_ledger_reading.cc
   DEPS aggregator_admit common_format common_lmdb common_fs)
 orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/observe.cc
           aggregator/verify/slot_keys.cc

@@ -1,5 +1,6 @@
 #include "aggregator/ledger/backup.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -19,8 +20,6 @@ namespace {
 constexpr std::string_view kMagic = "orgtrail-backup 1";
 constexpr size_t kPiece = 1 << 20;
 constexpr size_t kManifestBytes = 1 << 20, kOwnFileBytes = 80 << 20;
-constexpr uint32_t kShards = 100'000;
-constexpr int kRolls = 100;       // while a backup is made
 constexpr uint64_t kMapBytes = 1ull << 40;   // room for what a running aggregator appends meanwhile
 
 struct FileEntry {
@@ -131,10 +130,18 @@ absl::StatusOr<Head> HeadOf(const Shard& shard) {
   return head;
 }
 
-// Where a shard's environment is: in the shard's directory, or in `packed` below it.
-std::string EnvDir(Fs& fs, const std::string& ledger_dir, uint32_t number) {
-  const std::string dir = ShardDir(ledger_dir, number), packed = JoinPath(dir, kPackedDir);
-  return fs.Facts(JoinPath(packed, "data.mdb")).ok() ? packed : dir;
+// Its file below the state directory and the backup's: a repacked shard lies one directory deeper.
+std::string ShardPath(const Shard& shard, const std::string& ledger_dir) {
+  return JoinPath(JoinPath("ledger", shard.env->dir().substr(ledger_dir.size() + 1)), "data.mdb");
+}
+
+// The newest may be written meanwhile; so may the one before it, when its seal is not there yet.
+absl::StatusOr<Shard> OpenShard(const std::string& dir, bool newest) {
+  if (!newest) {
+    absl::StatusOr<Shard> sealed = Shard::OpenSealed(dir);
+    if (sealed.ok()) return sealed;
+  }
+  return Shard::Open(dir, kMapBytes, /*read_only=*/true);
 }
 
 absl::StatusOr<Manifest> ReadManifest(Fs& fs, const std::string& path) {
@@ -161,7 +168,7 @@ BackupFacts FactsOf(const Manifest& m) { return BackupFacts{m.origin, m.size, m.
 absl::StatusOr<BackupFacts> Backup(const std::string& state_dir, const std::string& to, Fs& fs, const Clock& clock,
                                    const BackupProgress& progress) {
   const std::string ledger_dir = JoinPath(state_dir, "ledger"), manifest_path = JoinPath(to, "manifest"), next_path = manifest_path + ".next";
-  if (!fs.Facts(ShardDir(ledger_dir, 1)).ok()) {
+  if (!fs.Facts(ledger_dir).ok()) {
     return absl::NotFoundError(absl::StrCat("there is no ledger in ", ledger_dir, ": give the aggregator's state_dir"));
   }
   RETURN_IF_ERROR(fs.MakeDirs(JoinPath(to, "own"), 0700));
@@ -185,21 +192,18 @@ absl::StatusOr<BackupFacts> Backup(const std::string& state_dir, const std::stri
     own.emplace_back(JoinPath(to, m.own.back().path), *std::move(bytes));
   }
   std::vector<std::pair<std::string, std::string>> replace;   // copy, its place
-  int rolls = 0;
-  for (uint32_t n = 1; n < kShards && fs.Facts(ShardDir(ledger_dir, n)).ok(); ++n) {
-    const std::string env_dir = EnvDir(fs, ledger_dir, n);
-    ASSIGN_OR_RETURN(Shard shard, Shard::Open(env_dir, kMapBytes, /*read_only=*/true));
-    absl::StatusOr<Head> found = HeadOf(shard);
-    if (absl::IsNotFound(found.status()) && n > 1) break;   // it is being begun: nothing is in it yet
-    RETURN_IF_ERROR(found.status());
-    Head head = *std::move(found);
-    const std::string path = JoinPath(absl::StrCat("ledger", env_dir.substr(ledger_dir.size())), "data.mdb");   // below state_dir and below `to`
-    const std::string place = JoinPath(to, path);
+  const std::vector<FileEntry> before = old ? old->shards : std::vector<FileEntry>();
+  ASSIGN_OR_RETURN(const std::vector<uint32_t> numbers, ListShards(fs, ledger_dir));
+  for (const uint32_t n : numbers) {
+    const bool newest = n == numbers.back();
+    ASSIGN_OR_RETURN(Shard shard, OpenShard(ShardDir(ledger_dir, n), newest));
+    ASSIGN_OR_RETURN(Head head, HeadOf(shard));
+    const std::string path = ShardPath(shard, ledger_dir), place = JoinPath(to, path);
     if (old && old->origin != head.origin) {
       return absl::FailedPreconditionError(absl::StrCat(to, " holds a backup of log ", old->origin, ", this is ", head.origin, ": choose another directory"));
     }
     const FileEntry* kept = nullptr;
-    for (const FileEntry& f : old ? old->shards : std::vector<FileEntry>()) {
+    for (const FileEntry& f : before) {
       if (f.path == path && f.tree_size == head.state.size) kept = &f;
       if (f.path == path && f.tree_size > head.state.size) {
         return absl::FailedPreconditionError(absl::StrCat(to, " holds a newer backup (", f.tree_size, " leaves) than ", state_dir, " has (",
@@ -208,51 +212,45 @@ absl::StatusOr<BackupFacts> Backup(const std::string& state_dir, const std::stri
     }
     if (kept != nullptr && fs.Facts(place).ok()) {
       ASSIGN_OR_RETURN(FileEntry there, HashFile(fs, place, "", &done, progress));
-      if (there.bytes != kept->bytes || there.sha256 != kept->sha256) kept = nullptr;
-    } else {
-      kept = nullptr;
-    }
-    FileEntry entry;
-    if (kept != nullptr) {
-      entry = *kept;
-    } else {
-      const std::string part = absl::StrCat(JoinPath(to, ShardDir("ledger", n)), ".part");
-      fs.Remove(JoinPath(part, "data.mdb")).IgnoreError();   // of a run that was interrupted, or of a moment ago
-      fs.Remove(JoinPath(part, "lock.mdb")).IgnoreError();
-      RETURN_IF_ERROR(fs.MakeDirs(part, 0700));
-      RETURN_IF_ERROR(fs.MakeDirs(DirName(place), 0700));
-      RETURN_IF_ERROR(shard.env->CopyTo(part));
-      {
-        ASSIGN_OR_RETURN(std::unique_ptr<File> file, fs.Open(JoinPath(part, "data.mdb"), OpenMode::kAppend, 0600));
-        RETURN_IF_ERROR(file->Sync());
-        ASSIGN_OR_RETURN(Shard copy, Shard::Open(part, 0, /*read_only=*/true));
-        ASSIGN_OR_RETURN(head, HeadOf(copy));   // of the snapshot that was copied
+      if (there.bytes == kept->bytes && there.sha256 == kept->sha256) {
+        facts.kept_bytes += there.bytes;
+        m.shards.push_back(*kept);
+        if (newest) m.size = head.state.size, m.root = head.state.root, m.origin = head.origin, m.checkpoint = head.note;
+        continue;
       }
-      fs.Remove(JoinPath(part, "lock.mdb")).IgnoreError();
-      ASSIGN_OR_RETURN(entry, HashFile(fs, JoinPath(part, "data.mdb"), "", &done, progress));
-      entry.path = path;
-      entry.tree_size = head.state.size;
     }
-    // The ledger rolled meanwhile: what the successor continues is the sealed shard. (Without a seal for long, a start will seal it.)
-    if (!head.sealed && fs.Facts(ShardDir(ledger_dir, n + 1)).ok() && ++rolls <= kRolls) {
-      --n;
-      continue;
+    const std::string part = DirName(place) + ".part";
+    fs.Remove(JoinPath(part, "data.mdb")).IgnoreError();   // of a run that was interrupted
+    fs.Remove(JoinPath(part, "lock.mdb")).IgnoreError();
+    RETURN_IF_ERROR(fs.MakeDirs(part, 0700));
+    RETURN_IF_ERROR(fs.MakeDirs(DirName(place), 0700));
+    RETURN_IF_ERROR(shard.env->CopyTo(part));
+    {
+      ASSIGN_OR_RETURN(std::unique_ptr<File> file, fs.Open(JoinPath(part, "data.mdb"), OpenMode::kAppend, 0600));
+      RETURN_IF_ERROR(file->Sync());
+      ASSIGN_OR_RETURN(const Shard copy, Shard::Open(part, 0, /*read_only=*/true));
+      ASSIGN_OR_RETURN(head, HeadOf(copy));   // of the snapshot that was copied
     }
-    if (kept == nullptr) replace.emplace_back(absl::StrCat(JoinPath(to, ShardDir("ledger", n)), ".part/data.mdb"), place);
-    (kept != nullptr ? facts.kept_bytes : facts.copied_bytes) += entry.bytes;
+    if (newest && head.sealed) return absl::UnavailableError("the ledger went on in another shard meanwhile: run the backup again");
+    fs.Remove(JoinPath(part, "lock.mdb")).IgnoreError();
+    ASSIGN_OR_RETURN(FileEntry entry, HashFile(fs, JoinPath(part, "data.mdb"), "", &done, progress));
+    entry.path = path;
+    entry.tree_size = head.state.size;
+    facts.copied_bytes += entry.bytes;
     m.shards.push_back(std::move(entry));
-    m.size = head.state.size;
-    m.root = head.state.root;
-    m.origin = head.origin;
-    m.checkpoint = head.note;
+    replace.emplace_back(JoinPath(part, "data.mdb"), place);
+    if (newest) m.size = head.state.size, m.root = head.state.root, m.origin = head.origin, m.checkpoint = head.note;
   }
   RETURN_IF_ERROR(WriteFileAtomically(fs, next_path, m.Encode(), 0600));
   for (const auto& [path, bytes] : own) RETURN_IF_ERROR(WriteFileAtomically(fs, path, bytes, 0600));
   for (const auto& [from, place] : replace) {
     RETURN_IF_ERROR(fs.Rename(from, place, Fsync::kYes));
     fs.Remove(DirName(from)).IgnoreError();
-    // What was repacked since the last backup replaces what it was made of.
-    if (DirName(place).ends_with(kPackedDir)) fs.Remove(JoinPath(DirName(DirName(place)), "data.mdb")).IgnoreError();
+  }
+  // What a shard was before it was repacked is not part of this backup any more.
+  for (const FileEntry& f : before) {
+    const bool named = std::any_of(m.shards.begin(), m.shards.end(), [&](const FileEntry& now) { return now.path == f.path; });
+    if (!named) fs.Remove(JoinPath(to, f.path)).IgnoreError();   // or it is gone already
   }
   RETURN_IF_ERROR(CheckCopy(JoinPath(to, "ledger"), m, fs, clock));
   FsckOptions check;
@@ -313,7 +311,7 @@ absl::StatusOr<BackupFacts> Restore(const std::string& from, const std::string& 
       if (Sha256(bytes) != f.sha256) return absl::DataLossError(absl::StrCat(JoinPath(from, f.path), " is not what ", name, " says"));
       RETURN_IF_ERROR(WriteFileAtomically(fs, JoinPath(state_dir, f.path), bytes, 0600));
     }
-    for (const FileEntry& f : m->shards) fs.Remove(JoinPath(DirName(JoinPath(part, f.path.substr(f.path.find('/') + 1))), "lock.mdb")).IgnoreError();
+    for (uint32_t n = 1; n <= m->shards.size(); ++n) fs.Remove(JoinPath(ShardDir(part, n), "lock.mdb")).IgnoreError();
     RETURN_IF_ERROR(fs.Rename(part, JoinPath(state_dir, "ledger"), Fsync::kYes));
     BackupFacts facts = FactsOf(*m);
     facts.copied_bytes = done;

@@ -331,17 +331,17 @@ Table Env::table(std::string_view name) const {
   CheckFailed(__FILE__, __LINE__, "table was listed in EnvOptions", name);
 }
 
+absl::Status Env::CopyTo(const std::string& dir) const {
+  const int rc = mdb_env_copy2(env_, dir.c_str(), MDB_CP_COMPACT);
+  if (rc == ENOSPC) return absl::ResourceExhaustedError(absl::StrCat("copy to ", dir, ": no space left on that disk"));
+  return LmdbStatus("copy", dir_, rc);
+}
+
 uint64_t Env::UsedBytes() const {
   MDB_envinfo info;
   MDB_stat stat;
   if (mdb_env_info(env_, &info) != MDB_SUCCESS || mdb_env_stat(env_, &stat) != MDB_SUCCESS) return 0;
   return (static_cast<uint64_t>(info.me_last_pgno) + 1) * stat.ms_psize;
-}
-
-absl::Status Env::CopyTo(const std::string& dir) const {
-  const int rc = mdb_env_copy2(env_, dir.c_str(), MDB_CP_COMPACT);
-  if (rc == ENOSPC) return absl::ResourceExhaustedError(absl::StrCat("copy to ", dir, ": no space left on that disk"));
-  return LmdbStatus("copy", dir_, rc);
 }
 
 EnvStats Env::Stats() const {

@@ -124,8 +124,41 @@ TEST_F(Recovery, ADeclaredRestoreGoesOnByItselfAndLosesNothingAgentsKept) {
   organization_.StartAggregator();
   Tell(second, other, 3);
   ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(second) && organization_.Ready(); }));
-  fs::remove_all(backup());
-  EXPECT_EQ(Run({"backup", state(), "--to", backup()}).code, 0);
+  const Ran next = Run({"backup", state(), "--to", backup()});
+  EXPECT_EQ(next.code, 0) << next.err;
+  EXPECT_EQ(Run({"fsck", backup() + "/ledger"}).code, 0);
+}
+
+TEST_F(Recovery, WhatCannotHaveChangedIsCopiedOnce) {
+  organization_.StopAggregator();
+  organization_.Reconfigure("  shard_period:", "  shard_period: 1s");
+  organization_.StartAggregator();
+  AgentProcess& agent = organization_.StartAgent({});
+  std::vector<std::string> told;
+  ASSERT_TRUE(Eventually(kPatience, [&] {   // several shards, the first of them repacked
+    Tell(agent, told, 1);
+    return fs::exists(organization_.ledger_dir() + "/shard-000001/packed/data.mdb") && fs::exists(organization_.ledger_dir() + "/shard-000003");
+  }));
+  // It rolls all the time: a backup that met a roll says so, and the next one goes on.
+  const auto copied = [&]() -> std::string {
+    Ran ran;
+    EXPECT_TRUE(Eventually(kSoon, [&] {
+      ran = Run({"backup", state(), "--to", backup()});
+      return ran.code == 0;
+    })) << ran.err;
+    return ran.out;
+  };
+  EXPECT_THAT(copied(), HasSubstr(" 0 B as it was"));
+  Tell(agent, told, 1);
+  EXPECT_THAT(copied(), ::testing::Not(HasSubstr(" 0 B as it was")));
+  ASSERT_EQ(organization_.StopAggregator(), 0);
+  copied();
+  EXPECT_EQ(Run({"fsck", backup() + "/ledger"}).code, 0);
+  EXPECT_EQ(Run({"verify", "ledger", backup() + "/ledger", "--trust", organization_.trust(), "--strict"}).code, 0);
+  const std::string place = organization_.Path("elsewhere");
+  fs::create_directories(place);
+  ASSERT_EQ(Run({"restore", backup(), "--to", place}).code, 0);
+  EXPECT_EQ(Run({"verify", "ledger", place + "/ledger", "--trust", organization_.trust(), "--strict"}).code, 0);
 }
 
 TEST_F(Recovery, AnUndeclaredRollbackIsRefusedByAggregatorAndAgents) {
