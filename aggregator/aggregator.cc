@@ -18,6 +18,7 @@
 #include "aggregator/index/history.h"
 #include "aggregator/ingest/service.h"
 #include "aggregator/ingest/session.h"
+#include "aggregator/ledger/anchor.h"
 #include "aggregator/ledger/committer.h"
 #include "aggregator/ledger/ledger.h"
 #include "aggregator/ledger/registry.h"
@@ -35,6 +36,7 @@
 #include "common/crypto/sign.h"
 #include "common/format/control.h"
 #include "common/format/note.h"
+#include "common/format/recovery.h"
 #include "common/http/observability.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/credentials.h"
@@ -136,6 +138,8 @@ struct Aggregator::Impl {
 
   absl::Status ReadKeys(Fs& fs);
   absl::Status OpenStores(Fs& fs, const Clock& clock, Rng& rng);
+  absl::StatusOr<std::optional<Recovery>> DeclaredRecovery(Fs& fs, std::string* note) const;
+  absl::Status LogRecovery(const Recovery& recovery, const std::string& note, Fs& fs, const Clock& clock);
   absl::Status StartPath(const std::string& config_text, Fs& fs, const Clock& clock, Rng& rng);
   absl::Status EnrolOwn(const Clock& clock);
   absl::Status LogPolicy(Fs& fs, const Clock& clock);
@@ -177,7 +181,10 @@ absl::Status Aggregator::Impl::OpenStores(Fs& fs, const Clock& clock, Rng& rng) 
   options.shard_bytes = config.ledger_shard_bytes;
   options.shard_period = config.ledger_shard_period;
   options.tail_bytes = config.tail_bytes;
+  std::string declaration;
+  ASSIGN_OR_RETURN(options.recovery, DeclaredRecovery(fs, &declaration));
   ASSIGN_OR_RETURN(ledger, Ledger::Open(options, config.Origin(), &log_key, fs, clock));
+  if (options.recovery) RETURN_IF_ERROR(LogRecovery(*options.recovery, declaration, fs, clock));
   RETURN_IF_ERROR(registry.Load(*ledger));
   ledger->SetCarries([this](const Uuid& uuid) {
     std::optional<AgentIdentityRecord> agent = registry.Agent(uuid);
@@ -191,6 +198,43 @@ absl::Status Aggregator::Impl::OpenStores(Fs& fs, const Clock& clock, Rng& rng) 
   RETURN_IF_ERROR(fs.MakeDirs(JoinPath(config.state_dir, "derived"), 0700));
   if (absl::Status loaded = alarms->Load(); !loaded.ok()) LogWarn("the list of alarms starts empty", {{"why", Describe(loaded)}});
   notifier = std::make_unique<Notifier>(config.alarm_webhook, config.alarm_exec, metrics);
+  return absl::OkStatus();
+}
+
+// What governance left beside a ledger that lost its newest leaves: state_dir/recovery.note. Nothing: no such file.
+absl::StatusOr<std::optional<Recovery>> Aggregator::Impl::DeclaredRecovery(Fs& fs, std::string* note) const {
+  const std::string path = JoinPath(config.state_dir, "recovery.note");
+  absl::StatusOr<std::string> text = ReadFile(fs, path, 64 << 10);
+  if (absl::IsNotFound(text.status())) return std::optional<Recovery>();
+  RETURN_IF_ERROR(text.status());
+  absl::StatusOr<GovernanceKeys> keys = GovernanceKeys::OfPolicy(policy.first);
+  if (!keys.ok()) return Annotate(keys.status(), path + " cannot be checked");
+  absl::StatusOr<Recovery> recovery = OpenRecovery(*text, *keys, config.Origin());
+  if (!recovery.ok()) return Annotate(recovery.status(), path);
+  *note = *std::move(text);
+  return std::optional<Recovery>(*std::move(recovery));
+}
+
+// Before anything else: the declaration is the first leaf behind the head it names. Then the anchor, then the file gives way; a crash in
+// between comes back here.
+absl::Status Aggregator::Impl::LogRecovery(const Recovery& recovery, const std::string& note, Fs& fs, const Clock& clock) {
+  if (ledger->head().size == recovery.restored_size) {
+    Admitted item;
+    item.leaf = std::make_shared<Leaf>();
+    item.leaf->bytes = RecoveryLeaf{static_cast<uint64_t>(clock.WallNanos()), note}.Encode();
+    item.leaf->hash = LeafHash(item.leaf->bytes);
+    RETURN_IF_ERROR(ledger->Append(std::span(&item, 1)).status());
+  }
+  const std::string path = JoinPath(config.state_dir, "recovery.note"), anchor_dir = JoinPath(config.state_dir, "anchor");
+  const std::string lost = JoinPath(anchor_dir, "head"), evidence = absl::StrCat(lost, ".lost-", recovery.restored_size);
+  if (fs.Facts(lost).ok() && !fs.Facts(evidence).ok()) {
+    ASSIGN_OR_RETURN(const std::string given_up, ReadFile(fs, lost, 64 << 10));
+    RETURN_IF_ERROR(WriteFileAtomically(fs, evidence, given_up));
+  }
+  RETURN_IF_ERROR(Anchor(anchor_dir, fs).Store(ledger->head().note));
+  RETURN_IF_ERROR(fs.Rename(path, absl::StrCat(path, ".", recovery.restored_size), Fsync::kYes));
+  LogWarn("The log goes on from an older head, as governance declared; agents send again what it lacks.",
+          {{"restored", std::to_string(recovery.restored_size)}, {"lost", std::to_string(recovery.lost_size)}});
   return absl::OkStatus();
 }
 

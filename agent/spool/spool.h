@@ -50,6 +50,7 @@ struct Pin {                  // the newest head this agent verified of its log,
   std::string policy, policy_body;
   uint64_t policy_version = 0;
   Hash policy_hash;
+  int64_t recovered_ns = 0;  // time of the newest recovery of the log that this agent was shown; 0: none
 };
 
 struct SpoolOptions {

@@ -171,6 +171,7 @@ std::string EncodePin(const Pin& pin) {
   out += pin.root.view();
   PutU64(out, pin.policy_version);
   out += pin.policy_hash.view();
+  if (pin.recovered_ns != 0) PutU64(out, static_cast<uint64_t>(pin.recovered_ns));
   return Wrap(kPinKey, out);
 }
 
@@ -183,6 +184,7 @@ absl::StatusOr<Pin> DecodePin(std::string_view value) {
   pin.root = GetHash(in);
   pin.policy_version = in.U64();
   pin.policy_hash = GetHash(in);
+  if (in.left() == 8) pin.recovered_ns = static_cast<int64_t>(in.U64());
   if (!in.Done()) return CutShort("pin");
   return pin;
 }

@@ -9,6 +9,7 @@
 #include "common/base/status.h"
 #include "common/format/chain.h"
 #include "common/format/frame.h"
+#include "common/format/recovery.h"
 #include "common/merkle/tree.h"
 #include "orgtrail/v1/ingest.pb.h"
 
@@ -16,6 +17,7 @@ namespace orgtrail {
 namespace {
 
 constexpr int kExpectedTimes = 5;
+constexpr int kRecoveries = 64;
 constexpr size_t kProofHashes = 64;     // a tree of 2^64 leaves needs no more
 
 // The key just before: Next(Before(k)) is k when it is there.
@@ -102,6 +104,10 @@ std::string UplinkSession::Begin() {
     }
     hello.set_resend_from_epoch(s.cursor.epoch);
     hello.set_resend_from_batch_seq(s.cursor.batch_seq);
+    if (const std::optional<BatchKey> oldest = spool_.KeyAfter({})) {
+      hello.set_oldest_epoch(oldest->epoch);
+      hello.set_oldest_batch_seq(oldest->batch_seq);
+    }
     return request.SerializeAsString();
   });
 }
@@ -182,7 +188,8 @@ absl::Status UplinkSession::OnMessage(std::string_view response) {
 }
 
 // A new head: signed by the pinned key and consistent with what was shown before. Anything else is a lie, and kept.
-absl::Status UplinkSession::Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, Checkpoint* head) {
+absl::Status UplinkSession::Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome,
+                                 Checkpoint* head) {
   absl::StatusOr<Checkpoint> opened = OpenCheckpoint(note, log_key_);
   if (!opened.ok()) {
     return Lie(s, "LOG_FORKED", "a head that the pinned key " + log_key_.name + " did not sign: " + Describe(opened.status()), note);
@@ -206,6 +213,18 @@ absl::Status UplinkSession::Move(State& s, const std::string& note, uint64_t fro
     *head = *std::move(opened);
     return absl::OkStatus();
   }
+  if (first && welcome != nullptr && !s.may_restore) {
+    std::string words;
+    if (absl::Status declared = Declared(s, *welcome, *opened, &words); declared.ok()) {
+      const std::string where = KeepEvidence(s, "LOG_RESTORED", contradiction + "; " + words, note);
+      Report(s, "LOG_RESTORED", contradiction + "; " + words + " (" + where + ")");
+      s.pin.size = 0;
+      *head = *std::move(opened);
+      return absl::OkStatus();
+    } else if (!absl::IsNotFound(declared)) {
+      contradiction += "; a recovery is declared, but " + std::string(ToStd(declared.message()));
+    }
+  }
   if (!first || !s.may_restore) return Lie(s, "LOG_FORKED", std::move(contradiction), note);
   // Consented: evidence is enough. By now the log may have grown past the pin again, with what others sent first.
   s.may_restore = false;
@@ -213,6 +232,48 @@ absl::Status UplinkSession::Move(State& s, const std::string& note, uint64_t fro
   s.pin.size = 0;
   *head = *std::move(opened);
   return absl::OkStatus();
+}
+
+// Whether governance declared, after everything this agent was shown so far, that the log goes on from a head older than the pinned one:
+// signed by the admins of the pinned policy, the leaf right behind that head, and this head continues it. NotFound: nobody did.
+absl::Status UplinkSession::Declared(State& s, const v1::Welcome& w, const Checkpoint& head, std::string* words) {
+  if (w.recoveries_size() == 0) return absl::NotFoundError("none is declared");
+  if (w.recoveries_size() > kRecoveries) return absl::InvalidArgumentError("it came with too many others");
+  ASSIGN_OR_RETURN(const GovernanceKeys keys, GovernanceKeys::OfPolicy(s.pin.policy));
+  absl::Status why = absl::NotFoundError("none is newer than what this agent knows");
+  for (const v1::Recovery& shown : w.recoveries()) {
+    const absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(shown.leaf());
+    const absl::StatusOr<Recovery> r = leaf.ok() ? OpenRecovery(leaf->note, keys, log_key_.name) : leaf.status();
+    if (!r.ok()) {
+      why = r.status();
+      continue;
+    }
+    if (r->time_ns <= s.pin.recovered_ns || r->restored_size >= s.pin.size) continue;
+    ASSIGN_OR_RETURN(const std::vector<Hash> path, Hashes(shown.path()));
+    ASSIGN_OR_RETURN(const std::vector<Hash> proof, Hashes(shown.consistency()));
+    why = VerifyInclusion(LeafHash(shown.leaf()), r->restored_size, head.size, path, head.root);
+    if (why.ok()) why = VerifyConsistency(r->restored_size, r->restored_root, head.size, head.root, proof);
+    if (!why.ok()) continue;
+    *words = absl::StrCat("governance declared at ", Rfc3339(absl::FromUnixNanos(r->time_ns)), " that the log goes on from its first ",
+                          r->restored_size, " leaves");
+    return absl::OkStatus();
+  }
+  return why;
+}
+
+// After a head that continues the pin: the policy of the first welcome says who governs from then on, and a declaration that was shown
+// once is never again a reason to give up a newer head.
+void UplinkSession::LearnRecoveries(State& s, const v1::Welcome& w) {
+  if (s.pin.policy.empty() && GovernanceKeys::OfPolicy(w.policy()).ok()) s.pin.policy = w.policy();
+  const absl::StatusOr<GovernanceKeys> keys = GovernanceKeys::OfPolicy(s.pin.policy);
+  if (!keys.ok() || w.recoveries_size() > kRecoveries) return;
+  for (const v1::Recovery& shown : w.recoveries()) {
+    const absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(shown.leaf());
+    if (!leaf.ok()) continue;
+    if (const absl::StatusOr<Recovery> r = OpenRecovery(leaf->note, *keys, log_key_.name); r.ok()) {
+      s.pin.recovered_ns = std::max(s.pin.recovered_ns, r->time_ns);
+    }
+  }
 }
 
 absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
@@ -225,10 +286,12 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
   // An aggregator without its first leaf has no head to show yet.
   if (!w.checkpoint().empty() || s.pin.size > 0) {
     Checkpoint head;
-    RETURN_IF_ERROR(Move(s, w.checkpoint(), s.pin.size, proof, &head));
+    RETURN_IF_ERROR(Move(s, w.checkpoint(), s.pin.size, proof, &w, &head));
     s.stream_size = head.size;
     s.stream_root = head.root;
-    if (head.size != s.pin.size) {
+    const Pin before = s.pin;
+    LearnRecoveries(s, w);
+    if (head.size != s.pin.size || s.pin.policy != before.policy || s.pin.recovered_ns != before.recovered_ns) {
       s.pin.origin = head.origin;
       s.pin.size = head.size;
       s.pin.root = head.root;
@@ -281,7 +344,7 @@ absl::Status UplinkSession::OnReceipt(State& s, const v1::Receipt& r) {
     if (!first.ok()) return Lie(s, "LOG_FORKED", "a head that the pinned key did not sign: " + Describe(first.status()), r.checkpoint());
     head = *std::move(first);
   } else {
-    RETURN_IF_ERROR(Move(s, r.checkpoint(), r.consistency_from(), proof, &head));
+    RETURN_IF_ERROR(Move(s, r.checkpoint(), r.consistency_from(), proof, nullptr, &head));
   }
   for (const v1::LeafReceipt& l : r.leaves()) {
     const BatchKey key{l.epoch(), l.batch_seq()};
@@ -411,6 +474,15 @@ absl::Status UplinkSession::Lie(State& s, std::string_view code, std::string det
   } else {
     s.last_lie = lie;
   }
+  const std::string where = KeepEvidence(s, code, detail, note);
+  LogError("The log contradicts itself. Nothing is pruned; keep the evidence and call governance.",
+           {{"code", std::string(code)}, {"detail", detail}, {"evidence", where}});
+  Report(s, code, detail + " (" + where + ")");
+  return absl::DataLossError(std::string(code) + " " + detail);
+}
+
+// Both heads and what is wrong with them, in a file that is never pruned: its path.
+std::string UplinkSession::KeepEvidence(State& s, std::string_view code, const std::string& detail, std::string_view note) {
   ++s.facts.evidence;
   const std::string name =
       absl::StrCat(ToAbsl(code), "-", absl::ToUnixMillis(clock_.Wall()), "-", s.facts.evidence, ".txt");
@@ -420,10 +492,7 @@ absl::Status UplinkSession::Lie(State& s, std::string_view code, std::string det
   const absl::StatusOr<std::string> path = spool_.KeepEvidence(name, content);
   const std::string where = path.ok() ? *path : "evidence could not be kept: " + Describe(path.status());
   s.last_evidence = where;
-  LogError("The log contradicts itself. Nothing is pruned; keep the evidence and call governance.",
-           {{"code", std::string(code)}, {"detail", detail}, {"evidence", where}});
-  Report(s, code, detail + " (" + where + ")");
-  return absl::DataLossError(std::string(code) + " " + detail);
+  return where;
 }
 
 // A frame whose checksum is wrong. Its entry lies in the spool twice, each with a sum of its own: with a sound one the batch takes

@@ -39,7 +39,8 @@ struct UplinkSessionOptions {
   absl::Duration ack_stall = absl::Seconds(60);            // unacked batches and no receipt for so long: the stream is dead
   absl::Duration skip_limit = absl::Seconds(30);           // later batches acked, this one not: the log skipped it
   // Somebody restored the log from a copy older than what this agent pinned, and said so to the agent (--resend-from): the pin
-  // is given up once, evidence kept, and everything the spool still has is sent again from the log's head.
+  // is given up once, evidence kept, and everything the spool still has is sent again from the log's head. What governance declared
+  // in the log does the same without this.
   bool accept_restored_log = false;
 };
 
@@ -122,9 +123,14 @@ class UplinkSession {
   absl::Status OnWelcome(State& s, const v1::Welcome& w);
   absl::Status OnReceipt(State& s, const v1::Receipt& r);
   absl::Status OnRefusal(State& s, const v1::Refusal& r);
-  absl::Status Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, Checkpoint* head);
+  // `welcome`: where declarations of a recovery are, when this is a stream's first head; else null.
+  absl::Status Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome,
+                    Checkpoint* head);
+  absl::Status Declared(State& s, const v1::Welcome& w, const Checkpoint& head, std::string* words);
+  void LearnRecoveries(State& s, const v1::Welcome& w);
   absl::Status Persist(State& s, const Checkpoint& head, const std::string& note);
   absl::Status Lie(State& s, std::string_view code, std::string detail, std::string_view note);
+  std::string KeepEvidence(State& s, std::string_view code, const std::string& detail, std::string_view note);
   absl::StatusOr<std::string> Mend(BatchKey key);
   absl::StatusOr<SignedEntry> EntryOf(BatchKey key, std::string_view stored) const;
   void Rewind(State& s, BatchKey first);

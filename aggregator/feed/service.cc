@@ -127,7 +127,7 @@ class FeedService::Stream final : public grpc::ServerWriteReactor<v1::FeedMessag
       *message_.mutable_completeness() = service_.completeness_.Of(subscription_->access(), indexed, service_.ledger_.head().size);
       message_.mutable_completeness()->set_quarantined_matches(subscription_->quarantined());
       if (message_.cursor().empty()) {
-        message_.set_cursor(subscription_->at().Encode(service_.mac_key_, peer_.identity, service_.ledger_.origin()));
+        message_.set_cursor(subscription_->cursor());
       }
     }
     total_ = subscription_->sent();
@@ -161,7 +161,7 @@ class FeedService::Stream final : public grpc::ServerWriteReactor<v1::FeedMessag
   absl::Status Open() {
     ASSIGN_OR_RETURN(peer_, service_.peers_(*context_));
     ASSIGN_OR_RETURN(subscription_,
-                     Subscription::Open(peer_.identity, request_, service_.ledger_, service_.mac_key_, service_.clock_));
+                     Subscription::Open(peer_.identity, request_, service_.ledger_, service_.mac_key_, service_.clock_, service_.Recoveries()));
     const bool resumed = request_.from_case() == v1::SubscribeRequest::kCursor;
     RETURN_IF_ERROR(service_.journal_.Record(peer_, "SubscribeFeed", DetailsOf(request_, resumed ? "resume" : "open", 0)));
     journal_at_ = service_.clock_.Now() + service_.options_.journal;
@@ -235,6 +235,12 @@ FeedService::FeedService(const FeedOptions& options, const LedgerReader& ledger,
         Notify();
       }) {
   CHECK(mac_key_.size() == 32);
+}
+
+std::vector<uint64_t> FeedService::Recoveries() const {
+  std::vector<uint64_t> leaves;
+  for (const auto known = registry_.Recoveries(); const LoggedRecovery& r : *known) leaves.push_back(r.recovery.restored_size);
+  return leaves;
 }
 
 FeedService::~FeedService() {

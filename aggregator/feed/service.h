@@ -54,6 +54,7 @@ class FeedService final : public v1::Feed::CallbackService {
   void Queue(std::shared_ptr<Stream> stream);
   void Notify();                       // the notifier's thread
   void Forget(uint64_t id);
+  std::vector<uint64_t> Recoveries() const;
   std::vector<std::shared_ptr<Stream>> All() const;
 
   const FeedOptions options_;

@@ -25,14 +25,14 @@ bool AnyOf(const std::vector<std::string>& names, std::string_view name) {
 
 Subscription::Subscription(const Identity& who, const v1::SubscribeRequest& request, Access access, Filter filter,
                            const LedgerReader& ledger, std::string mac_key, const Clock& clock)
-    : who_(who), access_(std::move(access)), filter_(std::move(filter)),
+    : access_(std::move(access)), filter_(std::move(filter)),
       accounts_(request.accounts().begin(), request.accounts().end()),
       regions_(request.regions().begin(), request.regions().end()), own_(request.own()), bodies_only_(request.bodies_only()),
-      max_(request.max()), ledger_(ledger), mac_key_(std::move(mac_key)), clock_(clock) {}
+      max_(request.max()), ledger_(ledger), cursors_(std::move(mac_key), who, ledger), clock_(clock) {}
 
 absl::StatusOr<std::unique_ptr<Subscription>> Subscription::Open(const Identity& who, const v1::SubscribeRequest& request,
                                                                  const LedgerReader& ledger, std::string mac_key,
-                                                                 const Clock& clock) {
+                                                                 const Clock& clock, const std::vector<uint64_t>& recoveries) {
   ASSIGN_OR_RETURN(Access access, AccessOf(who));
   if (request.accounts_size() > kMaxNames || request.regions_size() > kMaxNames) {
     return absl::InvalidArgumentError(absl::StrCat("at most ", kMaxNames, " accounts and as many regions"));
@@ -55,16 +55,17 @@ absl::StatusOr<std::unique_ptr<Subscription>> Subscription::Open(const Identity&
       at.leaf = ledger.FirstLoggedAt(request.time_ns());
       break;
     case v1::SubscribeRequest::kCursor: {
-      const std::string oldest = FeedCursor{}.Encode(mac_key, who, ledger.origin());
-      const absl::StatusOr<FeedCursor> cursor = FeedCursor::Decode(request.cursor(), mac_key, who, ledger.origin());
+      const absl::StatusOr<FeedCursor> cursor = FeedCursor::Decode(request.cursor(), mac_key, who, ledger);
       if (absl::IsOutOfRange(cursor.status())) {
-        return absl::OutOfRangeError(absl::StrCat(ToAbsl(ToStd(cursor.status().message())), "; oldest cursor: ", oldest));
+        // Behind the newest head that the log went on from, everything may be new to this reader; before it nothing is.
+        const FeedCursor from{recoveries.empty() ? 0 : recoveries.back(), 0};
+        return absl::OutOfRangeError(absl::StrCat(
+            cursor.status().message(), from.leaf == 0 ? std::string("; oldest cursor: ")
+                                                      : absl::StrCat("; the log was restored at leaf ", from.leaf, ", what stands before it is as it was; "
+                                                                     "resume from there (what was read after it comes again): "),
+            CursorWriter(mac_key, who, ledger).Text(from)));
       }
       RETURN_IF_ERROR(cursor.status());
-      if (cursor->leaf > size || (cursor->leaf == size && cursor->event > 0)) {
-        return absl::OutOfRangeError(absl::StrCat("cursor is at leaf ", cursor->leaf, ", the log has ", size,
-                                                  ": it was restored from a backup; oldest cursor: ", oldest));
-      }
       at = *cursor;
       break;
     }
@@ -126,7 +127,7 @@ absl::StatusOr<Subscription::Got> Subscription::Next(v1::FeedMessage* out) {
         ++at_.event;
         if (!bodies_only_) {
           FillEnvelope(*leaf, i, whole, event->mutable_envelope());
-          event->mutable_envelope()->set_cursor(at_.Encode(mac_key_, who_, ledger_.origin()));
+          event->mutable_envelope()->set_cursor(cursors_.Text(at_));
         }
         ++sent_;
         full = out->events_size() >= kMessageEvents || bytes >= kMessageBytes || (max_ > 0 && sent_ >= max_);
@@ -137,7 +138,7 @@ absl::StatusOr<Subscription::Got> Subscription::Next(v1::FeedMessage* out) {
     }
     if (at_.event >= rows) at_ = {at_.leaf + 1, 0};
   }
-  out->set_cursor(at_.Encode(mac_key_, who_, ledger_.origin()));
+  out->set_cursor(cursors_.Text(at_));
   const bool caught_up = at_.leaf >= size;
   out->set_caught_up(caught_up);
   if (max_ > 0 && sent_ >= max_) return Got::kEnd;

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "aggregator/feed/cursor.h"
+#include "aggregator/query/cursor.h"
 #include "aggregator/ledger/reader.h"
 #include "aggregator/query/access.h"
 #include "aggregator/query/filter.h"
@@ -22,9 +22,11 @@ namespace orgtrail {
 
 class Subscription {
  public:
-  // PermissionDenied, OutOfRange (with the oldest cursor in the message) and InvalidArgument as FeedCursor and Filter say.
+  // PermissionDenied, OutOfRange (with the cursor to go on from in the message) and InvalidArgument as FeedCursor and Filter say.
+  // `recoveries`: where this log went on from an older head, in order.
   static absl::StatusOr<std::unique_ptr<Subscription>> Open(const Identity& who, const v1::SubscribeRequest& request,
-                                                            const LedgerReader& ledger, std::string mac_key, const Clock& clock);
+                                                            const LedgerReader& ledger, std::string mac_key, const Clock& clock,
+                                                            const std::vector<uint64_t>& recoveries = {});
   enum class Got { kEvents, kProgress, kCaughtUp, kEnd };
   // The next message. kEvents: it holds some. kProgress: none matched so far, the cursor moved on, call again. kCaughtUp: all
   // that is logged was looked at (the message may hold events). kEnd: the wanted number was sent.
@@ -32,6 +34,7 @@ class Subscription {
   absl::StatusOr<Got> Next(v1::FeedMessage* out);
 
   const FeedCursor& at() const { return at_; }
+  std::string cursor() { return cursors_.Text(at_); }
   const Access& access() const { return access_; }
   uint64_t sent() const { return sent_; }
   uint64_t quarantined() const { return quarantined_; }   // matches that were left out
@@ -41,14 +44,13 @@ class Subscription {
                std::string mac_key, const Clock& clock);
   bool Wanted(const Leaf& leaf, size_t row);
 
-  const Identity who_;
   const Access access_;
   Filter filter_;
   const std::vector<std::string> accounts_, regions_;
   const bool own_, bodies_only_;
   const uint64_t max_;
   const LedgerReader& ledger_;
-  const std::string mac_key_;
+  CursorWriter cursors_;
   const Clock& clock_;
   FeedCursor at_;
   uint64_t sent_ = 0, quarantined_ = 0;

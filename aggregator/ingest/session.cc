@@ -18,6 +18,7 @@ constexpr size_t kHelloBytes = 4096;
 constexpr size_t kReceiptLeaves = 2048;            // paths of 27 hashes: 1.8 MB at most
 constexpr size_t kUnsentLeaves = 65536;            // an agent that far behind with its receipts is cut off
 constexpr size_t kUnsentRefusals = 64;
+constexpr size_t kRecoveries = 16;                 // shown to an agent: the newest
 constexpr absl::Duration kIdle = absl::Seconds(30);
 // While the ledger is full: agents pause for so long, and are told again well before it is over.
 constexpr absl::Duration kPause = absl::Seconds(10), kPauseAgain = absl::Seconds(4);
@@ -142,7 +143,8 @@ bool Sessions::Take(StreamId stream, std::string& message) {
       return refuse("FRAME_MALFORMED", "the first message of a stream is hello with the agent's uuid");
     }
     const v1::Hello& h = request.hello();
-    Hello hello{Uuid::FromBytes(h.agent_uuid()), h.seen_size(), h.seen_root(), h.seen_origin(), h.version().substr(0, 64)};
+    Hello hello{Uuid::FromBytes(h.agent_uuid()), h.seen_size(), h.seen_root(), h.seen_origin(), h.version().substr(0, 64),
+                {h.resend_from_epoch(), h.resend_from_batch_seq()}, {h.oldest_epoch(), h.oldest_batch_seq()}};
     const std::optional<AgentIdentityRecord> record = registry_.Agent(hello.uuid);
     if (!record || record->uri != facts.caller->identity.ToUri()) {
       if (findings_) {
@@ -403,7 +405,8 @@ void Sessions::Welcome(StreamId stream, const Hello& hello) {
   v1::Welcome& w = *response.mutable_welcome();
   w.set_origin(ledger_.origin());
   w.set_log_vkey(options_.log_vkey);
-  if (const std::optional<AgentHead> head = ledger_.HeadOf(hello.uuid)) {
+  const std::optional<AgentHead> head = ledger_.HeadOf(hello.uuid);
+  if (head) {
     w.set_head_epoch(head->epoch);
     w.set_head_batch_seq(head->batch_seq);
     w.set_head_leaf(Bytes(head->leaf));
@@ -411,13 +414,19 @@ void Sessions::Welcome(StreamId stream, const Hello& hello) {
   }
   w.set_checkpoint(head_.note);
   a.sent_size = head_.size;
+  const Identity& id = a.caller->identity;
+  const std::string subject = id.account + "/" + id.region + "/" + id.name;
+  ShowRecoveries(hello, head, subject, w);
   // The agent's view of this log, checked against ours as ours will be against its.
   if (hello.seen_size > 0 && hello.seen_origin == ledger_.origin()) {
     const auto suspect = [&](std::string detail) {
-      if (findings_) {
-        const Identity& id = a.caller->identity;
-        findings_("SPLIT_VIEW_SUSPECT", Severity::kPage, id.account + "/" + id.region + "/" + id.name, detail);
+      if (!findings_) return;
+      for (const auto known = registry_.Recoveries(); const LoggedRecovery& r : *known) {
+        if (r.recovery.restored_size >= hello.seen_size) continue;
+        return findings_("LOG_RESTORED", Severity::kInfo, subject, detail + "; that branch was given up by the recovery declared in leaf " +
+                                                                       std::to_string(r.recovery.restored_size));
       }
+      findings_("SPLIT_VIEW_SUSPECT", Severity::kPage, subject, detail);
     };
     if (hello.seen_size > head_.size) {
       suspect(absl::StrCat("the agent saw this log at ", hello.seen_size, " leaves; it has ", head_.size,
@@ -441,6 +450,36 @@ void Sessions::Welcome(StreamId stream, const Hello& hello) {
   }
   a.welcomed = true;
   streams_.Send(stream, response.SerializeAsString());
+}
+
+// What governance declared, proven; and, when the log lacks what it once acknowledged to this agent, what nobody has any more.
+void Sessions::ShowRecoveries(const Hello& hello, const std::optional<AgentHead>& head, const std::string& subject, v1::Welcome& w) {
+  const auto recoveries = registry_.Recoveries();
+  for (size_t i = recoveries->size() - std::min(recoveries->size(), kRecoveries); i < recoveries->size(); ++i) {
+    const LoggedRecovery& r = (*recoveries)[i];
+    const uint64_t at = r.recovery.restored_size;
+    if (at >= head_.size) continue;
+    const absl::StatusOr<std::vector<Hash>> path = ledger_.Inclusion(at, head_.size), proof = ledger_.Consistency(at, head_.size);
+    if (!path.ok() || !proof.ok()) continue;
+    v1::Recovery& out = *w.add_recoveries();
+    out.set_leaf(r.leaf);
+    for (const Hash& h : *path) out.add_path(Bytes(h));
+    for (const Hash& h : *proof) out.add_consistency(Bytes(h));
+  }
+  const std::pair<uint64_t, uint64_t> ours = head ? std::pair(head->epoch, head->batch_seq) : std::pair<uint64_t, uint64_t>(0, 0);
+  if (hello.acked <= ours || (head && head->quarantined) || !findings_) return;
+  const auto name = [](std::pair<uint64_t, uint64_t> b) { return absl::StrCat("epoch ", b.first, " batch ", b.second); };
+  const bool has_next = hello.oldest <= ours || hello.oldest == std::pair(ours.first, ours.second + 1) || hello.oldest == std::pair(ours.first + 1, uint64_t{0});
+  if (hello.oldest != std::pair<uint64_t, uint64_t>(0, 0) && has_next) {
+    if (!recoveries->empty()) findings_("LOG_RESTORED", Severity::kInfo, subject,
+              "had acknowledgements through " + name(hello.acked) + ", the log stands at " + name(ours) + ": it sends again what came between");
+  } else {
+    findings_("RECORDS_MISSING", Severity::kPage, subject,
+              "had acknowledgements through " + name(hello.acked) + "; the log stands at " + name(ours) + " and the agent's spool begins at " +
+                  (hello.oldest.first == 0 ? std::string("nothing") : name(hello.oldest)) +
+                  ": what lies between is neither in the log nor in the spool. A newer backup may have it; otherwise it is lost, and this "
+                  "record says so");
+  }
 }
 
 bool Sessions::SendReceipt(StreamId stream, Answering& a) {

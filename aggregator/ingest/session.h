@@ -36,6 +36,10 @@
 
 namespace orgtrail {
 
+namespace v1 {
+class Welcome;
+}
+
 // The streams as the sessions reach them: by id, because the stream may be gone. All calls return at once. Threads: any.
 class Streams {
  public:
@@ -101,6 +105,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
     Uuid uuid;
     uint64_t seen_size = 0;
     std::string seen_root, seen_origin, version;
+    std::pair<uint64_t, uint64_t> acked, oldest;   // (epoch, batch_seq): acknowledged through, and the first it still has
   };
   struct Session {                 // guarded by state_
     std::shared_ptr<const Caller> caller;
@@ -138,6 +143,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
     if (poke_) poke_();
   }
   void Welcome(StreamId stream, const Hello& hello);
+  void ShowRecoveries(const Hello& hello, const std::optional<AgentHead>& head, const std::string& subject, v1::Welcome& w);
   bool SendReceipt(StreamId stream, Answering& a);
   void SendRefusal(StreamId stream, const Refused& r);
   void Answer(Tick now);

@@ -3,12 +3,14 @@
 // Threads: one. The file is the note itself (C2SP checkpoint), replaced atomically.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "common/crypto/sign.h"
 #include "common/format/note.h"
+#include "common/format/recovery.h"
 #include "common/fs/file.h"
 
 namespace orgtrail {
@@ -25,6 +27,14 @@ class Anchor {
   std::string dir_, path_;
   Fs& fs_;
 };
+
+// Whether a declared recovery stands in the place of the anchor: its restored head is what is here, or what is here goes on from it with
+// the declaration as its first leaf; and it knows of the anchor's head, if that is of the branch it gives up. FailedPrecondition.
+absl::Status CheckRecovery(const Recovery& recovery, const std::optional<Checkpoint>& anchored, const std::string& anchor_path, uint64_t size,
+                           const std::function<absl::StatusOr<Hash>(uint64_t)>& root_at,
+                           const std::function<absl::StatusOr<std::string>(uint64_t)>& entry_at);
+// What a person reads when a ledger with leaves has no anchor beside it.
+absl::Status AnchorMissingError(const std::string& anchor_path, const std::string& ledger_dir);
 
 // What a person reads when the log is older than its anchor, or another.
 absl::Status RollbackError(const std::string& anchor_path, const std::string& ledger_dir, const Checkpoint& anchored, uint64_t size);

@@ -77,7 +77,11 @@ absl::Status DiskLedger::Start(std::string origin) {
     const absl::StatusOr<StoredLeaf> first = ReadLeaf(state_.first, txn.Get(active->leaves, IndexKey(state_.first)).value_or(""), Crc::kSkip);
     began_ns_ = first.ok() ? first->logged_ns : state_.last_logged_ns;  // damaged, it is found when it is read
   }
-  if (!options_.anchor_dir.empty()) RETURN_IF_ERROR(CheckAnchor());
+  if (!options_.anchor_dir.empty()) {
+    RETURN_IF_ERROR(CheckAnchor());
+    // Before the first leaf: from then on a ledger without an anchor is one that lost it.
+    if (state_.size == 0 && !options_.read_only) RETURN_IF_ERROR(anchor_.Store(Note(state_)));
+  }
   Publish(state_, log_key_ != nullptr ? Note(state_) : std::move(stored_note));
   if (!options_.read_only) repacker_ = std::make_unique<Repacker>(shards_, fs_, clock_);
   return absl::OkStatus();
@@ -111,10 +115,11 @@ absl::Status DiskLedger::CheckNewest() const {
 
 absl::Status DiskLedger::CheckAnchor() const {
   ASSIGN_OR_RETURN(const std::optional<Checkpoint> anchored, anchor_.Load(origin_, log_key_));
-  if (!anchored.has_value()) {
-    if (state_.size > 0) LogWarn("There is no anchor to compare the ledger with; one is written now.", {{"file", anchor_.path()}});
-    return absl::OkStatus();
+  if (options_.recovery.has_value()) {
+    return CheckRecovery(*options_.recovery, anchored, anchor_.path(), state_.size, [this](uint64_t size) { return Root(size); },
+                         [this](uint64_t index) { return ReadEntry(index); });
   }
+  if (!anchored.has_value()) return state_.size == 0 ? absl::OkStatus() : AnchorMissingError(anchor_.path(), options_.dir);
   if (anchored->size > state_.size) return RollbackError(anchor_.path(), options_.dir, *anchored, state_.size);
   ASSIGN_OR_RETURN(const Hash root, Root(anchored->size));
   return root == anchored->root ? absl::OkStatus() : RollbackError(anchor_.path(), options_.dir, *anchored, state_.size);

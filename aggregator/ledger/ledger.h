@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@
 #include "common/base/clock.h"
 #include "common/base/stage.h"
 #include "common/crypto/sign.h"
+#include "common/format/recovery.h"
 #include "common/fs/file.h"
 #include "common/lmdb/env.h"
 
@@ -33,11 +35,14 @@ struct LedgerOptions {
   // 32 bytes, or empty: off. When set, the batch key inside each newly stored frame is replaced by its AES-256-GCM sealing under
   // this key, bound to origin and leaf; reads restore it. Leaves stored without stay readable; sealed ones need the key.
   std::string kek;
+  // Governance's declaration that the log goes on from what is here, verified by the caller: then an anchor ahead of the ledger, or none,
+  // is no LOG_ROLLBACK. Its restored head must be what is here, or in front of it.
+  std::optional<Recovery> recovery;
 };
 
 class Ledger : public LedgerReader {
  public:
-  // LOG_ROLLBACK (FailedPrecondition) when the anchor is ahead of what is here or disagrees with it. DataLoss names file and remedy.
+  // LOG_ROLLBACK (FailedPrecondition) when the anchor is ahead of what is here or disagrees with it, ANCHOR_MISSING when there is none. DataLoss names file and remedy.
   // FailedPrecondition too when another process writes here or the ledger belongs to another origin. Read-only: `origin` may be
   // empty (whatever is stored) and `log_key` null; the head's note is then the newest one stored, which may be of a smaller size.
   static absl::StatusOr<std::unique_ptr<Ledger>> Open(const LedgerOptions& options, std::string origin,

@@ -70,6 +70,7 @@ struct Registry::State {
   std::unordered_map<std::string, std::vector<Uuid>> by_uri;  // in order of enrolment
   std::unordered_map<std::string, TokenRecord> tokens;
   std::unordered_map<std::string, Person> people;
+  std::shared_ptr<const std::vector<LoggedRecovery>> recoveries = std::make_shared<std::vector<LoggedRecovery>>();
 
   void Apply(const IdentityLeaf& act, uint64_t leaf_index);
   void Enrol(const IdentityLeaf& act, uint64_t leaf_index);
@@ -167,11 +168,17 @@ Registry::~Registry() = default;
 
 absl::Status Registry::Load(const LedgerReader& ledger) {
   State loaded;
+  auto recoveries = std::make_shared<std::vector<LoggedRecovery>>();
   for (uint64_t from = 0;;) {
     const std::vector<uint64_t> leaves = ledger.ControlLeaves(from, kLeavesPerRead);
     if (leaves.empty()) break;
     for (const uint64_t index : leaves) {
       ASSIGN_OR_RETURN(const std::string entry, ledger.ReadEntry(index));
+      if (LeafMagic(entry) == "OTL1") {
+        ASSIGN_OR_RETURN(const RecoveryLeaf leaf, RecoveryLeaf::Decode(entry));
+        ASSIGN_OR_RETURN(Recovery recovery, Recovery::Decode(std::string_view(leaf.note).substr(0, leaf.note.rfind("\n\n") + 1)));
+        if (recovery.restored_size == index) recoveries->push_back({std::move(recovery), entry});
+      }
       if (LeafMagic(entry) != "OTN1") continue;
       const absl::StatusOr<IdentityLeaf> act = IdentityLeaf::Decode(entry);
       if (!act.ok()) {
@@ -182,6 +189,7 @@ absl::Status Registry::Load(const LedgerReader& ledger) {
     }
     from = leaves.back() + 1;
   }
+  loaded.recoveries = std::move(recoveries);
   state_->With([&](State& s) { s = std::move(loaded); });
   return absl::OkStatus();
 }
@@ -195,6 +203,10 @@ std::optional<AgentIdentityRecord> Registry::Agent(const Uuid& uuid) const {
     const auto it = s.agents.find(uuid);
     return it == s.agents.end() ? std::nullopt : std::optional(it->second.record);
   });
+}
+
+std::shared_ptr<const std::vector<LoggedRecovery>> Registry::Recoveries() const {
+  return state_->Peek([](const State& s) { return s.recoveries; });
 }
 
 std::optional<AgentIdentityRecord> Registry::LiveAgentByUri(std::string_view uri) const {

@@ -15,6 +15,7 @@
 #include "common/base/ids.h"
 #include "common/crypto/sign.h"
 #include "common/format/control.h"
+#include "common/format/recovery.h"
 
 namespace orgtrail {
 
@@ -51,6 +52,12 @@ std::string TokenTerms(uint32_t uses, std::string_view cidr);
 //   kRetired       the agent with that uuid      kUserCreated  a person's certificate
 //   kUserRevoked   every certificate of that person made before it
 // Nothing un-revokes; an enrolment or renewal applied twice counts once.
+// A recovery that governance declared: the leaf is the first behind the head the log went on from.
+struct LoggedRecovery {
+  Recovery recovery;
+  std::string leaf;   // OTL1; its index is recovery.restored_size
+};
+
 class Registry {
  public:
   Registry();
@@ -62,6 +69,7 @@ class Registry {
   std::optional<AgentIdentityRecord> LiveAgentByUri(std::string_view uri) const;  // the newest that is not revoked or retired
   std::vector<AgentIdentityRecord> Agents() const;
   std::optional<TokenRecord> Token(std::string_view id) const;
+  std::shared_ptr<const std::vector<LoggedRecovery>> Recoveries() const;  // never null; in the order of the log, as of Load: they are logged before everything else
   bool UserRevoked(std::string_view uri, int64_t certificate_not_before_ns) const;
   // Whether a connection of this identity and certificate may exist. Unauthenticated when not, with the reason first:
   // AUTH_REVOKED, AUTH_UNKNOWN. Agents must be enrolled and `serial` (hex) one of their newest four certificates; people and

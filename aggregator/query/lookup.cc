@@ -4,7 +4,7 @@
 #include <deque>
 
 #include "aggregator/admit/terms.h"
-#include "aggregator/feed/cursor.h"
+#include "aggregator/query/cursor.h"
 #include "aggregator/query/envelope.h"
 #include "aggregator/query/whole_record.h"
 #include "common/base/bytes.h"
@@ -174,6 +174,7 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
 
   v1::LookupResponse response;
   Leaves leaves(ledger_);
+  CursorWriter cursors(mac_key_, who, ledger_);
   HistorySearch search(snapshot, query);
   uint64_t quarantined = 0;
   size_t bytes = 0;
@@ -196,8 +197,7 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
             event->set_record(std::move(body));
             FillEnvelope(*leaf, record->event, whole, event->mutable_envelope());
             event->mutable_envelope()->set_copies(copies.count);
-            event->mutable_envelope()->set_cursor(
-                FeedCursor{record->leaf, record->event + 1}.Encode(mac_key_, who, ledger_.origin()));
+            event->mutable_envelope()->set_cursor(cursors.Text({record->leaf, record->event + 1}));
           }
         }
       }
@@ -261,7 +261,7 @@ absl::StatusOr<v1::GetEventResponse> Lookup::Get(const Identity& who, const v1::
     v1::Event* event = response.add_events();
     event->set_record(std::move(body));
     FillEnvelope(*leaf, ref.event, whole, event->mutable_envelope());
-    event->mutable_envelope()->set_cursor(FeedCursor{ref.leaf, ref.event + 1}.Encode(mac_key_, who, ledger_.origin()));
+    event->mutable_envelope()->set_cursor(CursorWriter(mac_key_, who, ledger_).Text({ref.leaf, ref.event + 1}));
   }
   if (response.events_size() == 0) {
     return absl::NotFoundError(absl::StrCat("no record with event id ", request.event_id(),

@@ -9,6 +9,8 @@ namespace {
 
 std::string Where(uint64_t epoch, uint64_t batch_seq) { return absl::StrCat("epoch ", epoch, " batch ", batch_seq); }
 
+constexpr uint64_t kLostUnseen = 10'000;   // leaves that may have been signed after the newest head known of a lost branch
+
 }  // namespace
 
 void Verifier::Lane::Observe(Job& job, const std::vector<Row>& rows) {
@@ -84,6 +86,10 @@ void Verifier::Lane::ObserveSeen(Job& job) {
   const Agent& agent = *job.agent;
   const uint64_t before = agent.head ? agent.head->seen_size : 0;
   if (h.seen_size != 0 && h.seen_size != before) {
+    // Batches that were closed before a declared recovery, or in an epoch opened before it, quote the branch that was given up.
+    for (const auto recoveries = shared_.registry.Recoveries(); const LoggedRecovery& r : *recoveries) {
+      if (r.recovery.restored_size < h.seen_size && h.seen_size <= r.recovery.lost_size + kLostUnseen) return;
+    }
     std::optional<RecentHeads::Head> recent = shared_.heads.Of(h.seen_size);
     const SignedHead now = shared_.ledger.head();
     absl::StatusOr<Hash> ours = recent ? absl::StatusOr<Hash>(recent->root)

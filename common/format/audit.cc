@@ -6,6 +6,7 @@
 #include <optional>
 #include <thread>
 
+#include "common/base/clock.h"
 #include "common/base/limits.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
@@ -13,6 +14,7 @@
 #include "common/format/batch.h"
 #include "common/format/epoch.h"
 #include "common/format/frame.h"
+#include "common/format/recovery.h"
 
 namespace orgtrail {
 namespace {
@@ -52,6 +54,7 @@ struct Audit::Item {
   uint64_t tombstones = 0, bodies_missing = 0;
   std::vector<std::string> broken;           // what Check found
   std::string undecodable;
+  std::optional<Recovery> recovery;          // OTL1
   std::optional<EvidenceLeaf> evidence;      // OTV1
 };
 
@@ -105,6 +108,15 @@ void Audit::Prepare(Item& item) {
       }
     } else if (magic == "OTP1") {
       if (const absl::Status decoded = PolicyLeaf::Decode(item.bytes).status(); !decoded.ok()) item.undecodable = std::string(decoded.message());
+    } else if (magic == "OTL1") {
+      absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(item.bytes);
+      absl::StatusOr<Recovery> recovery =
+          leaf.ok() ? Recovery::Decode(std::string_view(leaf->note).substr(0, leaf->note.rfind("\n\n") + 1)) : leaf.status();
+      if (recovery.ok()) {
+        item.recovery = *std::move(recovery);
+      } else {
+        item.undecodable = std::string(recovery.status().message());
+      }
     } else if (magic != "OTN1") {
       item.undecodable = magic == "OTB1" ? "a batch's entry without its frame: the records are missing" : "bytes of no kind this release writes";
     } else {
@@ -229,6 +241,19 @@ void Audit::Check(Item& item) {
 }
 
 void Audit::Link(Item& item) {
+  if (item.recovery) {
+    const Recovery& r = *item.recovery;
+    if (r.origin != checkpoint_.origin || r.restored_size != item.index || r.restored_root != frontier_.Root()) {
+      item.broken.emplace_back("a recovery is declared here that is not of this place of this log");
+    } else {
+      Find(AuditFinding::Kind::kNote, item.index,
+           "governance declared a recovery at " + Rfc3339(absl::FromUnixNanos(r.time_ns)) + ": the log goes on from its first " +
+               std::to_string(r.restored_size) + " leaves; " +
+               (r.lost_size > r.restored_size ? "of another " + std::to_string(r.lost_size - r.restored_size) + " it is known that they were signed"
+                                              : std::string("no signed leaf behind them is known")) +
+               ". Agents sent again what they still had; proofs of what stood there before do not hold in this log");
+    }
+  }
   if (item.quarantined && item.is_batch && item.undecodable.empty()) {
     const BatchHeader& h = item.entry.header;
     ++report_.quarantined;

@@ -207,7 +207,7 @@ absl::StatusOr<PolicyLeaf> PolicyLeaf::Decode(std::string_view bytes) {
 }
 
 std::string_view LeafMagic(std::string_view entry) {
-  static constexpr std::string_view kMagics[] = {"OTB1", "OTN1", "OTV1", "OTP1", "OTC1", "OTD1", "OTW1", "OTR2", "OTX1"};
+  static constexpr std::string_view kMagics[] = {"OTB1", "OTN1", "OTV1", "OTP1", "OTC1", "OTD1", "OTW1", "OTR2", "OTX1", "OTL1"};
   for (std::string_view magic : kMagics) {
     if (entry.starts_with(magic)) return entry.substr(0, 4);
   }

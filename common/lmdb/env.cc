@@ -331,6 +331,12 @@ Table Env::table(std::string_view name) const {
   CheckFailed(__FILE__, __LINE__, "table was listed in EnvOptions", name);
 }
 
+absl::Status Env::CopyTo(const std::string& dir) const {
+  const int rc = mdb_env_copy2(env_, dir.c_str(), MDB_CP_COMPACT);
+  if (rc == ENOSPC) return absl::ResourceExhaustedError(absl::StrCat("copy to ", dir, ": no space left on that disk"));
+  return LmdbStatus("copy", dir_, rc);
+}
+
 uint64_t Env::UsedBytes() const {
   MDB_envinfo info;
   MDB_stat stat;

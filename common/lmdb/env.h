@@ -102,6 +102,9 @@ class Env {
   static absl::StatusOr<std::unique_ptr<Env>> Open(std::string_view dir, const EnvOptions& options);
   ~Env();
   Env(const Env&) = delete;
+  // A consistent copy of the newest committed state, without free pages, as DIR/data.mdb; the directory exists and has none. Not fsynced.
+  // The store may be in use, also by another process; its file grows by what this snapshot pins meanwhile.
+  absl::Status CopyTo(const std::string& dir) const;
   Table table(std::string_view name) const;  // CHECKs that it was listed in options
   EnvStats Stats() const;
   uint64_t UsedBytes() const;          // EnvStats::used_bytes alone, without looking at readers

@@ -1,7 +1,7 @@
 // What people and auditors may ask: requests of Query, Feed and Transparency as they come off the wire, on a small real log. The first byte
 // says which, the second who; a page token or cursor of ours is put in when the request has one that begins with "~".
-#include "aggregator/feed/cursor.h"
 #include "aggregator/feed/subscription.h"
+#include "aggregator/query/cursor.h"
 #include "aggregator/transparency/service.h"
 #include "common/format/note.h"
 #include <google/protobuf/stubs/logging.h>
@@ -49,11 +49,11 @@ class World {
       case 7: return Ask<v1::GetCompletenessRequest>(rest, [&](const auto& r) { return transparency_.Completeness(who, r).status(); });
       default: {
         // A cursor's bytes, as a stranger sends them: none is ours.
-        CHECK(!FeedCursor::Decode(rest, kMacKey, who, t_.builder.origin).ok() || rest == Cursor(who).Encode(kMacKey, who, t_.builder.origin));
+        CHECK(!FeedCursor::Decode(rest, kMacKey, who, *t_.builder.ledger).ok() || rest == CursorText(who));
       }
     }
   }
-  FeedCursor Cursor(const Identity&) const { return {3, 1}; }
+  std::string CursorText(const Identity& who) const { return CursorWriter(kMacKey, who, *t_.builder.ledger).Text({3, 1}); }
 
  private:
   template <class Request, class F>
@@ -80,7 +80,7 @@ class World {
   }
   void Subscribe(const Identity& who, std::string_view bytes) {
     Ask<v1::SubscribeRequest>(bytes, [&](v1::SubscribeRequest request) {
-      if (request.cursor().starts_with('~')) request.set_cursor(Cursor(who).Encode(kMacKey, who, t_.builder.origin));
+      if (request.cursor().starts_with('~')) request.set_cursor(CursorText(who));
       absl::StatusOr<std::unique_ptr<Subscription>> subscription = Subscription::Open(who, request, *t_.builder.ledger, kMacKey, t_.clock);
       if (!subscription.ok()) return subscription.status();
       v1::FeedMessage message;

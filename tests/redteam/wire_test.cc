@@ -182,7 +182,7 @@ const std::vector<Lie>& Lies() {
          Forger::Odd odd;
          odd.header = [](BatchHeader& h) { h.n_lost = 7, h.last_seq += 7, h.cum_lost += 7; };
          std::string hole = f.Batch({record}, odd);
-         return Frames{hole, f.Batch({})};
+         return Frames{hole, f.Batch({R"({"eventName":"Red","what":"the batch after the hole"})"})};   // no heartbeat: one may be stale by now
        }},
   };
   return *lies;

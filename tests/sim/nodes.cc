@@ -290,8 +290,15 @@ void AggregatorNode::Start() {
   options.shard_period = absl::InfiniteDuration();
   absl::StatusOr<std::unique_ptr<Ledger>> opened = Ledger::Open(options, origin, &log_key, disk, clock);
   if (restored && absl::IsFailedPrecondition(opened.status()) && !shown.empty()) {
-    world_.Note(name, "refuses: " + Describe(opened.status()).substr(0, 120) + "; the operator moves the anchor away");
+    world_.Note(name, "refuses: " + Describe(opened.status()).substr(0, 120) + "; governance declares a recovery");
     std::filesystem::remove(options.anchor_dir + "/head");
+    LedgerOptions look = options;
+    look.read_only = true;
+    look.anchor_dir.clear();
+    if (const auto here = Ledger::Open(look, origin, nullptr, disk, clock); here.ok()) {
+      const SignedHead head = (*here)->head();
+      options.recovery = Recovery{origin, head.size, head.root, head.size, head.root, 1};
+    }
     opened = Ledger::Open(options, origin, &log_key, disk, clock);
   }
   if (!opened.ok()) return gives_up(opened.status());

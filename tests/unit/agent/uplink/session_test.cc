@@ -9,6 +9,7 @@
 #include "agent/spool/values.h"
 #include "agent/uplink/backoff.h"
 #include "aggregator/ingest/pace.h"
+#include "common/format/recovery.h"
 #include "common/merkle/tree.h"
 #include "tests/support/ingest_world.h"
 
@@ -366,6 +367,61 @@ TEST_F(UplinkTest, ARestoredLogIsTakenOnlyWithConsent) {
   EXPECT_EQ(Send(), 4);                  // all of it again, from the spool
   ASSERT_TRUE(Receive().ok());
   EXPECT_EQ(size(), 5u);
+}
+
+// Governance's declaration in the log does without consent what is above; nobody else's does, and none does it twice.
+TEST_F(UplinkTest, ADeclaredRecoveryIsTakenOnceAndOnlyFromGovernance) {
+  const SigningKey governance = SigningKey::Generate(SystemRng()), mallory = SigningKey::Generate(SystemRng());
+  const std::string name = "o-demo/governance/ann";
+  const std::string policy = SignNote("orgtrail/policy/v1\norg o-demo\nadmins 1 " + NoteKey{name, 1, governance.public_key()}.Encode() + "\n", name, governance);
+  const auto restart = [&] {
+    world_.sessions.reset();
+    world_.verifier.reset();
+    world_.committer.reset();
+    world_.options.policy = [policy] { return std::pair(policy, std::string()); };
+  };
+  // A log that goes on from one leaf, with a declaration of this time, signed by that key.
+  int logs = 0;
+  const auto restored = [&](const SigningKey& key, int64_t time_ns) {
+    restart();
+    world_.builder.Shut();
+    world_.builder.options.dir = world_.dir / ("restored-" + std::to_string(++logs));
+    world_.builder.options.anchor_dir.clear();
+    CHECK_OK(world_.builder.Open());
+    world_.registry = Registry();
+    world_.Enrol(id_, key_);
+    const SignedHead head = world_.builder.ledger->head();
+    Recovery r{world_.builder.origin, head.size, head.root, head.size, head.root, time_ns};
+    CHECK_OK(world_.builder.Append(ControlItem(RecoveryLeaf{1, SignNote(r.Text(), name, key)}.Encode())));
+    CHECK_OK(world_.registry.Load(*world_.builder.ledger));
+    world_.Start();
+  };
+  restart();
+  world_.Start();
+  Capture(3);
+  Connect();
+  ASSERT_TRUE(Receive().ok());               // the policy is pinned
+  Send();
+  ASSERT_TRUE(Receive().ok());
+  Cut();
+  const int64_t now = world_.clock.WallNanos();
+  restored(mallory, now);
+  Connect();
+  EXPECT_TRUE(absl::IsDataLoss(Receive()));
+  Cut();
+  restored(governance, now);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(), 4);                      // all of it again, from the spool
+  ASSERT_TRUE(Receive().ok());
+  Cut();
+  restored(governance, now);                 // the same declaration, in front of another history
+  Connect();
+  EXPECT_TRUE(absl::IsDataLoss(Receive()));
+  Cut();
+  restored(governance, now + 1);
+  Connect();
+  EXPECT_TRUE(Receive().ok());
 }
 
 TEST_F(UplinkTest, OneDamagedByteCostsNoMoreThanTheBodiesOfItsBatch) {   // 5, 6

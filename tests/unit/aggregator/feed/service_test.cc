@@ -187,8 +187,8 @@ TEST_F(DoorsTest, RefusalsCarryTheirCode) {
     const char* cursor;
     grpc::StatusCode want;
   };
-  const std::string foreign = FeedCursor{1, 0}.Encode(std::string(32, 'x'), *Identity::Parse(kAuditor), t_.builder.origin);
-  const std::string future = FeedCursor{999, 0}.Encode(std::string(32, 'k'), *Identity::Parse(kAuditor), t_.builder.origin);
+  const std::string foreign = FeedCursor{1, 0}.Encode(std::string(32, 'x'), *Identity::Parse(kAuditor), t_.builder.origin, "rootroot");
+  const std::string future = FeedCursor{999, 0}.Encode(std::string(32, 'k'), *Identity::Parse(kAuditor), t_.builder.origin, "rootroot");
   for (const Case& c : {Case{kOperator, "", grpc::StatusCode::PERMISSION_DENIED}, {kAuditor, "junk", grpc::StatusCode::INVALID_ARGUMENT},
                         {kAuditor, foreign.c_str(), grpc::StatusCode::PERMISSION_DENIED},
                         {kAuditor, future.c_str(), grpc::StatusCode::OUT_OF_RANGE}}) {

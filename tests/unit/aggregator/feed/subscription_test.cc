@@ -127,16 +127,23 @@ TEST_F(SubscriptionTest, StartsWhereAsked) {
 
 TEST_F(SubscriptionTest, RefusesWhatIsNotTheirs) {
   v1::SubscribeRequest request;
-  request.set_cursor(FeedCursor{1, 0}.Encode(kKey, kAuditor, t_.builder.origin));
+  const std::string first = CursorWriter(std::string(kKey), kAuditor, *t_.builder.ledger).Text({1, 0});
+  request.set_cursor(first);
   EXPECT_TRUE(Open(kAuditor, request).ok());
   EXPECT_TRUE(absl::IsPermissionDenied(Open(kUser, request).status()));
-  request.set_cursor(FeedCursor{99, 0}.Encode(kKey, kAuditor, t_.builder.origin));
+  const std::string other(8, 'r');   // of a root that this log does not have
+  request.set_cursor(FeedCursor{99, 0}.Encode(kKey, kAuditor, t_.builder.origin, other));
   const absl::Status future = Open(kAuditor, request).status();
   EXPECT_TRUE(absl::IsOutOfRange(future));
-  const std::string oldest = FeedCursor{}.Encode(kKey, kAuditor, t_.builder.origin);
+  const std::string oldest = CursorWriter(std::string(kKey), kAuditor, *t_.builder.ledger).Text({});
   EXPECT_NE(std::string(ToStd(future.message())).find(oldest), std::string::npos);
-  request.set_cursor(FeedCursor{1, 0}.Encode(kKey, kAuditor, "another/log"));
+  request.set_cursor(FeedCursor{1, 0}.Encode(kKey, kAuditor, "another/log", other));
   EXPECT_TRUE(absl::IsOutOfRange(Open(kAuditor, request).status()));
+  // In reach, but of a history this log does not have: it was restored, and went on from leaf 1.
+  request.set_cursor(FeedCursor{2, 0}.Encode(kKey, kAuditor, t_.builder.origin, other));
+  const absl::Status forked = Subscription::Open(kAuditor, request, *t_.builder.ledger, std::string(kKey), t_.clock, {1}).status();
+  EXPECT_TRUE(absl::IsOutOfRange(forked));
+  EXPECT_NE(std::string(ToStd(forked.message())).find(first), std::string::npos) << forked;
   request.set_start(true);
   request.add_accounts("222222222222");
   EXPECT_TRUE(absl::IsPermissionDenied(Open(kUser, request).status()));

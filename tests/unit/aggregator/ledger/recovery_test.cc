@@ -392,9 +392,54 @@ TEST_F(RecoveryTest, AnAnchorThatIsNotOursIsRefused) {
   EXPECT_EQ(Describe(built.Open()), "ok");
   built.Shut();
   stdfs::remove(file);
-  EXPECT_EQ(Describe(built.Open()), "ok");  // none: said, and written anew
+  const absl::Status missing = built.Open();   // an older copy would look the same
+  EXPECT_TRUE(absl::IsFailedPrecondition(missing));
+  EXPECT_NE(missing.message().find("ANCHOR_MISSING"), absl::string_view::npos) << missing;
+  EXPECT_NE(missing.message().find(file), absl::string_view::npos) << missing;
+  EXPECT_FALSE(stdfs::exists(file));
+}
+
+TEST_F(RecoveryTest, ADeclaredRecoveryStandsInThePlaceOfTheAnchor) {
+  const SignedHead head = built.ledger->head();
   built.Shut();
-  EXPECT_TRUE(stdfs::exists(file));
+  const std::string file = built.options.anchor_dir + "/head";
+  stdfs::remove(file);
+  const Recovery good{built.origin, head.size, head.root, head.size + 5, Sha256("lost"), 1};
+  Recovery longer = good, other = good;
+  longer.restored_size = head.size + 1;
+  other.restored_root = Sha256("another history");
+  for (const Recovery& bad : {longer, other}) {
+    built.options.recovery = bad;
+    EXPECT_TRUE(absl::IsFailedPrecondition(built.Open()));
+  }
+  // An anchor of the lost branch must be known to the declaration.
+  const auto anchor = [&](uint64_t size) {
+    CHECK_OK(WriteFileAtomically(PosixFs(), file, SignNote(Checkpoint{built.origin, size, Sha256("lost")}.Text(), built.origin, built.log_key)));
+  };
+  built.options.recovery = good;
+  anchor(head.size + 6);
+  EXPECT_TRUE(absl::IsFailedPrecondition(built.Open()));
+  anchor(head.size + 5);
+  EXPECT_EQ(Describe(built.Open()), "ok");
+  // Logged, and the process ended before the anchor followed: taken again. Something else behind that head: not.
+  CHECK_OK(built.Append(ControlItem(RecoveryLeaf{1, SignNote(good.Text(), "ann", built.log_key)}.Encode())));
+  built.Shut();
+  stdfs::remove(file);
+  EXPECT_EQ(Describe(built.Open()), "ok");
+  built.Shut();
+  built.options.recovery->time_ns = 2;
+  EXPECT_TRUE(absl::IsFailedPrecondition(built.Open()));
+}
+
+TEST_F(RecoveryTest, TheAnchorIsThereBeforeTheFirstLeaf) {
+  TempDir dir;
+  StillClock clock;
+  LedgerBuilder fresh(dir / "ledger", clock);
+  fresh.options.anchor_dir = dir / "anchor";
+  ASSERT_EQ(Describe(fresh.Open()), "ok");
+  EXPECT_TRUE(stdfs::exists(fresh.options.anchor_dir + "/head"));
+  fresh.Shut();
+  EXPECT_EQ(Describe(fresh.Open()), "ok");
 }
 
 }  // namespace

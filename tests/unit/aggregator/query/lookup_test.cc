@@ -6,7 +6,7 @@
 #include <random>
 #include <set>
 
-#include "aggregator/feed/cursor.h"
+#include "aggregator/query/cursor.h"
 #include "tests/support/temp_history.h"
 
 namespace orgtrail {
@@ -384,20 +384,23 @@ TEST_F(LookupTest, EnvelopesAndCompletenessSayWhatIsKnown) {
   EXPECT_EQ(lookup_.Find(User("111111111111"), Request())->completeness().silent_agents_size(), 0);
 }
 
-TEST(FeedCursorTest, WhatIsNotOursIsRefused) {
-  const std::string key(32, 'k'), origin = "log.test/a";
-  const FeedCursor cursor{42, 7};
-  const std::string text = cursor.Encode(key, kAuditor, origin);
-  EXPECT_EQ(*FeedCursor::Decode(text, key, kAuditor, origin), cursor);
-  EXPECT_TRUE(absl::IsPermissionDenied(FeedCursor::Decode(text, key, User("111111111111"), origin).status()));
-  EXPECT_TRUE(absl::IsPermissionDenied(FeedCursor::Decode(text, std::string(32, 'x'), kAuditor, origin).status()));
-  EXPECT_TRUE(absl::IsOutOfRange(FeedCursor::Decode(text, key, kAuditor, "log.test/b").status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(FeedCursor::Decode("", key, kAuditor, origin).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(FeedCursor::Decode(text + "A", key, kAuditor, origin).status()));
+TEST_F(LookupTest, ACursorThatIsNotOursIsRefused) {
+  const LedgerReader& ledger = *t_.builder.ledger;
+  const std::string key(32, 'k');
+  const FeedCursor cursor{ledger.head().size - 1, 7};
+  const std::string text = CursorWriter(key, kAuditor, ledger).Text(cursor);
+  EXPECT_EQ(*FeedCursor::Decode(text, key, kAuditor, ledger), cursor);
+  EXPECT_TRUE(absl::IsPermissionDenied(FeedCursor::Decode(text, key, User("111111111111"), ledger).status()));
+  EXPECT_TRUE(absl::IsPermissionDenied(FeedCursor::Decode(text, std::string(32, 'x'), kAuditor, ledger).status()));
+  const std::string root(8, 'r');
+  EXPECT_TRUE(absl::IsOutOfRange(FeedCursor::Decode(cursor.Encode(key, kAuditor, "log.test/b", root), key, kAuditor, ledger).status()));
+  EXPECT_TRUE(absl::IsOutOfRange(FeedCursor::Decode(cursor.Encode(key, kAuditor, ledger.origin(), root), key, kAuditor, ledger).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(FeedCursor::Decode("", key, kAuditor, ledger).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(FeedCursor::Decode(text + "A", key, kAuditor, ledger).status()));
   for (size_t i = 0; i < text.size(); ++i) {
     std::string forged = text;
     forged[i] = forged[i] == 'A' ? 'B' : 'A';
-    EXPECT_FALSE(FeedCursor::Decode(forged, key, kAuditor, origin).ok()) << i;
+    EXPECT_FALSE(FeedCursor::Decode(forged, key, kAuditor, ledger).ok()) << i;
   }
 }
 
