@@ -288,10 +288,12 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
   mdb_filehandle_t fd;
   rc = mdb_env_get_fd(env->env_, &fd);
   if (rc != MDB_SUCCESS) return LmdbStatus("inspect", dir, rc);
-  if (file_bytes != 0 && file_bytes < needed &&
-      !MissingPagesAreFree(fd, file_bytes, stat.ms_psize, info.me_last_pgno)) {
+  // Another process may have written since the file was looked at: what it had grown to by now is what counts.
+  const uint64_t bytes_now = file_bytes != 0 && ::fstat(fd, &st) == 0 ? static_cast<uint64_t>(st.st_size) : file_bytes;
+  if (bytes_now != 0 && bytes_now < needed &&
+      !MissingPagesAreFree(fd, bytes_now, stat.ms_psize, info.me_last_pgno)) {
     return absl::DataLossError(
-        absl::StrCat(data, " is cut short: ", file_bytes, " bytes of the ", needed,
+        absl::StrCat(data, " is cut short: ", bytes_now, " bytes of the ", needed,
                      " its last commit needs; keep a copy, then restore it or start with an empty directory"));
   }
 
