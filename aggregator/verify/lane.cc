@@ -162,7 +162,6 @@ bool Verifier::Lane::Position(Job& job) {
   }
   if (agent.quarantined) return PositionApart(job);
   if (h.epoch < head.epoch || (h.epoch == head.epoch && h.batch_seq <= head.batch_seq)) {
-    if (agent.rewinding == job.in.from) agent.rewinding = 0;
     for (const InFlight& f : agent.in_flight) {
       if (f.epoch != h.epoch || f.batch_seq != h.batch_seq) continue;
       if (f.leaf != job.leaf) return Clash(job, UINT64_MAX);
@@ -178,30 +177,35 @@ bool Verifier::Lane::Position(Job& job) {
     return false;
   }
   if (h.epoch > head.epoch ? !opens : h.batch_seq != head.batch_seq + 1) return Expect(job);
-  if (agent.rewinding == job.in.from) agent.rewinding = 0;
+  // Next by its number alone: it continues another leaf, under keys that did not come yet.
+  if (h.prev_hash != head.leaf && OfUnseenBranch(job)) return Expect(job, Of::kBranch);
+  Rewound(job);
   return true;
+}
+
+// Whether its keys are of a branch whose beginning is not here: that comes first, and says more than "no such key".
+bool Verifier::Lane::OfUnseenBranch(Job& job) {
+  const BatchHeader& h = job.header();
+  if (h.kind == BatchKind::kEpochOpen || h.key_slot > h.batch_seq) return false;
+  const std::shared_ptr<const SlotKeys> tree = TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
+  return tree == nullptr || tree->root != h.keytree_root;
 }
 
 // After a contradiction the chain is a tree: two processes write as one agent, each of them in order. A batch continues whatever leaf
 // its prev_hash names, and an epoch may be opened whatever its number, so that none of them waits for the other and nothing is lost.
 bool Verifier::Lane::PositionApart(Job& job) {
   Agent& agent = *job.agent;
-  const auto goes_on = [&] {
-    if (agent.rewinding == job.in.from) agent.rewinding = 0;
-  };
   for (const InFlight& f : agent.in_flight) {
     if (f.leaf != job.leaf) continue;
-    goes_on();
     Repeat(job, std::nullopt);
     return false;
   }
   if (const std::optional<uint64_t> index = shared_.ledger.FindLeaf(job.leaf, job.identity.enrolled_leaf)) {
-    goes_on();
     Repeat(job, *index);
     return false;
   }
   if (job.header().kind != BatchKind::kEpochOpen && BranchOf(job) == nullptr) return Expect(job, Of::kBranch);
-  goes_on();
+  Rewound(job);
   return true;
 }
 
@@ -244,11 +248,8 @@ void Verifier::Lane::Grow(Job& job) {
 bool Verifier::Lane::Clash(Job& job, uint64_t related) {
   const BatchHeader& h = job.header();
   const AgentHead& head = *job.agent->head;
-  if (h.kind != BatchKind::kEpochOpen && h.key_slot <= h.batch_seq) {
-    // Of a branch whose beginning is not here: that comes first, and says more.
-    const std::shared_ptr<const SlotKeys> tree = TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
-    if (tree == nullptr || tree->root != h.keytree_root) return Expect(job, Of::kBranch);
-  }
+  if (OfUnseenBranch(job)) return Expect(job, Of::kBranch);
+  Rewound(job);
   if (!Spend(job)) return false;
   if (absl::Status s = CheckSignatures(job); !s.ok()) return RefuseStatus(job, s, "SIG_INVALID");
   const bool same_place = related != UINT64_MAX ||
@@ -407,6 +408,7 @@ void Verifier::Lane::Accept(Job& job, std::shared_ptr<Leaf> leaf) {
 
 void Verifier::Lane::Repeat(Job& job, std::optional<uint64_t> index) {
   repeats_.Add();
+  Rewound(job);
   Admitted item;
   item.duplicate_of = index;
   item.repeats = job.leaf;
@@ -461,6 +463,11 @@ bool Verifier::Lane::RefuseStatus(Job& job, const absl::Status& status, std::str
     Find(job, code, Severity::kWarn, detail);
   }
   return Refuse(job, code, std::move(detail), true);
+}
+
+// The stream is where a CHAIN_EXPECT sent it: what comes next and does not fit is news.
+void Verifier::Lane::Rewound(Job& job) {
+  if (job.agent->rewinding == job.in.from) job.agent->rewinding = 0;
 }
 
 bool Verifier::Lane::Expect(Job& job, Of what) {

@@ -115,11 +115,13 @@ class Verifier::Lane final : public Stage {
   Branch* BranchOf(Job& job);       // the one that the batch continues; null: not here
   void Grow(Job& job);
   std::shared_ptr<const SlotKeys> TreeOf(Agent& agent, const Uuid& uuid, uint64_t epoch, uint64_t tree_base);
+  bool OfUnseenBranch(Job& job);
   absl::Status CheckSignatures(Job& job);
   bool Refuse(Job& job, std::string_view code, std::string detail, bool closes = false);
   bool RefuseStatus(Job& job, const absl::Status& status, std::string_view fallback);
   enum class Of { kHead, kBranch };
   bool Expect(Job& job, Of what = Of::kHead);
+  void Rewound(Job& job);
   bool Conflict(Job& job, std::string_view code, std::string detail, uint64_t related);
   void KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related, std::string_view object);
   void Find(Job& job, std::string_view code, Severity severity, std::string detail);
