@@ -13,7 +13,7 @@ namespace {
 
 constexpr absl::Duration kHoldStep = absl::Milliseconds(2);     // how often a full committer is tried again
 constexpr absl::Duration kForgetAfter = absl::Minutes(10);      // agents that said nothing for so long are read again from the ledger
-constexpr size_t kAgentsKept = 16384;                           // 32 KiB of keys each: half a gigabyte at most
+constexpr size_t kAgentsKept = 16384;                           // 4 KiB of keys each
 constexpr absl::Duration kFindingEvery = absl::Minutes(1);
 constexpr absl::Duration kExpectEvery = absl::Seconds(1);
 constexpr size_t kEvidenceBytes = 4096;
@@ -66,9 +66,10 @@ Verifier::Lane::Lane(std::string name, Shared shared)
       worker_(std::move(name), *this, shared.clock) {}
 
 bool Verifier::Lane::TryPush(Submission& s) {
-  const bool pushed = inbox_.With([&](std::deque<Submission>& inbox) {
+  const Tick now = shared_.clock.Now();
+  const bool pushed = inbox_.With([&](std::deque<Waiting>& inbox) {
     if (inbox.size() >= kInbox) return false;
-    inbox.push_back(std::move(s));
+    inbox.push_back({std::move(s), now});
     return true;
   });
   if (pushed) worker_.Poke();
@@ -76,28 +77,37 @@ bool Verifier::Lane::TryPush(Submission& s) {
 }
 
 Tick Verifier::Lane::Step(Tick now) {
+  const int64_t begun = CpuNanos();
+  const Tick next = Work(now);
+  busy_ns_ += CpuNanos() - begun;
+  return next;
+}
+
+int64_t Verifier::Lane::CpuNanos() const { return shared_.options.cpu_ns != nullptr ? shared_.options.cpu_ns() : shared_.clock.Now().ns; }
+
+Tick Verifier::Lane::Work(Tick now) {
   if (!Flush()) return now + kHoldStep;
   if (work_.empty()) {
-    inbox_.With([&](std::deque<Submission>& inbox) { work_.swap(inbox); });
+    inbox_.With([&](std::deque<Waiting>& inbox) { work_.swap(inbox); });
     Forget(now);
   }
   // Some at a time, so that a stop does not wait for a long queue.
   for (int i = 0; i < 64 && !work_.empty(); ++i) {
     if (!Flush() || shared_.load.Full()) return now + kHoldStep;
     Job job;
-    job.in = std::move(work_.front());
-    work_.pop_front();
+    job.in = std::move(work_.front().in);
     job.now = shared_.clock.Now();
+    waited_ns_ = std::max(waited_ns_.load(), (job.now - work_.front().since) / absl::Nanoseconds(1));
+    work_.pop_front();
     const Uuid uuid = job.in.uuid;
     const size_t bytes = job.in.frame.size();
     Check(job);
     const absl::Duration took = shared_.clock.Now() - job.now;
-    busy_ns_ += absl::ToInt64Nanoseconds(took);
     seconds_.Observe(absl::ToDoubleSeconds(took));
     for (const StreamId stream : shared_.load.Leave(uuid, bytes)) shared_.verdicts.Room(stream);
   }
   if (!Flush()) return now + kHoldStep;
-  return work_.empty() && inbox_.Peek([](const std::deque<Submission>& inbox) { return inbox.empty(); }) ? Tick::Never() : now;
+  return work_.empty() && inbox_.Peek([](const std::deque<Waiting>& inbox) { return inbox.empty(); }) ? Tick::Never() : now;
 }
 
 void Verifier::Lane::Check(Job& job) {
@@ -152,6 +162,7 @@ bool Verifier::Lane::Position(Job& job) {
   const BatchHeader& h = job.header();
   const auto is_logged = [&](const InFlight& f) { return shared_.ledger.FindLeaf(f.leaf, f.size).has_value(); };
   while (!agent.in_flight.empty() && is_logged(agent.in_flight.front())) agent.in_flight.pop_front();
+  HoldLess(job);
   const bool opens = h.kind == BatchKind::kEpochOpen;
   if (opens != (h.batch_seq == 0)) return Refuse(job, "BOUNDS", "batch 0 opens an epoch, and only batch 0");
   if (!agent.head) return opens || Expect(job);
@@ -181,6 +192,17 @@ bool Verifier::Lane::Position(Job& job) {
   if (h.prev_hash != head.leaf && OfUnseenBranch(job)) return Expect(job, Of::kBranch);
   Rewound(job);
   return true;
+}
+
+// Of a tree that lies in the log only the next keys are held.
+void Verifier::Lane::HoldLess(Job& job) {
+  Agent& agent = *job.agent;
+  if (agent.quarantined || !agent.head || agent.tree == nullptr || !agent.tree->whole()) return;
+  const SlotKeys& tree = *agent.tree;
+  std::optional<uint64_t> carrier = tree.carrier;
+  if (!carrier) carrier = shared_.ledger.Find({job.in.uuid, tree.epoch, tree.tree_base == 0 ? 0 : tree.tree_base - 1});
+  if (!carrier || agent.head->epoch != tree.epoch || agent.head->batch_seq + 1 < tree.tree_base) return;
+  agent.tree = tree.From(static_cast<uint32_t>(agent.head->batch_seq + 1 - tree.tree_base), *carrier);
 }
 
 // Whether its keys are of a branch whose beginning is not here: that comes first, and says more than "no such key".
@@ -287,11 +309,17 @@ absl::Status Verifier::Lane::CheckSignatures(Job& job) {
     if (h.key_slot > h.batch_seq) return absl::InvalidArgumentError("SLOT_UNKNOWN the slot lies before the epoch");
     const Branch* branch = job.agent->quarantined ? BranchOf(job) : nullptr;
     tree = branch != nullptr ? branch->tree : TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
-    if (tree == nullptr || tree->root != h.keytree_root || h.key_slot >= tree->keys.size()) {
+    if (tree == nullptr || tree->root != h.keytree_root || h.key_slot >= tree->slots) {
       return absl::InvalidArgumentError("SLOT_UNKNOWN no key tree of this epoch has this slot");
     }
+    if (tree->Of(h.key_slot) == nullptr) {
+      absl::StatusOr<std::shared_ptr<const SlotKeys>> whole = tree->Again(shared_.ledger);
+      if (!whole.ok()) return absl::UnavailableError("LEDGER_READ " + Describe(whole.status()));
+      if (job.agent->tree == tree) job.agent->tree = (*whole)->From(h.key_slot, *tree->carrier);
+      tree = *std::move(whole);
+    }
   }
-  return VerifySignature(tree->keys[h.key_slot], kBatchLabel, entry.header_bytes, entry.slot_signature);
+  return VerifySignature(*tree->Of(h.key_slot), kBatchLabel, entry.header_bytes, entry.slot_signature);
 }
 
 bool Verifier::Lane::Authenticate(Job& job) {

@@ -1,3 +1,4 @@
+#include "aggregator/verify/slot_keys.h"
 #include "aggregator/verify/verifier.h"
 
 #include <gtest/gtest.h>
@@ -239,6 +240,19 @@ TEST_F(VerifierTest, WhatSetsABranchApartIsAlwaysKept) {
   ASSERT_EQ(Give(forger_->Batch({Record(3)})), "");
   EXPECT_EQ(Give(twin.Batch({Record(4)})), "EQUIVOCATION");
   EXPECT_EQ(Evidence(), (std::vector<std::string>{"SIG_INVALID", "EQUIVOCATION"}));
+}
+
+// Of a tree in the log only the next keys are held: those behind and beyond them come from the log again.
+TEST_F(VerifierTest, KeysThatAreNotHeldAreReadAgain) {
+  Forger twin(id_, 7, clock_);
+  twin.state = forger_->state;
+  for (uint32_t n = 0; n < 2 * SlotKeys::kHeld + 3; ++n) {
+    ASSERT_EQ(Give(forger_->Batch({Record(static_cast<int>(n) + 3)})), "") << n << " " << last_.detail;
+    if (n == SlotKeys::kHeld / 2) Rebuild({});   // in the middle of them
+  }
+  EXPECT_TRUE(findings_.empty());
+  EXPECT_EQ(Give(twin.Batch({Record(2000)})), "EQUIVOCATION");   // signed with slot 2, long gone by
+  EXPECT_EQ(Evidence(), std::vector<std::string>{"EQUIVOCATION"});
 }
 
 TEST_F(VerifierTest, EvidenceOfAnOpeningIsItsWholeFrame) {
