@@ -22,9 +22,9 @@ struct ServerCertFlags {
   int64_t days = 825;
 };
 
-void AddServerCert(CLI::App& org, Context& context) {
+void AddCertificate(CLI::App& org, Context& context) {
   auto f = std::make_shared<ServerCertFlags>();
-  CLI::App* cert = org.add_subcommand("server-cert", "Make a new key and certificate for the aggregator: another host name, or a key that was seen");
+  CLI::App* cert = org.add_subcommand("certificate", "Make a new key and certificate for the aggregator: another host name, or a key that was seen");
   cert->add_option("--dir", f->dir, "The organization's directory, as given to `org init`; its CA key must be there")->required();
   cert->add_option("--host", f->hosts, "A further name or address the aggregator is dialled by; repeat for each; those of the old certificate stay");
   cert->add_option("--days", f->days, "Life of the certificate; never longer than the CA's")->check(CLI::Range(1, 825))->capture_default_str();
@@ -85,7 +85,7 @@ void AddOrg(CLI::App& app, Context& context) {
       return absl::OkStatus();
     });
   });
-  AddServerCert(*org, context);
+  AddCertificate(*org, context);
 }
 
 namespace {

@@ -27,9 +27,9 @@ Tick ServerRenewal::Step(Tick now) {
   const absl::StatusOr<absl::Time> server = Renewed(wall, &why_not);
   if (server.ok()) {
     server_not_after_ns_ = absl::ToUnixNanos(*server);
-    Judge(certificate_, *server, wall, kNotice, why_not + "; replace it: orgtrail org server-cert, or by hand as docs/KEYS.md says");
+    Judge(certificate_, *server, wall, kNotice, why_not + "; replace it: orgtrail org certificate, or by hand as docs/KEYS.md says");
   } else {
-    alarm_(true, certificate_, "cannot be read: " + Describe(server.status()) + "; restore it, or make another: orgtrail org server-cert");
+    alarm_(true, certificate_, "cannot be read: " + Describe(server.status()) + "; restore it, or make another: orgtrail org certificate");
   }
   if (const absl::StatusOr<CertificateFacts> ca = ReadCertificate(authority_.files().cert_pem); ca.ok()) {
     ca_not_after_ns_ = absl::ToUnixNanos(ca->not_after);

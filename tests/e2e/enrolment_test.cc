@@ -227,7 +227,7 @@ TEST_F(EnrolmentE2e, TheAggregatorGetsANewNameAndKeyWhileAgentsStay) {
   AgentProcess& agent = organization.StartAgent({.name = "web-1"});
   const auto shown = [&] { return ReadCertificate(FetchServerChain(organization.server(), absl::Seconds(5)).value().front()).value(); };
   const CertificateFacts before = shown();
-  const std::string said = organization.Must({"org", "server-cert", "--dir", organization.Path("org"), "--host", "trail.example.org"});
+  const std::string said = organization.Must({"org", "certificate", "--dir", organization.Path("org"), "--host", "trail.example.org"});
   EXPECT_THAT(said, HasSubstr("trail.example.org, "));
   ASSERT_TRUE(Eventually(kSoon, [&] { return shown().serial_hex != before.serial_hex; }));
   const CertificateFacts after = shown();
@@ -238,13 +238,13 @@ TEST_F(EnrolmentE2e, TheAggregatorGetsANewNameAndKeyWhileAgentsStay) {
   ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() == 1; }));   // the feed comes over the new certificate
   EXPECT_FALSE(agent.Logged("The stream to the aggregator ended"));
 
-  const Ran refused = organization.Orgtrail({"org", "server-cert", "--dir", organization.Path("org"), "--host", "a/b"});
+  const Ran refused = organization.Orgtrail({"org", "certificate", "--dir", organization.Path("org"), "--host", "a/b"});
   EXPECT_EQ(refused.code, 2) << refused.err;
   EXPECT_EQ(shown().serial_hex, after.serial_hex);
 }
 
 TEST_F(EnrolmentE2e, TheAggregatorRenewsACertificateThatIsAboutToRunOut) {
-  organization.Must({"org", "server-cert", "--dir", organization.Path("org"), "--days", "2"});
+  organization.Must({"org", "certificate", "--dir", organization.Path("org"), "--days", "2"});
   EXPECT_EQ(organization.StopAggregator(), 0);
   organization.StartAggregator();
   EXPECT_TRUE(organization.AggregatorLogged("certificate is renewed"));

@@ -98,7 +98,7 @@ TEST_F(ServerRenewalTest, WhatItCannotRenewIsAnAlarmAndInTheLastWeekAPage) {
   EXPECT_THAT(alarms_, IsEmpty());   // there is time, and it tries again
   clock_.Pass(10 * kDay);
   renewal->Step(clock_.Now());
-  EXPECT_THAT(alarms_[certificate_], ::testing::AllOf(HasSubstr("warn: runs out at"), HasSubstr("read-only"), HasSubstr("org server-cert")));
+  EXPECT_THAT(alarms_[certificate_], ::testing::AllOf(HasSubstr("warn: runs out at"), HasSubstr("read-only"), HasSubstr("org certificate")));
   clock_.Pass(20 * kDay);
   renewal->Step(clock_.Now());
   EXPECT_THAT(alarms_[certificate_], HasSubstr("page: runs out at"));
