@@ -140,7 +140,9 @@ TEST(Terms, AddressesKeepTheirOrder) {
   for (size_t i = 0; i < ascending.size(); ++i) {
     const uint64_t term = AddressTerm(*ParseIp(ascending[i]));
     EXPECT_NE(term & kAddressBit, 0u);
-    if (i > 0) EXPECT_LT(AddressTerm(*ParseIp(ascending[i - 1])), term) << ascending[i];
+    if (i > 0) {
+      EXPECT_LT(AddressTerm(*ParseIp(ascending[i - 1])), term) << ascending[i];
+    }
   }
   EXPECT_EQ(AddressTerm(*ParseIp("::ffff:10.0.0.0")), AddressTerm(*ParseIp("10.0.0.0")));
   // Looked for exactly: an IPv4 address by its own term, an IPv6 address by its hash, since many share a term.

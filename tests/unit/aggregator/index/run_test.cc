@@ -165,7 +165,9 @@ TEST(Run, GathersTheAddressesOfARange) {
     }
     EXPECT_EQ(run->Gather(AddressTerms(range), 4000), want) << text;
     EXPECT_EQ(run->Gather(AddressTerms(range), want.size()), want) << text;
-    if (!want.empty()) EXPECT_EQ(run->Gather(AddressTerms(range), want.size() - 1), std::nullopt) << text;
+    if (!want.empty()) {
+      EXPECT_EQ(run->Gather(AddressTerms(range), want.size() - 1), std::nullopt) << text;
+    }
     Postings seeking = Postings::Of(want);
     for (uint32_t target = 0; target < 4100; target += random() % 90) {
       const auto at = std::lower_bound(want.begin(), want.end(), target);
