@@ -97,7 +97,7 @@ struct Aggregator::Impl {
   Metrics metrics;
   SigningKey log_key;
   std::pair<std::string, std::string> policy;
-  std::string mac_key;
+  std::string mac_key, kek;
   Fanout fanout;
   Registry registry;
   std::unique_ptr<CertificateAuthority> authority;
@@ -157,6 +157,12 @@ absl::Status Aggregator::Impl::ReadKeys(Fs& fs) {
   log_key = *std::move(key);
   ASSIGN_OR_RETURN(mac_key, ReadFile(fs, config.secrets, 1024));
   if (mac_key.size() != 32) return absl::FailedPreconditionError(config.secrets + ": must hold exactly 32 random bytes");
+  if (!config.ledger_kek.empty()) {
+    absl::StatusOr<std::string> key = ReadFile(fs, config.ledger_kek, 1024);
+    if (!key.ok()) return Annotate(key.status(), "ledger.key_encryption_key: what is logged under it can be neither read nor continued without it");
+    kek = *std::move(key);
+    if (kek.size() != 32) return absl::FailedPreconditionError(config.ledger_kek + ": must hold exactly 32 random bytes (ledger.key_encryption_key)");
+  }
   CaCertificate ca;
   ASSIGN_OR_RETURN(ca.cert_pem, ReadFile(fs, config.ca_certificate, 1 << 20));
   ASSIGN_OR_RETURN(ca.key_pem, ReadFile(fs, config.ca_key, 64 << 10));
@@ -181,6 +187,7 @@ absl::Status Aggregator::Impl::OpenStores(Fs& fs, const Clock& clock, Rng& rng) 
   options.shard_bytes = config.ledger_shard_bytes;
   options.shard_period = config.ledger_shard_period;
   options.tail_bytes = config.tail_bytes;
+  options.kek = kek;
   std::string declaration;
   ASSIGN_OR_RETURN(options.recovery, DeclaredRecovery(fs, &declaration));
   ASSIGN_OR_RETURN(ledger, Ledger::Open(options, config.Origin(), &log_key, fs, clock));

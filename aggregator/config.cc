@@ -61,6 +61,7 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   ledger.Bytes("shard_bytes", &c.ledger_shard_bytes);
   ledger.Duration("shard_period", &c.ledger_shard_period);
   ledger.Bool("repack", &c.ledger_repack);
+  ledger.String("key_encryption_key", &c.ledger_kek);
   ledger.Bytes("tail_bytes", &c.tail_bytes);
   YamlNode history = root.Map("history");
   history.Duration("keep", &c.history_keep);
@@ -192,6 +193,7 @@ std::string RenderAggregatorConfig(const AggregatorConfig& c) {
   y += Line("  shard_bytes", Bytes(c.ledger_shard_bytes), "a shard of this size is sealed, and the next begins …");
   y += Line("  shard_period", Length(c.ledger_shard_period), "… or after this long, whichever comes first");
   y += Line("  repack", c.ledger_repack ? "true" : "false", "rewrite sealed shards densely in the background: half a core at most");
+  y += Line("  key_encryption_key", Quoted(c.ledger_kek), "a file of 32 random bytes: batch keys are encrypted under it on disk; \"\": they are not. Keep a copy");
   y += Line("  tail_bytes", Bytes(c.tail_bytes), "newest leaves kept in memory for followers");
   y += "history:\n";
   y += Line("  keep", Length(c.history_keep), "lookups reach this far back; the ledger keeps everything");

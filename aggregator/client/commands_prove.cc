@@ -126,7 +126,7 @@ absl::Status VerifyOne(Context& context, const std::string& path, const std::str
 }
 
 struct LedgerFlags {
-  std::string dir;
+  std::string dir, kek;
   bool strict = false;
   int threads = 0;
 };
@@ -222,6 +222,7 @@ absl::Status VerifyLedger(Context& context, const LedgerFlags& f) {
   LedgerOptions options;
   options.dir = f.dir;
   options.read_only = true;
+  ASSIGN_OR_RETURN(options.kek, LedgerKek(context.fs, f.kek, f.dir));
   if (trust.logs.size() != 1) return absl::InvalidArgumentError("verify ledger DIR needs a trust policy with exactly one log");
   absl::StatusOr<std::unique_ptr<Ledger>> ledger = Ledger::Open(options, trust.logs[0].name, nullptr, context.fs, context.clock);
   if (!ledger.ok()) {
@@ -242,7 +243,7 @@ absl::Status VerifyLedger(Context& context, const LedgerFlags& f) {
   for (uint64_t i = 0; i < head.size; ++i) {
     absl::StatusOr<RawLeaf> raw = (*ledger)->ReadRaw(i);
     if (!raw.ok()) {
-      context.exit_code = kTampered;
+      context.exit_code = absl::IsFailedPrecondition(raw.status()) ? kVerifyUsage : kTampered;   // the key to read it is missing
       return raw.status();
     }
     audit.Add(std::move(raw->bytes), (raw->flags & kLeafQuarantined) != 0);
@@ -347,6 +348,7 @@ void AddProve(CLI::App& app, Context& context) {
   CLI::App* ledger = verify->add_subcommand("ledger", "Every leaf: hashes, signatures, chains, roots, against the signed checkpoint");
   ledger->add_option("dir", l->dir, "The ledger's directory on this machine; default: over the network, from the profile's server");
   ledger->add_option("--trust", context.trust, "C2SP tlog-policy file with the log's key; default: the profile's");
+  ledger->add_option("--key-encryption-key", l->kek, "With DIR: the ledger's kek.key; default: where org init puts it, ../../kek.key");
   ledger->add_flag("--strict", l->strict, "Bodies that are gone make it incomplete (3)");
   ledger->add_option("--threads", l->threads, "Default: every core");
   ledger->callback([l, &context] { RunVerify(context, [&] { return VerifyLedger(context, *l); }); });

@@ -73,6 +73,7 @@ class DiskLedger final : public Ledger {
   };
 
   absl::Status CheckNewest() const;
+  absl::Status CheckKek() const;
   absl::Status CheckAnchor() const;
   std::string Note(const TreeState& state) const;
   void Publish(const TreeState& state, std::string note);

@@ -53,7 +53,7 @@ absl::StatusOr<RawLeaf> DiskLedger::ReadRawIn(const ShardView& view, uint64_t in
   if (stored->HasSealedKey()) {
     if (options_.kek.empty()) {
       return absl::FailedPreconditionError(absl::StrCat(
-          "leaf ", index, " in ", dir, " was stored with its batch key encrypted: give the ledger its key-encryption key"));
+          "leaf ", index, " in ", dir, " was stored with its batch key encrypted: give the ledger its key-encryption key (kek.key)"));
     }
     const absl::StatusOr<std::string> key = GcmOpen(options_.kek, LeafKeyContext(origin_, index), stored->sealed_key);
     const size_t at = BatchKeyOffset(raw.bytes);

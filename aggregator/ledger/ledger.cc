@@ -72,6 +72,7 @@ absl::Status DiskLedger::Start(std::string origin) {
   // The data file's name: a first start may have ended before it got here, so each does it.
   if (!options_.read_only) RETURN_IF_ERROR(fs_.SyncDir(active->env->dir()));
   size_.store(state_.size, std::memory_order_release);
+  RETURN_IF_ERROR(CheckKek());
   if (state_.size > state_.first) {
     const lmdb::ReadTxn txn(*active->env);
     const absl::StatusOr<StoredLeaf> first = ReadLeaf(state_.first, txn.Get(active->leaves, IndexKey(state_.first)).value_or(""), Crc::kSkip);
@@ -110,6 +111,31 @@ absl::Status DiskLedger::CheckNewest() const {
   if (!last.ok()) return DamagedLeaf(newest, part.shard->env->dir(), ToStd(last.status().message()));
   ASSIGN_OR_RETURN(const Hash node, view.Node(0, newest));
   if (LeafHash(EntryOf(last->bytes)) != node) return DamagedLeaf(newest, part.shard->env->dir(), "its hash is not the tree's");
+  return absl::OkStatus();
+}
+
+// The newest batch says whether there is a key-encryption key, and which: found at the start, not at the first read a day later.
+absl::Status DiskLedger::CheckKek() const {
+  if (options_.read_only && options_.kek.empty()) return absl::OkStatus();  // entries and hashes are readable without it
+  constexpr uint64_t kLooked = 4096;
+  const ShardView view(shards_);
+  for (uint64_t index = state_.size; index > 0 && state_.size - index < kLooked;) {
+    --index;
+    ASSIGN_OR_RETURN(const ShardView::Part part, view.OfLeaf(index));
+    const std::optional<std::string_view> value = part.Get(part.shard->leaves, IndexKey(index));
+    const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, value.value_or(""), Crc::kSkip);
+    if (!stored.ok() || !IsBatch(stored->bytes)) continue;
+    if (!stored->HasSealedKey()) return absl::OkStatus();
+    if (options_.kek.empty()) {
+      return absl::FailedPreconditionError(absl::StrCat("leaf ", index, " in ", options_.dir,
+                                                        " has its batch key encrypted, and no ledger.key_encryption_key is configured: give the file it had"));
+    }
+    if (!GcmOpen(options_.kek, LeafKeyContext(origin_, index), stored->sealed_key).ok()) {
+      return absl::FailedPreconditionError(absl::StrCat("the batch key of leaf ", index, " in ", options_.dir,
+                                                        " does not open with this key-encryption key: it is another file than the one that was configured when it was logged"));
+    }
+    return absl::OkStatus();
+  }
   return absl::OkStatus();
 }
 

@@ -42,6 +42,7 @@ AggregatorConfig Odd() {  // nothing is its default, and paths are hostile
   c.ledger_shard_bytes = 300ull << 20;
   c.ledger_shard_period = absl::Hours(36);
   c.ledger_repack = false;
+  c.ledger_kek = "/k e k";
   c.tail_bytes = 5'000'000;
   c.history_keep = absl::Hours(24 * 400);
   c.reads_allow = false;
@@ -63,8 +64,8 @@ TEST(AggregatorConfig, WhatIsRenderedIsReadBack) {
               std::tie(c.org, c.domain, c.region, c.home, c.management_account, c.accounts, c.regions, c.state_dir, c.listen));
     EXPECT_EQ(std::tie(r->enrol_listen, r->enrol_method, r->certificate_life, r->metrics_listen, r->tls_certificate, r->tls_key, r->ca_certificate, r->ca_key),
               std::tie(c.enrol_listen, c.enrol_method, c.certificate_life, c.metrics_listen, c.tls_certificate, c.tls_key, c.ca_certificate, c.ca_key));
-    EXPECT_EQ(std::tie(r->log_key, r->secrets, r->policy_note, r->policy_body, r->ledger_map_bytes, r->ledger_shard_bytes, r->ledger_shard_period, r->ledger_repack, r->tail_bytes, r->history_keep, r->reads_allow),
-              std::tie(c.log_key, c.secrets, c.policy_note, c.policy_body, c.ledger_map_bytes, c.ledger_shard_bytes, c.ledger_shard_period, c.ledger_repack, c.tail_bytes, c.history_keep, c.reads_allow));
+    EXPECT_EQ(std::tie(r->log_key, r->secrets, r->policy_note, r->policy_body, r->ledger_map_bytes, r->ledger_shard_bytes, r->ledger_shard_period, r->ledger_repack, r->ledger_kek, r->tail_bytes, r->history_keep, r->reads_allow),
+              std::tie(c.log_key, c.secrets, c.policy_note, c.policy_body, c.ledger_map_bytes, c.ledger_shard_bytes, c.ledger_shard_period, c.ledger_repack, c.ledger_kek, c.tail_bytes, c.history_keep, c.reads_allow));
     EXPECT_EQ(std::tie(r->alarm_webhook, r->alarm_exec, r->heartbeat_interval, r->batch_interval_ms, r->verify_threads),
               std::tie(c.alarm_webhook, c.alarm_exec, c.heartbeat_interval, c.batch_interval_ms, c.verify_threads));
   }
