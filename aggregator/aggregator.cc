@@ -22,6 +22,7 @@
 #include "aggregator/ledger/anchor.h"
 #include "aggregator/ledger/committer.h"
 #include "aggregator/ledger/ledger.h"
+#include "aggregator/ledger/pruner.h"
 #include "aggregator/ledger/registry.h"
 #include "aggregator/own/own_agent.h"
 #include "aggregator/query/lookup.h"
@@ -113,6 +114,8 @@ struct Aggregator::Impl {
   std::unique_ptr<Notifier> notifier;
   std::unique_ptr<History> history;
   std::unique_ptr<Worker> history_worker, merger_worker, repack_worker;
+  std::unique_ptr<Pruner> pruner;
+  std::unique_ptr<Worker> prune_worker;
 
   std::unique_ptr<IngestService> ingest;
   std::unique_ptr<Sessions> sessions;
@@ -161,9 +164,9 @@ absl::Status Aggregator::Impl::ReadKeys(Fs& fs) {
   ASSIGN_OR_RETURN(mac_key, ReadFile(fs, config.secrets, 1024));
   if (mac_key.size() != 32) return absl::FailedPreconditionError(config.secrets + ": must hold exactly 32 random bytes");
   if (!config.ledger_kek.empty()) {
-    absl::StatusOr<std::string> key = ReadFile(fs, config.ledger_kek, 1024);
-    if (!key.ok()) return Annotate(key.status(), "ledger.key_encryption_key: what is logged under it can be neither read nor continued without it");
-    kek = *std::move(key);
+    absl::StatusOr<std::string> bytes = ReadFile(fs, config.ledger_kek, 1024);
+    if (!bytes.ok()) return Annotate(bytes.status(), "ledger.key_encryption_key: what is logged under it can be neither read nor continued without it");
+    kek = *std::move(bytes);
     if (kek.size() != 32) return absl::FailedPreconditionError(config.ledger_kek + ": must hold exactly 32 random bytes (ledger.key_encryption_key)");
   }
   CaCertificate ca;
@@ -369,6 +372,17 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
     repack_worker = std::make_unique<Worker>("repack", *ledger->Background(), clock);
     repack_worker->Start();
   }
+  PrunerOptions pruner_options;
+  pruner_options.keep = config.ledger_retention;
+  pruner_options.order_file = JoinPath(config.state_dir, "retention.note");
+  pruner_options.own = own->identity().uuid;
+  pruner_options.tell = [this](std::string_view code, bool refused, std::string_view what) {
+    alarms->Raise(code, refused ? Severity::kPage : Severity::kWarn, "retention", what, AlarmKind::kEvent);
+  };
+  pruner = std::make_unique<Pruner>(pruner_options, *ledger, *committer, fs, clock);
+  RETURN_IF_ERROR(pruner->Load());
+  prune_worker = std::make_unique<Worker>("prune", *pruner, clock);
+  prune_worker->Start();
   watch_worker->Start();
 
   const auto live = [this](const AgentHead& head) {
@@ -416,7 +430,7 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
                       record.details = std::move(details);
                       return own->Record(std::move(record)).status();
                     },
-                    own->identity().uuid, policy.first.find("\nadmins 1 ") != std::string::npos, clock, rng};
+                    own->identity().uuid, policy.first.find("\nadmins 1 ") != std::string::npos, clock, rng, [this] { return pruner->facts(); }};
   office = std::make_unique<Office>(std::move(parts));
   admin = std::make_unique<AdminService>(*office, registry, *reads);
 
@@ -541,6 +555,7 @@ void Aggregator::Impl::Stop() {
   if (history_worker) history_worker->Stop();
   if (merger_worker) merger_worker->Stop();
   if (repack_worker) repack_worker->Stop();
+  if (prune_worker) prune_worker->Stop();
   if (history) {
     if (absl::Status flushed = history->Flush(); !flushed.ok()) LogWarn("the newest history is rebuilt at the next start", {{"why", Describe(flushed)}});
   }

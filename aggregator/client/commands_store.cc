@@ -36,6 +36,9 @@ int FsckHere(Context& context, const std::string& dir, bool quick, const std::st
   }
   std::printf("%s: %s leaves, %s batches, %s records, %s in %u shard%s\n", findings.empty() ? "clean" : "DAMAGED", HumanCount(static_cast<double>(totals.leaves)).c_str(),
               HumanCount(static_cast<double>(totals.batches)).c_str(), HumanCount(static_cast<double>(totals.events)).c_str(), HumanBytes(totals.bytes).c_str(), totals.shards, totals.shards == 1 ? "" : "s");
+  if (totals.expired != 0) {
+    std::printf("the bodies of %s of these records expired by governance's order: no damage\n", HumanCount(static_cast<double>(totals.expired)).c_str());
+  }
   if (totals.bodies_missing != 0) {
     std::printf("%s of these records came without their bodies (an agent's disk damaged them; alarm BODIES_MISSING): no damage of this ledger\n",
                 HumanCount(static_cast<double>(totals.bodies_missing)).c_str());

@@ -26,7 +26,7 @@ absl::Status DiskLedger::Start(std::string origin) {
   if (!options_.read_only) {
     RETURN_IF_ERROR(fs_.MakeDirs(options_.dir, 0700));
     ASSIGN_OR_RETURN(lock_, DirLock::Take(options_.dir));
-    RETURN_IF_ERROR(Repacker::CleanUp(options_.dir, fs_));
+    RETURN_IF_ERROR(CleanUpRewrites(options_.dir, fs_));
   }
   ASSIGN_OR_RETURN(OpenedShards opened, OpenShards(options_.dir, options_.map_bytes, options_.read_only, fs_, clock_.WallNanos()));
   const bool fresh = !opened.state.has_value();
@@ -35,7 +35,8 @@ absl::Status DiskLedger::Start(std::string origin) {
   carried_bytes_ = opened.carried_bytes;
   for (uint32_t n = 1; n <= opened.sealed.size(); ++n) {
     const std::string dir = ShardDir(options_.dir, n);
-    absl::StatusOr<FileFacts> facts = fs_.Facts(JoinPath(JoinPath(dir, kPackedDir), "data.mdb"));
+    absl::StatusOr<FileFacts> facts = fs_.Facts(JoinPath(JoinPath(dir, kPrunedDir), "data.mdb"));
+    if (!facts.ok()) facts = fs_.Facts(JoinPath(JoinPath(dir, kPackedDir), "data.mdb"));
     if (!facts.ok()) facts = fs_.Facts(JoinPath(dir, "data.mdb"));
     if (facts.ok()) sealed_bytes_ += facts->size;
   }
@@ -438,7 +439,7 @@ Ledger::Stats DiskLedger::stats() const {
   const std::shared_ptr<const Shards::Set> set = shards_.set();
   const lmdb::EnvStats env = set->active->env->Stats();
   Stats stats;
-  stats.used_bytes = sealed_bytes_ + env.used_bytes;
+  stats.used_bytes = sealed_bytes_ - std::min(sealed_bytes_.load(), freed_bytes_.load()) + env.used_bytes;
   if (repacker_ != nullptr) {
     const RepackProgress repacked = repacker_->progress();
     stats.used_bytes -= std::min(stats.used_bytes, repacked.bytes_before - std::min(repacked.bytes_before, repacked.bytes_after));
