@@ -33,6 +33,7 @@
 #include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/base/thread_cpu.h"
 #include "common/base/worker.h"
 #include "common/crypto/digest.h"
 #include "common/crypto/sign.h"
@@ -280,6 +281,7 @@ absl::Status Aggregator::Impl::StartPath(const std::string& config_text, Fs& fs,
   sessions->Poked([this] { sessions_worker->Poke(); });
   VerifierOptions verifier_options;
   verifier_options.threads = static_cast<int>(config.verify_threads);
+  verifier_options.cpu_ns = ThreadCpuNanos;
   verifier = std::make_unique<Verifier>(verifier_options, *ledger, registry, *committer, *sessions, findings, clock, metrics);
   sessions->Attach(*verifier);
   ingest->Attach(*sessions);
