@@ -205,7 +205,7 @@ std::string RenderAggregatorConfig(const AggregatorConfig& c) {
   y += Line("  key_encryption_key", Quoted(c.ledger_kek), "a file of 32 random bytes: batch keys are encrypted under it on disk; \"\": they are not. Keep a copy");
   y += Line("  tail_bytes", Bytes(c.tail_bytes), "newest leaves kept in memory for followers");
   y += "history:\n";
-  y += Line("  keep", Length(c.history_keep), "lookups reach this far back; the ledger keeps everything");
+  y += Line("  keep", Length(c.history_keep), "lookups reach this far back; the ledger as far as ledger.retention says");
   y += Line("reads", c.reads_allow ? "allow" : "refuse", "when a read cannot be logged (disk full): allow (journal it) or refuse");
   y += "alarms:\n";
   y += Line("  webhook", Quoted(c.alarm_webhook), "POSTs each alarm as JSON");
