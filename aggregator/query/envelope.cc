@@ -85,8 +85,6 @@ void FillEnvelope(const Leaf& leaf, size_t i, bool whole, const Expiry& expiry, 
   if (row.tombstone && row.reason == TombstoneReason::kExpired) {
     out->add_notes("EXPIRED");
     if (const std::optional<uint64_t> by = expiry.By(leaf.index)) out->add_notes("EXPIRED_BY_LEAF_" + std::to_string(*by));
-  } else if (row.tombstone) {
-    out->add_notes(row.reason == TombstoneReason::kRedacted ? "REDACTED" : "CORRUPT");
   }
   if (row.tombstone && row.event_class == 0) out->add_notes("BODIES_MISSING");   // with its hash: the whole batch's
   if (leaf.flags & kLeafLate) out->add_notes("LATE");
