@@ -13,6 +13,7 @@
 #include "common/compress/zstd.h"
 #include "common/crypto/cipher.h"
 #include "common/format/frame.h"
+#include "common/format/retention.h"
 #include "common/fs/file.h"
 
 namespace orgtrail {
@@ -33,6 +34,12 @@ struct Log {
   Frontier frontier;
   std::map<Uuid, AgentHead> newest;     // leaf, leaf_index, epoch, batch_seq, logged_ns of each agent's newest batch
   int64_t last_logged_ns = INT64_MIN;
+  std::optional<RetentionHistory> retention;
+  struct Expired {                      // of one shard
+    uint64_t first = 0, last = 0;       // leaves with bodies that expired
+    std::string file;
+  };
+  std::vector<Expired> expired;
 };
 
 // One shard.
@@ -55,6 +62,7 @@ class Checker {
   void CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index);
   void CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const Hash& hash);
   void CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const BatchHeader& header);
+  void CheckRetention(uint64_t index, std::string_view entry);
   bool IsLoggedBefore(const BatchId& id) const;
   void CheckBeginning();
   void CheckCopies();
@@ -116,9 +124,27 @@ void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const Store
   absl::StatusOr<Events> events = InflateFrame(*frame, zstd_);
   if (!events.ok()) return Find(index, "its records do not inflate: " + Describe(events.status()));
   const RowHashes hashes = HashRows(key, events->rows);
+  const auto expired = std::count_if(events->rows.begin(), events->rows.end(),
+                                     [](const Row& r) { return r.tombstone && r.reason == TombstoneReason::kExpired; });
+  if (expired != 0) {
+    totals_.expired += static_cast<uint64_t>(expired);
+    if (log_.expired.empty() || log_.expired.back().file != file_) log_.expired.push_back({index, index, file_});
+    log_.expired.back().last = index;
+  }
   if (hashes.root != header.events_root) {
     Find(index, "its records lead to " + Hex(hashes.root.view()) + ", its signed header says " + Hex(header.events_root.view()));
   }
+}
+
+void Checker::CheckRetention(uint64_t index, std::string_view entry) {
+  if (!log_.retention) log_.retention.emplace(log_.origin);
+  const size_t before = log_.retention->raises().size();
+  if (const absl::Status taken = log_.retention->Take(index, entry); !taken.ok()) return Find(index, "retention: " + std::string(taken.message()));
+  if (log_.retention->raises().size() == before) return;
+  const RetentionHistory::Raise& raise = log_.retention->raises().back();
+  const bool fits = std::any_of(log_.sealed.begin(), log_.sealed.end(),
+                                [&](const SealedShard& s) { return s.end == raise.minimum && s.last_logged_ns == raise.newest_ns; });
+  if (!fits) Find(index, "retention: it lets bodies expire below leaf " + std::to_string(raise.minimum) + ", which is not the end of a shard, or not of that time");
 }
 
 bool Checker::IsLoggedBefore(const BatchId& id) const {
@@ -193,6 +219,7 @@ void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
     } else {
       ++controls_;
       if (!txn.Get(shard_.control, IndexKey(index)).has_value()) Find(index, "it is missing in the control index", kRestoreIndex);
+      CheckRetention(index, stored->bytes);
     }
   }
   log_.frontier.Append(hash, [&](int level, uint64_t at, const Hash& complete) {
@@ -404,6 +431,12 @@ absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t,
     }
     ++totals->shards;
     if (!Checker(options, shards, n, **shard, log, findings, totals).Run(progress)) return absl::OkStatus();
+  }
+  const uint64_t minimum = log.retention ? log.retention->minimum() : 0;
+  for (const Log::Expired& e : log.expired) {
+    if (e.last < minimum) continue;
+    findings->push_back({std::max(e.first, minimum), e.file, "bodies are gone as expired up to leaf " + std::to_string(e.last) + ", and no order in the log covers them",
+                         std::string(kRestore)});
   }
   return absl::OkStatus();
 }
