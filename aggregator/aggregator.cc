@@ -13,6 +13,7 @@
 #include "aggregator/alarms/watch.h"
 #include "aggregator/enrol/authority.h"
 #include "aggregator/enrol/desk.h"
+#include "aggregator/enrol/server_renewal.h"
 #include "aggregator/enrol/service.h"
 #include "aggregator/feed/service.h"
 #include "aggregator/index/history.h"
@@ -33,6 +34,7 @@
 #include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/base/thread_cpu.h"
 #include "common/base/worker.h"
 #include "common/crypto/digest.h"
 #include "common/crypto/sign.h"
@@ -136,6 +138,8 @@ struct Aggregator::Impl {
   std::unique_ptr<Office> office;
   std::unique_ptr<AdminService> admin;
   std::unique_ptr<EnrolDesk> desk;
+  std::unique_ptr<ServerRenewal> renewal;
+  std::unique_ptr<Worker> renewal_worker;
   std::unique_ptr<EnrolServer> enrol_server;
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<Observability> observability;
@@ -274,6 +278,7 @@ absl::Status Aggregator::Impl::StartPath(const std::string& config_text, Fs& fs,
   sessions->Poked([this] { sessions_worker->Poke(); });
   VerifierOptions verifier_options;
   verifier_options.threads = static_cast<int>(config.verify_threads);
+  verifier_options.cpu_ns = ThreadCpuNanos;
   verifier = std::make_unique<Verifier>(verifier_options, *ledger, registry, *committer, *sessions, findings, clock, metrics);
   sessions->Attach(*verifier);
   ingest->Attach(*sessions);
@@ -460,6 +465,17 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
       },
       [this] { return policy; }, clock, rng);
 
+  renewal = std::make_unique<ServerRenewal>(
+      config.tls_certificate, config.tls_key, *authority,
+      [this](bool page, std::string_view subject, std::string_view detail) {
+        if (detail.empty()) return alarms->Clear("CERTIFICATE_EXPIRING", subject);
+        alarms->Raise("CERTIFICATE_EXPIRING", page ? Severity::kPage : Severity::kWarn, subject, detail);
+      },
+      fs, clock);
+  renewal->Step(clock.Now());   // the doors open with a certificate that holds
+  renewal_worker = std::make_unique<Worker>("renewal", *renewal, clock);
+  renewal_worker->Start();
+
   Gauge& used = metrics.GetGauge("orgtrail_ledger_bytes", "bytes the ledger uses, all shards");
   Gauge& active = metrics.GetGauge("orgtrail_ledger_active_bytes", "bytes of the shard that grows; at shard_bytes it is sealed");
   Gauge& shards = metrics.GetGauge("orgtrail_ledger_shards", "shards, the one that grows included");
@@ -469,7 +485,9 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   Gauge& readers = metrics.GetGauge("orgtrail_ledger_oldest_reader_txns", "commits the oldest open read is behind; growing: a reader forgot to let go");
   Gauge& queue = metrics.GetGauge("orgtrail_committer_queue_batches", "verified batches waiting for the next commit");
   Gauge& held = metrics.GetGauge("orgtrail_committer_held", "1: the disk or map is full and a group waits");
-  metrics.OnCollect([this, &used, &active, &shards, &to_repack, &leaves, &events, &readers, &queue, &held] {
+  Gauge& server_ends = metrics.GetGauge("orgtrail_server_certificate_expiry_timestamp_seconds", "when the doors' certificate runs out, Unix time");
+  Gauge& ca_ends = metrics.GetGauge("orgtrail_ca_certificate_expiry_timestamp_seconds", "when the organization's CA runs out, Unix time");
+  metrics.OnCollect([this, &server_ends, &ca_ends, &used, &active, &shards, &to_repack, &leaves, &events, &readers, &queue, &held] {
     const Ledger::Stats stats = ledger->stats();
     const SignedHead head = ledger->head();
     used.Set(static_cast<double>(stats.used_bytes));
@@ -481,6 +499,9 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
     readers.Set(static_cast<double>(stats.oldest_reader_txns));
     queue.Set(static_cast<double>(committer->queued()));
     held.Set(committer->held() ? 1 : 0);
+    const ServerRenewal::Facts certificates = renewal->facts();
+    server_ends.Set(static_cast<double>(certificates.server_not_after_ns) / 1e9);
+    ca_ends.Set(static_cast<double>(certificates.ca_not_after_ns) / 1e9);
   });
   ExportProcess(metrics, "orgtrail-aggregator");
   return absl::OkStatus();
@@ -564,6 +585,7 @@ void Aggregator::Impl::Stop() {
   if (sessions) sessions->Shutdown();
   if (server) server->Shutdown(std::chrono::system_clock::now() + absl::ToChronoSeconds(kShutdown));
   if (watch_worker) watch_worker->Stop();
+  if (renewal_worker) renewal_worker->Stop();
   if (reads_worker) reads_worker->Stop();
   if (reads) reads->Finish();
   if (own) {

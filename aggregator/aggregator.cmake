@@ -41,7 +41,7 @@ orgtrail_library(aggregator_client
   DEPS aggregator_config aggregator_admit aggregator_ledger aggregator_scrub common_rpc common_fs common_format common_http_client common_manual)
 orgtrail_program(orgtrail SOURCES aggregator/client/main.cc DEPS aggregator_client)
 orgtrail_library(aggregator_enrol
-  SOURCES aggregator/enrol/authority.cc aggregator/enrol/limiter.cc aggregator/enrol/desk.cc
+  SOURCES aggregator/enrol/authority.cc aggregator/enrol/limiter.cc aggregator/enrol/desk.cc aggregator/enrol/server_renewal.cc
           aggregator/enrol/service.cc
   DEPS aggregator_ledger common_rpc)
 orgtrail_library(aggregator_admin SOURCES aggregator/admin/office.cc aggregator/admin/service.cc

@@ -1,10 +1,10 @@
 # What both programs must agree on, and the only doors to the outside.
 orgtrail_library(common_base
-  SOURCES common/base/check.cc common/base/cidr.cc common/base/clock.cc common/base/ids.cc common/base/last_words.cc common/base/log.cc common/base/status.cc common/base/text.cc common/base/worker.cc
+  SOURCES common/base/check.cc common/base/cidr.cc common/base/clock.cc common/base/ids.cc common/base/last_words.cc common/base/log.cc common/base/status.cc common/base/text.cc common/base/thread_cpu.cc common/base/worker.cc
   DEPS absl::status absl::statusor absl::strings absl::time absl::flat_hash_map Threads::Threads)
 orgtrail_library(common_fs SOURCES common/fs/posix.cc common/fs/file.cc common/fs/map.cc DEPS common_base)
 orgtrail_library(common_crypto
-  SOURCES common/crypto/digest.cc common/crypto/sha256_pair.cc common/crypto/sign.cc common/crypto/cipher.cc common/crypto/x509.cc common/crypto/pin.cc
+  SOURCES common/crypto/digest.cc common/crypto/sha256_pair.cc common/crypto/sign.cc common/crypto/cipher.cc common/crypto/x509.cc common/crypto/server_certificate.cc common/crypto/pin.cc common/crypto/idle_tls.cc
           common/crypto/openssl.cc
   DEPS common_base OpenSSL::SSL OpenSSL::Crypto)
 orgtrail_library(common_lmdb SOURCES common/lmdb/env.cc common/lmdb/short_file.cc DEPS common_base PkgConfig::lmdb)

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "absl/strings/str_join.h"
 #include "aggregator/client/context.h"
 #include "aggregator/client/organization.h"
 #include "common/base/ids.h"
@@ -13,9 +14,35 @@
 #include "common/crypto/x509.h"
 
 namespace orgtrail::client {
+namespace {
+
+struct ServerCertFlags {
+  std::string dir;
+  std::vector<std::string> hosts;
+  int64_t days = 825;
+};
+
+void AddCertificate(CLI::App& org, Context& context) {
+  auto f = std::make_shared<ServerCertFlags>();
+  CLI::App* cert = org.add_subcommand("certificate", "Make a new key and certificate for the aggregator: another host name, or a key that was seen");
+  cert->add_option("--dir", f->dir, "The organization's directory, as given to `org init`; its CA key must be there")->required();
+  cert->add_option("--host", f->hosts, "A further name or address the aggregator is dialled by; repeat for each; those of the old certificate stay");
+  cert->add_option("--days", f->days, "Life of the certificate; never longer than the CA's")->check(CLI::Range(1, 825))->capture_default_str();
+  cert->footer("The aggregator renews its certificate by itself while it can write the file. This is for a new name, and for a new key.\n");
+  cert->callback([f, &context] {
+    context.Run([&]() -> absl::Status {
+      ASSIGN_OR_RETURN(const ServerCertificateMade made, ReplaceServerCertificate(f->dir, f->hosts, absl::Hours(24 * f->days), context.fs, context.clock));
+      std::printf("%s\n  until  %s\n  for    %s\n", made.path.c_str(), Rfc3339(made.until).c_str(), absl::StrJoin(made.hosts, ", ").c_str());
+      std::printf("  A running aggregator shows it within a second; connections go on.\n");
+      return absl::OkStatus();
+    });
+  });
+}
+
+}  // namespace
 
 void AddOrg(CLI::App& app, Context& context) {
-  CLI::App* org = app.add_subcommand("org", "The organization: make one");
+  CLI::App* org = app.add_subcommand("org", "The organization: make one, and the certificate its aggregator shows");
   org->require_subcommand(1);
   auto o = std::make_shared<OrganizationOptions>();
   CLI::App* init = org->add_subcommand("init", "Write a complete, working organization: CA, keys, aggregator.yaml, first policy, profiles");
@@ -58,6 +85,7 @@ void AddOrg(CLI::App& app, Context& context) {
       return absl::OkStatus();
     });
   });
+  AddCertificate(*org, context);
 }
 
 namespace {

@@ -9,6 +9,7 @@
 #include "common/base/ids.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/crypto/server_certificate.h"
 #include "common/crypto/sign.h"
 #include "common/crypto/x509.h"
 #include "common/format/note.h"
@@ -17,7 +18,6 @@ namespace orgtrail::client {
 namespace {
 
 constexpr absl::Duration kCaLife = absl::Hours(24 * 3650);
-constexpr absl::Duration kServerLife = absl::Hours(24 * 825);
 constexpr absl::Duration kPersonLife = absl::Hours(24 * 365);
 constexpr absl::Duration kBackdate = absl::Minutes(5);  // clocks of clients may be a little behind
 
@@ -31,16 +31,16 @@ bool IsHost(std::string_view text) {
          text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:") == std::string_view::npos;
 }
 
-std::string HostPort(const std::string& host, int port) {
-  return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + std::to_string(port);
-}
-
 void DropRepeats(std::vector<std::string>* items) {
   std::vector<std::string> kept;
   for (std::string& i : *items) {
     if (std::find(kept.begin(), kept.end(), i) == kept.end()) kept.push_back(std::move(i));
   }
   *items = std::move(kept);
+}
+
+std::string HostPort(const std::string& host, int port) {
+  return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + std::to_string(port);
 }
 
 // Reads every key before anything is written. One person must not count twice.
@@ -171,13 +171,6 @@ absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& opt
   const std::string ca_path = w.Put("ca/ca.crt", ca.cert_pem, 0644);
   const std::string ca_key_path = w.Put("ca/ca.key", ca.key_pem, 0600);
 
-  const auto issue = [&](const Identity& identity, const std::vector<std::string>& dns, absl::Duration life,
-                         std::string* key_pem) -> absl::StatusOr<std::string> {
-    ASSIGN_OR_RETURN(*key_pem, NewTlsKeyPem());
-    ASSIGN_OR_RETURN(std::string csr, NewCsrPem(*key_pem));
-    return IssueLeafPem(ca, LeafRequest{csr, identity.ToUri(), dns, now - kBackdate, now + life});
-  };
-
   AggregatorConfig config;
   config.org = o.org;
   config.domain = o.domain;
@@ -193,21 +186,16 @@ absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& opt
   config.ca_key = ca_key_path;
 
   std::vector<std::string> hosts = o.hosts;
-  for (const char* local : {"localhost", "127.0.0.1", "::1"}) {
-    if (std::find(hosts.begin(), hosts.end(), local) == hosts.end()) hosts.push_back(local);
-  }
   char hostname[256] = {};
-  if (gethostname(hostname, sizeof hostname - 1) == 0 && hostname[0] != '\0') {
-    if (std::find(hosts.begin(), hosts.end(), hostname) == hosts.end()) hosts.emplace_back(hostname);
-  }
+  if (gethostname(hostname, sizeof hostname - 1) == 0 && IsHost(hostname)) hosts.emplace_back(hostname);
+  DropRepeats(&hosts);
   Identity server;
   server.kind = Identity::Kind::kAggregator;
   server.org = o.org;
   server.region = config.region;
-  std::string server_key;
-  ASSIGN_OR_RETURN(std::string server_cert, issue(server, hosts, kServerLife, &server_key));
-  config.tls_certificate = w.Put("aggregator/tls.crt", server_cert + ca.cert_pem, 0644);
-  config.tls_key = w.Put("aggregator/tls.key", server_key, 0600);
+  ASSIGN_OR_RETURN(const ServerCertificate shown, IssueServerCertificate(ca, server.ToUri(), hosts, now));
+  config.tls_certificate = w.Put("aggregator/tls.crt", shown.certificate_pem, 0644);
+  config.tls_key = w.Put("aggregator/tls.key", shown.key_pem, 0600);
 
   OrganizationMade made;
   const SigningKey log_key = SigningKey::Generate(rng);
@@ -238,8 +226,9 @@ absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& opt
     identity.kind = kind;
     identity.org = o.org;
     identity.name = name;
-    std::string key_pem;
-    ASSIGN_OR_RETURN(std::string cert, issue(identity, {}, kPersonLife, &key_pem));
+    ASSIGN_OR_RETURN(const std::string key_pem, NewTlsKeyPem());
+    ASSIGN_OR_RETURN(const std::string csr, NewCsrPem(key_pem));
+    ASSIGN_OR_RETURN(const std::string cert, IssueLeafPem(ca, LeafRequest{csr, identity.ToUri(), {}, now - kBackdate, now + kPersonLife}));
     const std::string cert_path = w.Put("people/" + name + ".crt", cert, 0644);
     const std::string key_path = w.Put("people/" + name + ".key", key_pem, 0600);
     *profile = w.Put("profiles/" + name + ".yaml",
@@ -252,6 +241,37 @@ absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& opt
   RETURN_IF_ERROR(person(Identity::Kind::kAuditor, "auditor", &made.auditor_profile));
   RETURN_IF_ERROR(w.status());
   return made;
+}
+
+absl::StatusOr<ServerCertificateMade> ReplaceServerCertificate(const std::string& dir, std::vector<std::string> hosts, absl::Duration life, Fs& fs,
+                                                               const Clock& clock) {
+  const std::string config_path = JoinPath(dir, "aggregator/aggregator.yaml");
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(fs, config_path, 1 << 20));
+  ASSIGN_OR_RETURN(const AggregatorConfig config, ParseAggregatorConfig(config_path, text));
+  CaCertificate ca;
+  ASSIGN_OR_RETURN(ca.cert_pem, ReadFile(fs, config.ca_certificate, 1 << 20));
+  ASSIGN_OR_RETURN(ca.key_pem, ReadFile(fs, config.ca_key, 64 << 10));
+  for (const std::string& h : hosts) {
+    if (!IsHost(h)) return absl::InvalidArgumentError(absl::StrCat("--host ", h, ": a name or address such as trail.example.org"));
+  }
+  const absl::StatusOr<std::string> old = ReadFile(fs, config.tls_certificate, 1 << 20);
+  if (old.ok()) {
+    absl::StatusOr<CertificateFacts> facts = ReadCertificate(*old);
+    if (!facts.ok()) return Annotate(facts.status(), config.tls_certificate + ", whose names are kept; remove it to begin anew");
+    hosts.insert(hosts.end(), facts->dns.begin(), facts->dns.end());
+  } else if (!absl::IsNotFound(old.status())) {
+    return old.status();
+  }
+  DropRepeats(&hosts);
+  Identity identity;
+  identity.kind = Identity::Kind::kAggregator;
+  identity.org = config.org;
+  identity.region = config.region;
+  ASSIGN_OR_RETURN(const ServerCertificate made, IssueServerCertificate(ca, identity.ToUri(), hosts, clock.Wall(), life));
+  RETURN_IF_ERROR(WriteFileAtomically(fs, config.tls_key, made.key_pem, 0600));
+  RETURN_IF_ERROR(WriteFileAtomically(fs, config.tls_certificate, made.certificate_pem));
+  ASSIGN_OR_RETURN(const CertificateFacts facts, ReadCertificate(made.certificate_pem));
+  return ServerCertificateMade{config.tls_certificate, facts.not_after, facts.dns};
 }
 
 }  // namespace orgtrail::client

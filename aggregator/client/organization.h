@@ -29,4 +29,14 @@ struct OrganizationMade {
 // Writes everything below options.dir, the secrets mode 0600. AlreadyExists when the directory holds an organization already.
 absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& options, Fs& fs, const Clock& clock, Rng& rng);
 
+struct ServerCertificateMade {
+  std::string path;
+  absl::Time until;
+  std::vector<std::string> hosts;
+};
+// A new key and certificate for the aggregator of the organization in `dir`, for the old one's names and these. Its CA key must be there.
+// The aggregator may run meanwhile: the key is replaced first, and until the certificate follows it shows the pair it has read.
+absl::StatusOr<ServerCertificateMade> ReplaceServerCertificate(const std::string& dir, std::vector<std::string> hosts, absl::Duration life, Fs& fs,
+                                                               const Clock& clock);
+
 }  // namespace orgtrail::client

@@ -57,26 +57,6 @@ absl::StatusOr<CertificateAuthority::Issued> CertificateAuthority::Issue(const I
   return issued;
 }
 
-absl::StatusOr<CertificateAuthority::Server> CertificateAuthority::IssueServer(std::string_view region,
-                                                                               const std::vector<std::string>& hosts,
-                                                                               absl::Time now, absl::Duration life) const {
-  if (!IsName(region)) return absl::InvalidArgumentError("not a region: \"" + Printable(region) + "\"");
-  Server server;
-  ASSIGN_OR_RETURN(server.key_pem, NewTlsKeyPem());
-  Identity identity;
-  identity.kind = Identity::Kind::kAggregator;
-  identity.org = org_;
-  identity.region = std::string(region);
-  LeafRequest request{"", identity.ToUri(), {"localhost", "127.0.0.1", "::1"}, now - kBackdated, now + life};
-  for (const std::string& host : hosts) {
-    if (std::find(request.dns.begin(), request.dns.end(), host) == request.dns.end()) request.dns.push_back(host);
-  }
-  ASSIGN_OR_RETURN(request.csr_pem, NewCsrPem(server.key_pem));
-  ASSIGN_OR_RETURN(server.certificate_pem, IssueLeafPem(ca_, request));
-  server.certificate_pem += ca_.cert_pem;
-  return server;
-}
-
 absl::StatusOr<CertificateAuthority::IssuedToken> CertificateAuthority::IssueToken(const TokenOrder& order, absl::Time now,
                                                                                    Rng& rng) const {
   if (!IsAccountId(order.account)) return absl::InvalidArgumentError("the token's account must be 12 digits");

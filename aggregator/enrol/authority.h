@@ -1,4 +1,4 @@
-// CertificateAuthority: the organization's CA at work: certificates for agents, people and servers, and join tokens that pin it.
+// CertificateAuthority: the organization's CA at work: certificates for agents and people, and join tokens that pin it.
 // Who may have one is decided by others; every identity it certifies is logged by the caller before the certificate is given out.
 // Threads: any; immutable. Times are certificate validity; a certificate begins five minutes early, for clocks that are behind.
 #pragma once
@@ -34,14 +34,6 @@ class CertificateAuthority {
   };
   // For the holder of the request's key, whoever `identity` says. InvalidArgument says what is wrong with the request.
   absl::StatusOr<Issued> Issue(const Identity& identity, std::string csr_pem, absl::Time now, absl::Duration life) const;
-
-  struct Server {
-    std::string certificate_pem;   // leaf, then CA: agents that hold only a token look for the CA's key in what is shown
-    std::string key_pem;
-  };
-  // For the aggregator of `region`; `hosts` are the names and addresses clients dial, localhost and 127.0.0.1 are added.
-  absl::StatusOr<Server> IssueServer(std::string_view region, const std::vector<std::string>& hosts, absl::Time now,
-                                     absl::Duration life) const;
 
   struct TokenOrder {
     std::string account;           // exact

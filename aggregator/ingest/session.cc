@@ -95,7 +95,7 @@ absl::StatusOr<StreamId> Sessions::Open(Caller caller) {
     const StreamId id = s.next++;
     Session session;
     session.caller = std::make_shared<const Caller>(std::move(caller));
-    session.opened = session.heard = now;
+    session.opened = session.heard = session.moved = now;
     s.sessions.emplace(id, std::move(session));
     open_gauge_.Set(static_cast<double>(s.sessions.size()));
     return id;
@@ -115,7 +115,8 @@ bool Sessions::Take(StreamId stream, std::string& message) {
     Facts f;
     auto it = s.sessions.find(stream);
     if (it == s.sessions.end() || it->second.doomed) return f;
-    it->second.heard = now;
+    it->second.heard = it->second.moved = now;
+    it->second.held = false;
     f.known = true;
     f.greeted = it->second.greeted;
     f.caller = it->second.caller;
@@ -182,14 +183,21 @@ bool Sessions::Take(StreamId stream, std::string& message) {
   }
   prefix += static_cast<char>(length);
   message = std::move(prefix) + submission.frame;
+  state_.With([&](State& s) {
+    if (auto it = s.sessions.find(stream); it != s.sessions.end()) it->second.held = true;
+  });
   return false;
 }
 
 void Sessions::Written(StreamId stream) {
-  state_.With([&](State& s) {
-    if (auto it = s.sessions.find(stream); it != s.sessions.end()) it->second.writing = false;
+  const bool owed = state_.With([&](State& s) {
+    auto it = s.sessions.find(stream);
+    if (it == s.sessions.end()) return false;
+    it->second.writing = false;
+    it->second.moved = clock_.Now();   // it reads
+    return std::exchange(it->second.owed, false);
   });
-  Poke();
+  if (owed) Poke();
 }
 
 void Sessions::Closed(StreamId stream) {
@@ -324,7 +332,11 @@ Tick Sessions::Step(Tick now) {
 bool Sessions::StartWrite(StreamId stream, Tick now) {
   return state_.With([&](State& s) {
     auto it = s.sessions.find(stream);
-    if (it == s.sessions.end() || it->second.doomed || it->second.writing) return false;
+    if (it == s.sessions.end() || it->second.doomed) return false;
+    if (it->second.writing) {
+      it->second.owed = true;
+      return false;
+    }
     it->second.writing = true;
     it->second.writing_since = now;
     return true;
@@ -377,25 +389,30 @@ void Sessions::Answer(Tick now) {
       continue;
     }
     a.leaves.push_back(leaf);
+    owing_.insert(stream->first);
   }
   for (Refused& r : refusals) {
     Answering& a = answering_[r.from];
+    owing_.insert(r.from);
     if (a.refusals.size() < kUnsentRefusals) a.refusals.push_back(std::move(r));
   }
   for (StreamId id : closed) {
     answering_.erase(id);
+    owing_.erase(id);
   }
-  for (auto& [id, a] : answering_) {
+  std::erase_if(owing_, [&](StreamId id) {
+    Answering& a = answering_[id];
     if (!a.refusals.empty()) {
-      if (!StartWrite(id, now)) continue;
+      if (!StartWrite(id, now)) return false;
       const Refused r = std::move(a.refusals.front());
       a.refusals.erase(a.refusals.begin());
       SendRefusal(id, r);
     } else if (a.welcomed && !a.leaves.empty()) {
-      if (!StartWrite(id, now)) continue;
+      if (!StartWrite(id, now)) return false;
       if (!SendReceipt(id, a)) End(id, absl::UnavailableError("the ledger could not be read for a receipt: reconnect"));
     }
-  }
+    return a.refusals.empty() && a.leaves.empty();
+  });
 }
 
 void Sessions::Welcome(StreamId stream, const Hello& hello) {
@@ -567,20 +584,22 @@ void Sessions::Press(Tick now) {
   }
 }
 
-// Once a second: who never said hello, who does not read, who may no longer be here.
+// Once a second: who never said hello, who does not read, whose message does not end, who may no longer be here.
 void Sessions::Watch(Tick now) {
   struct Seen {
     StreamId id;
     std::shared_ptr<const Caller> caller;
-    bool mute, stalled;
+    bool mute, stalled, trickles;
   };
   std::vector<Seen> all;
+  const absl::Duration whole = std::max(options_.whole_message, absl::Seconds(3 * options_.heartbeat_s));
   state_.Peek([&](const State& s) {
     all.reserve(s.sessions.size());
     for (const auto& [id, session] : s.sessions) {
       if (session.doomed) continue;
       all.push_back({id, session.caller, !session.greeted && now - session.opened > options_.first_message,
-                     session.writing && now - session.writing_since > options_.ack_stall});
+                     session.writing && now - session.writing_since > options_.ack_stall,
+                     session.greeted && !session.held && !s.held && now - session.moved > whole});
     }
   });
   for (const Seen& seen : all) {
@@ -588,6 +607,8 @@ void Sessions::Watch(Tick now) {
       End(seen.id, absl::DeadlineExceededError("no hello within 10 s"));
     } else if (seen.stalled) {
       End(seen.id, absl::DeadlineExceededError("receipts were not read for 30 s"));
+    } else if (seen.trickles) {
+      End(seen.id, absl::DeadlineExceededError(absl::StrCat("no whole message within ", absl::FormatDuration(whole), ": reconnect")));
     } else if (absl::Status s = registry_.Admit(seen.caller->identity, seen.caller->serial); !s.ok()) {
       Refused r;
       r.from = seen.id;
@@ -603,7 +624,7 @@ void Sessions::Watch(Tick now) {
 
 void Sessions::Pace(Tick now) {
   if (verifier_ == nullptr) return;
-  interval_ms_ = NextBatchInterval(interval_ms_, options_.least_interval_ms, verifier_->BusyShare(now));
+  interval_ms_ = NextBatchInterval(interval_ms_, options_.least_interval_ms, verifier_->TakeStrain(now));
   interval_gauge_.Set(interval_ms_ / 1000.0);
 }
 

@@ -8,7 +8,8 @@
 // Holds    a receipt leaves only for what a commit covered, on the stream that brought it: two processes that run as one agent
 //          never see each other's. Grouped per stream and flush, never skipped. With one write of a stream in flight later
 //          commits gather and leave together.
-// Bounds   2 streams per identity; hello within 10 s; a receipt that cannot be written for 30 s ends the stream.
+// Bounds   2 streams per identity; hello within 10 s; a receipt that cannot be written for 30 s ends the stream, and so does a minute
+//          without a whole message: heartbeats come more often, what comes byte by byte does not.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -53,6 +55,8 @@ struct SessionOptions {
   std::string log_vkey;
   int streams_per_identity = 2;
   absl::Duration first_message = absl::Seconds(10), ack_stall = absl::Seconds(30);
+  // A stream on which neither side finishes a message for so long is ended; at least three heartbeats. As long as an agent waits for us.
+  absl::Duration whole_message = absl::Seconds(60);
   uint32_t least_interval_ms = 20;      // between an agent's batches; grows while verification is busy: pace.h
   uint32_t heartbeat_s = 10;
   std::function<std::pair<std::string, std::string>()> policy;  // note and body in force; null: none yet
@@ -110,10 +114,13 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   struct Session {                 // guarded by state_
     std::shared_ptr<const Caller> caller;
     Tick opened{}, heard{};
+    Tick moved{};                  // last whole message of either side
+    bool held = false;             // Take gave a message back
     bool greeted = false;          // hello came
     bool doomed = false;           // Close was called
     Uuid uuid;
     bool writing = false;          // one Send unwritten
+    bool owed = false;             // … and there is more to say
     Tick writing_since{};
   };
   struct Answering {               // Step's own
@@ -167,6 +174,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
 
   // Step's own.
   std::unordered_map<StreamId, Answering> answering_;
+  std::set<StreamId> owing_;       // of them, those with something unsent
   SignedHead head_;
   Tick watched_{}, paced_{}, pressed_{};
   bool pressing_ = false;          // agents were last told to pause

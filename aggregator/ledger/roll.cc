@@ -10,7 +10,6 @@
 namespace orgtrail {
 namespace {
 
-constexpr size_t kHeadsPerTxn = 1024;
 constexpr size_t kCopiesPerTxn = 256;   // of 33 KiB
 
 absl::Status RemoveShard(Fs& fs, const std::string& dir) {

@@ -66,9 +66,11 @@ void ReadLog::WriteOver(Tick now) {
       it = minutes.erase(it);
     }
   });
-  for (auto& [kind, minute] : over) {
+  for (auto& one : over) {
+    const Kind& kind = one.first;
+    const Minute& minute = one.second;
     if (Write(kind, minute)) continue;
-    minutes_.With([&, &kind = kind, &minute = minute](std::map<Kind, Minute>& minutes) {
+    minutes_.With([&](std::map<Kind, Minute>& minutes) {
       const auto [it, fresh] = minutes.try_emplace(kind, minute);
       if (!fresh) {
         it->second.count += minute.count;

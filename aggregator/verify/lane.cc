@@ -13,7 +13,7 @@ namespace {
 
 constexpr absl::Duration kHoldStep = absl::Milliseconds(2);     // how often a full committer is tried again
 constexpr absl::Duration kForgetAfter = absl::Minutes(10);      // agents that said nothing for so long are read again from the ledger
-constexpr size_t kAgentsKept = 16384;                           // 32 KiB of keys each: half a gigabyte at most
+constexpr size_t kAgentsKept = 16384;                           // 4 KiB of keys each
 constexpr absl::Duration kFindingEvery = absl::Minutes(1);
 constexpr absl::Duration kExpectEvery = absl::Seconds(1);
 constexpr size_t kEvidenceBytes = 4096;
@@ -66,9 +66,10 @@ Verifier::Lane::Lane(std::string name, Shared shared)
       worker_(std::move(name), *this, shared.clock) {}
 
 bool Verifier::Lane::TryPush(Submission& s) {
-  const bool pushed = inbox_.With([&](std::deque<Submission>& inbox) {
+  const Tick now = shared_.clock.Now();
+  const bool pushed = inbox_.With([&](std::deque<Waiting>& inbox) {
     if (inbox.size() >= kInbox) return false;
-    inbox.push_back(std::move(s));
+    inbox.push_back({std::move(s), now});
     return true;
   });
   if (pushed) worker_.Poke();
@@ -76,28 +77,37 @@ bool Verifier::Lane::TryPush(Submission& s) {
 }
 
 Tick Verifier::Lane::Step(Tick now) {
+  const int64_t begun = CpuNanos();
+  const Tick next = Work(now);
+  busy_ns_ += CpuNanos() - begun;
+  return next;
+}
+
+int64_t Verifier::Lane::CpuNanos() const { return shared_.options.cpu_ns != nullptr ? shared_.options.cpu_ns() : shared_.clock.Now().ns; }
+
+Tick Verifier::Lane::Work(Tick now) {
   if (!Flush()) return now + kHoldStep;
   if (work_.empty()) {
-    inbox_.With([&](std::deque<Submission>& inbox) { work_.swap(inbox); });
+    inbox_.With([&](std::deque<Waiting>& inbox) { work_.swap(inbox); });
     Forget(now);
   }
   // Some at a time, so that a stop does not wait for a long queue.
   for (int i = 0; i < 64 && !work_.empty(); ++i) {
     if (!Flush() || shared_.load.Full()) return now + kHoldStep;
     Job job;
-    job.in = std::move(work_.front());
-    work_.pop_front();
+    job.in = std::move(work_.front().in);
     job.now = shared_.clock.Now();
+    waited_ns_ = std::max(waited_ns_.load(), (job.now - work_.front().since) / absl::Nanoseconds(1));
+    work_.pop_front();
     const Uuid uuid = job.in.uuid;
     const size_t bytes = job.in.frame.size();
     Check(job);
     const absl::Duration took = shared_.clock.Now() - job.now;
-    busy_ns_ += absl::ToInt64Nanoseconds(took);
     seconds_.Observe(absl::ToDoubleSeconds(took));
     for (const StreamId stream : shared_.load.Leave(uuid, bytes)) shared_.verdicts.Room(stream);
   }
   if (!Flush()) return now + kHoldStep;
-  return work_.empty() && inbox_.Peek([](const std::deque<Submission>& inbox) { return inbox.empty(); }) ? Tick::Never() : now;
+  return work_.empty() && inbox_.Peek([](const std::deque<Waiting>& inbox) { return inbox.empty(); }) ? Tick::Never() : now;
 }
 
 void Verifier::Lane::Check(Job& job) {
@@ -152,6 +162,7 @@ bool Verifier::Lane::Position(Job& job) {
   const BatchHeader& h = job.header();
   const auto is_logged = [&](const InFlight& f) { return shared_.ledger.FindLeaf(f.leaf, f.size).has_value(); };
   while (!agent.in_flight.empty() && is_logged(agent.in_flight.front())) agent.in_flight.pop_front();
+  HoldLess(job);
   const bool opens = h.kind == BatchKind::kEpochOpen;
   if (opens != (h.batch_seq == 0)) return Refuse(job, "BOUNDS", "batch 0 opens an epoch, and only batch 0");
   if (!agent.head) return opens || Expect(job);
@@ -162,7 +173,6 @@ bool Verifier::Lane::Position(Job& job) {
   }
   if (agent.quarantined) return PositionApart(job);
   if (h.epoch < head.epoch || (h.epoch == head.epoch && h.batch_seq <= head.batch_seq)) {
-    if (agent.rewinding == job.in.from) agent.rewinding = 0;
     for (const InFlight& f : agent.in_flight) {
       if (f.epoch != h.epoch || f.batch_seq != h.batch_seq) continue;
       if (f.leaf != job.leaf) return Clash(job, UINT64_MAX);
@@ -178,30 +188,46 @@ bool Verifier::Lane::Position(Job& job) {
     return false;
   }
   if (h.epoch > head.epoch ? !opens : h.batch_seq != head.batch_seq + 1) return Expect(job);
-  if (agent.rewinding == job.in.from) agent.rewinding = 0;
+  // Next by its number alone: it continues another leaf, under keys that did not come yet.
+  if (h.prev_hash != head.leaf && OfUnseenBranch(job)) return Expect(job, Of::kBranch);
+  Rewound(job);
   return true;
+}
+
+// Of a tree that lies in the log only the next keys are held.
+void Verifier::Lane::HoldLess(Job& job) {
+  Agent& agent = *job.agent;
+  if (agent.quarantined || !agent.head || agent.tree == nullptr || !agent.tree->whole()) return;
+  const SlotKeys& tree = *agent.tree;
+  std::optional<uint64_t> carrier = tree.carrier;
+  if (!carrier) carrier = shared_.ledger.Find({job.in.uuid, tree.epoch, tree.tree_base == 0 ? 0 : tree.tree_base - 1});
+  if (!carrier || agent.head->epoch != tree.epoch || agent.head->batch_seq + 1 < tree.tree_base) return;
+  agent.tree = tree.From(static_cast<uint32_t>(agent.head->batch_seq + 1 - tree.tree_base), *carrier);
+}
+
+// Whether its keys are of a branch whose beginning is not here: that comes first, and says more than "no such key".
+bool Verifier::Lane::OfUnseenBranch(Job& job) {
+  const BatchHeader& h = job.header();
+  if (h.kind == BatchKind::kEpochOpen || h.key_slot > h.batch_seq) return false;
+  const std::shared_ptr<const SlotKeys> tree = TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
+  return tree == nullptr || tree->root != h.keytree_root;
 }
 
 // After a contradiction the chain is a tree: two processes write as one agent, each of them in order. A batch continues whatever leaf
 // its prev_hash names, and an epoch may be opened whatever its number, so that none of them waits for the other and nothing is lost.
 bool Verifier::Lane::PositionApart(Job& job) {
   Agent& agent = *job.agent;
-  const auto goes_on = [&] {
-    if (agent.rewinding == job.in.from) agent.rewinding = 0;
-  };
   for (const InFlight& f : agent.in_flight) {
     if (f.leaf != job.leaf) continue;
-    goes_on();
     Repeat(job, std::nullopt);
     return false;
   }
   if (const std::optional<uint64_t> index = shared_.ledger.FindLeaf(job.leaf, job.identity.enrolled_leaf)) {
-    goes_on();
     Repeat(job, *index);
     return false;
   }
   if (job.header().kind != BatchKind::kEpochOpen && BranchOf(job) == nullptr) return Expect(job, Of::kBranch);
-  goes_on();
+  Rewound(job);
   return true;
 }
 
@@ -244,11 +270,8 @@ void Verifier::Lane::Grow(Job& job) {
 bool Verifier::Lane::Clash(Job& job, uint64_t related) {
   const BatchHeader& h = job.header();
   const AgentHead& head = *job.agent->head;
-  if (h.kind != BatchKind::kEpochOpen && h.key_slot <= h.batch_seq) {
-    // Of a branch whose beginning is not here: that comes first, and says more.
-    const std::shared_ptr<const SlotKeys> tree = TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
-    if (tree == nullptr || tree->root != h.keytree_root) return Expect(job, Of::kBranch);
-  }
+  if (OfUnseenBranch(job)) return Expect(job, Of::kBranch);
+  Rewound(job);
   if (!Spend(job)) return false;
   if (absl::Status s = CheckSignatures(job); !s.ok()) return RefuseStatus(job, s, "SIG_INVALID");
   const bool same_place = related != UINT64_MAX ||
@@ -286,11 +309,17 @@ absl::Status Verifier::Lane::CheckSignatures(Job& job) {
     if (h.key_slot > h.batch_seq) return absl::InvalidArgumentError("SLOT_UNKNOWN the slot lies before the epoch");
     const Branch* branch = job.agent->quarantined ? BranchOf(job) : nullptr;
     tree = branch != nullptr ? branch->tree : TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
-    if (tree == nullptr || tree->root != h.keytree_root || h.key_slot >= tree->keys.size()) {
+    if (tree == nullptr || tree->root != h.keytree_root || h.key_slot >= tree->slots) {
       return absl::InvalidArgumentError("SLOT_UNKNOWN no key tree of this epoch has this slot");
     }
+    if (tree->Of(h.key_slot) == nullptr) {
+      absl::StatusOr<std::shared_ptr<const SlotKeys>> whole = tree->Again(shared_.ledger);
+      if (!whole.ok()) return absl::UnavailableError("LEDGER_READ " + Describe(whole.status()));
+      if (job.agent->tree == tree) job.agent->tree = (*whole)->From(h.key_slot, *tree->carrier);
+      tree = *std::move(whole);
+    }
   }
-  return VerifySignature(tree->keys[h.key_slot], kBatchLabel, entry.header_bytes, entry.slot_signature);
+  return VerifySignature(*tree->Of(h.key_slot), kBatchLabel, entry.header_bytes, entry.slot_signature);
 }
 
 bool Verifier::Lane::Authenticate(Job& job) {
@@ -407,6 +436,7 @@ void Verifier::Lane::Accept(Job& job, std::shared_ptr<Leaf> leaf) {
 
 void Verifier::Lane::Repeat(Job& job, std::optional<uint64_t> index) {
   repeats_.Add();
+  Rewound(job);
   Admitted item;
   item.duplicate_of = index;
   item.repeats = job.leaf;
@@ -461,6 +491,11 @@ bool Verifier::Lane::RefuseStatus(Job& job, const absl::Status& status, std::str
     Find(job, code, Severity::kWarn, detail);
   }
   return Refuse(job, code, std::move(detail), true);
+}
+
+// The stream is where a CHAIN_EXPECT sent it: what comes next and does not fit is news.
+void Verifier::Lane::Rewound(Job& job) {
+  if (job.agent->rewinding == job.in.from) job.agent->rewinding = 0;
 }
 
 bool Verifier::Lane::Expect(Job& job, Of what) {

@@ -47,6 +47,7 @@ class Verifier::Lane final : public Stage {
   void Stop() { worker_.Stop(); }
   void Poke() { worker_.Poke(); }
   int64_t TakeBusyNanos() { return busy_ns_.exchange(0); }
+  int64_t TakeWaitedNanos() { return waited_ns_.exchange(0); }
 
  private:
   struct InFlight {                 // submitted, not seen in the ledger yet
@@ -79,6 +80,10 @@ class Verifier::Lane final : public Stage {
     std::unordered_map<std::string, Tick> found;  // code → last finding: at most one a minute and code
     Tick used{};
   };
+  struct Waiting {
+    Submission in;
+    Tick since;
+  };
   struct Job {                      // one frame on its way through the checks
     Submission in;
     Tick now{};
@@ -94,6 +99,8 @@ class Verifier::Lane final : public Stage {
     const BatchHeader& header() const { return entry.header; }
   };
 
+  Tick Work(Tick now);
+  int64_t CpuNanos() const;
   void Check(Job& job);
   // Each returns true to go on; false when it answered and the job is done.
   bool Parse(Job& job);
@@ -115,11 +122,14 @@ class Verifier::Lane final : public Stage {
   Branch* BranchOf(Job& job);       // the one that the batch continues; null: not here
   void Grow(Job& job);
   std::shared_ptr<const SlotKeys> TreeOf(Agent& agent, const Uuid& uuid, uint64_t epoch, uint64_t tree_base);
+  void HoldLess(Job& job);
+  bool OfUnseenBranch(Job& job);
   absl::Status CheckSignatures(Job& job);
   bool Refuse(Job& job, std::string_view code, std::string detail, bool closes = false);
   bool RefuseStatus(Job& job, const absl::Status& status, std::string_view fallback);
   enum class Of { kHead, kBranch };
   bool Expect(Job& job, Of what = Of::kHead);
+  void Rewound(Job& job);
   bool Conflict(Job& job, std::string_view code, std::string detail, uint64_t related);
   void KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related, std::string_view object);
   void Find(Job& job, std::string_view code, Severity severity, std::string detail);
@@ -132,13 +142,13 @@ class Verifier::Lane final : public Stage {
 
   const Shared shared_;
   static constexpr size_t kInbox = 4096;
-  Guarded<std::deque<Submission>> inbox_;
-  std::deque<Submission> work_;     // taken, in order
+  Guarded<std::deque<Waiting>> inbox_;
+  std::deque<Waiting> work_;        // taken, in order
   std::deque<Admitted> out_;        // checked; the committer was full. Nothing is checked while something waits here
   std::unordered_map<Uuid, Agent> agents_;
   ZstdDecompressor zstd_;
   Admitter admitter_;
-  std::atomic<int64_t> busy_ns_{0};
+  std::atomic<int64_t> busy_ns_{0}, waited_ns_{0};   // since they were last taken: processor time, and the longest wait for a check
   Counter& batches_;
   Counter& records_;
   Counter& repeats_;

@@ -1,5 +1,7 @@
 #include "aggregator/verify/slot_keys.h"
 
+#include <algorithm>
+
 #include "aggregator/ledger/branch.h"
 #include "common/base/status.h"
 #include "common/format/epoch.h"
@@ -9,19 +11,7 @@ namespace orgtrail {
 
 namespace {
 
-absl::StatusOr<std::shared_ptr<const SlotKeys>> BroughtBy(const LedgerReader& ledger, uint64_t leaf_index, uint64_t tree_base) {
-  ASSIGN_OR_RETURN(RawLeaf raw, ledger.ReadRaw(leaf_index));
-  ASSIGN_OR_RETURN(FrameView view, FrameView::Decode(raw.bytes));
-  ASSIGN_OR_RETURN(BatchEntry entry, BatchEntry::Decode(view.entry));
-  if (!entry.header.TwoSignatures() || (entry.header.kind == BatchKind::kEpochOpen) != (tree_base == 0)) {
-    return absl::NotFoundError("the leaf before this slot brought no key tree");
-  }
-  return SlotKeys::FromExtension(entry.header, view.extension);
-}
-
-}  // namespace
-
-absl::StatusOr<std::shared_ptr<const SlotKeys>> SlotKeys::FromExtension(const BatchHeader& header, std::string_view extension) {
+absl::StatusOr<std::shared_ptr<SlotKeys>> Read(const BatchHeader& header, std::string_view extension) {
   auto tree = std::make_shared<SlotKeys>();
   tree->epoch = header.epoch;
   if (header.kind == BatchKind::kEpochOpen) {
@@ -33,7 +23,47 @@ absl::StatusOr<std::shared_ptr<const SlotKeys>> SlotKeys::FromExtension(const Ba
     tree->tree_base = header.batch_seq + 1;
   }
   tree->root = KeyTreeRoot(tree->keys);
+  tree->slots = static_cast<uint32_t>(tree->keys.size());
+  return tree;
+}
+
+absl::StatusOr<std::shared_ptr<const SlotKeys>> BroughtBy(const LedgerReader& ledger, uint64_t leaf_index, uint64_t tree_base) {
+  ASSIGN_OR_RETURN(RawLeaf raw, ledger.ReadRaw(leaf_index));
+  ASSIGN_OR_RETURN(FrameView view, FrameView::Decode(raw.bytes));
+  ASSIGN_OR_RETURN(BatchEntry entry, BatchEntry::Decode(view.entry));
+  if (!entry.header.TwoSignatures() || (entry.header.kind == BatchKind::kEpochOpen) != (tree_base == 0)) {
+    return absl::NotFoundError("the leaf before this slot brought no key tree");
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<SlotKeys> tree, Read(entry.header, view.extension));
+  tree->carrier = leaf_index;
   return std::shared_ptr<const SlotKeys>(std::move(tree));
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const SlotKeys>> SlotKeys::FromExtension(const BatchHeader& header, std::string_view extension) {
+  ASSIGN_OR_RETURN(std::shared_ptr<SlotKeys> tree, Read(header, extension));
+  return std::shared_ptr<const SlotKeys>(std::move(tree));
+}
+
+std::shared_ptr<const SlotKeys> SlotKeys::From(uint32_t slot, uint64_t leaf) const {
+  auto some = std::make_shared<SlotKeys>();
+  some->epoch = epoch;
+  some->tree_base = tree_base;
+  some->root = root;
+  some->slots = slots;
+  some->carrier = leaf;
+  some->first = std::clamp(slot, first, first + static_cast<uint32_t>(keys.size()));
+  const auto begin = keys.begin() + (some->first - first);
+  some->keys.assign(begin, begin + std::min<ptrdiff_t>(kHeld, keys.end() - begin));
+  return some;
+}
+
+absl::StatusOr<std::shared_ptr<const SlotKeys>> SlotKeys::Again(const LedgerReader& ledger) const {
+  if (!carrier) return absl::FailedPreconditionError("a key tree that is not logged yet is held whole");
+  ASSIGN_OR_RETURN(std::shared_ptr<const SlotKeys> whole, BroughtBy(ledger, *carrier, tree_base));
+  if (whole->root != root) return absl::DataLossError(absl::StrCat("leaf ", *carrier, " holds other keys than were signed: run orgtrail fsck"));
+  return whole;
 }
 
 absl::StatusOr<std::shared_ptr<const SlotKeys>> SlotKeys::Load(const LedgerReader& ledger, const Uuid& uuid, uint64_t epoch,

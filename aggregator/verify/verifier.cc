@@ -62,13 +62,16 @@ Tick Verifier::Step(Tick now) {
   return next;
 }
 
-double Verifier::BusyShare(Tick now) {
-  int64_t busiest = 0;
-  for (auto& lane : lanes_) busiest = std::max(busiest, lane->TakeBusyNanos());
+Verifier::Strain Verifier::TakeStrain(Tick now) {
+  int64_t busiest = 0, waited = 0;
+  for (auto& lane : lanes_) {
+    busiest = std::max(busiest, lane->TakeBusyNanos());
+    waited = std::max(waited, lane->TakeWaitedNanos());
+  }
   const int64_t elapsed = now.ns - share_since_.ns;
   const bool first = share_since_ == Tick{};
   share_since_ = now;
-  return first || elapsed <= 0 ? 0.0 : static_cast<double>(busiest) / static_cast<double>(elapsed);
+  return {first || elapsed <= 0 ? 0.0 : static_cast<double>(busiest) / static_cast<double>(elapsed), absl::Nanoseconds(waited)};
 }
 
 }  // namespace orgtrail

@@ -36,6 +36,7 @@ struct VerifierOptions {
   double checks_per_second = 2000;      // signatures of one agent; a burst of one second. Beyond: RATE_LIMIT
   int evidence_per_hour = 20;           // evidence leaves one identity can cause
   absl::Duration stale_after = absl::Minutes(2);   // a heartbeat that quotes an older head is late
+  int64_t (*cpu_ns)() = nullptr;        // processor time of the calling thread; null: the clock, where checks take no time
 };
 
 class Verifier final : public Stage {
@@ -53,7 +54,11 @@ class Verifier final : public Stage {
   void Stop();
   Tick Step(Tick now) override;          // every lane once, for tests and simulators; not together with Start
 
-  double BusyShare(Tick now);            // of the busiest lane since the last call: 0 to 1. One caller.
+  struct Strain {
+    double busy = 0;                     // share of a processor that the busiest lane used, 0 to 1
+    absl::Duration waited;               // the longest that a frame waited for its check
+  };
+  Strain TakeStrain(Tick now);           // since the last call. One caller.
   const RecentHeads& heads() const { return heads_; }
 
  private:

@@ -14,6 +14,7 @@
 #include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/crypto/idle_tls.h"
 #include "common/crypto/x509.h"
 
 namespace orgtrail {
@@ -26,6 +27,7 @@ constexpr unsigned kNeverSeconds = 10 * 365 * 86'400;   // a channel lives as lo
 constexpr int kMessageBytes = static_cast<int>(limits::kFrameBytes) + (64 << 10);
 constexpr int kKeepaliveMs = 20'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
+constexpr int kReadBytes = 8 << 10;   // that much memory waits for the next bytes of each connection; without a limit it is as much as came at once before
 constexpr int kIdentityOnly = 1;  // bit set of compression algorithms: gRPC 1.51 inflates before it limits
 
 std::string_view View(grpc::string_ref s) { return std::string_view(s.data(), s.size()); }
@@ -108,6 +110,7 @@ std::string AddressOf(std::string peer) {
 void InitRpc() {
   setenv("GRPC_SSL_CIPHER_SUITES", "ECDHE-RSA-AES256-GCM-SHA384", /*overwrite=*/1);
   gpr_set_log_function(LogFromGrpc);
+  ReleaseIdleTlsBuffers();
   // Debian's Abseil looks for lock cycles at every lock of gRPC, and keeps a node of a graph for each.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
 }
@@ -176,6 +179,7 @@ void SetServerLimits(grpc::ServerBuilder& builder) {
   // Below our own clients' period, or they would be told ENHANCE_YOUR_CALM.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kKeepaliveMs / 4);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
+  builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadBytes);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second aggregator on the port is an error, not a partner
 }

@@ -8,6 +8,7 @@
 
 #include "absl/time/clock.h"
 #include "common/crypto/digest.h"
+#include "common/crypto/x509.h"
 #include "tests/e2e/support/organization.h"
 
 namespace orgtrail::e2e {
@@ -220,6 +221,36 @@ TEST_F(EnrolmentE2e, AMachineThatLostItsStateComesBackWhenTheOldIdentityIsRevoke
   agent.Start();
   agent.Record(Record("after"));
   ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() == 2; }));
+}
+
+TEST_F(EnrolmentE2e, TheAggregatorGetsANewNameAndKeyWhileAgentsStay) {
+  AgentProcess& agent = organization.StartAgent({.name = "web-1"});
+  const auto shown = [&] { return ReadCertificate(FetchServerChain(organization.server(), absl::Seconds(5)).value().front()).value(); };
+  const CertificateFacts before = shown();
+  const std::string said = organization.Must({"org", "certificate", "--dir", organization.Path("org"), "--host", "trail.example.org"});
+  EXPECT_THAT(said, HasSubstr("trail.example.org, "));
+  ASSERT_TRUE(Eventually(kSoon, [&] { return shown().serial_hex != before.serial_hex; }));
+  const CertificateFacts after = shown();
+  EXPECT_THAT(after.dns, ::testing::Contains("trail.example.org"));
+  EXPECT_THAT(after.dns, ::testing::IsSupersetOf(before.dns));
+  EXPECT_NE(after.spki_hash, before.spki_hash);
+  agent.Record(Record("on"));
+  ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() == 1; }));   // the feed comes over the new certificate
+  EXPECT_FALSE(agent.Logged("The stream to the aggregator ended"));
+
+  const Ran refused = organization.Orgtrail({"org", "certificate", "--dir", organization.Path("org"), "--host", "a/b"});
+  EXPECT_EQ(refused.code, 2) << refused.err;
+  EXPECT_EQ(shown().serial_hex, after.serial_hex);
+}
+
+TEST_F(EnrolmentE2e, TheAggregatorRenewsACertificateThatIsAboutToRunOut) {
+  organization.Must({"org", "certificate", "--dir", organization.Path("org"), "--days", "2"});
+  EXPECT_EQ(organization.StopAggregator(), 0);
+  organization.StartAggregator();
+  EXPECT_TRUE(organization.AggregatorLogged("certificate is renewed"));
+  const CertificateFacts shown = ReadCertificate(FetchServerChain(organization.server(), absl::Seconds(5)).value().front()).value();
+  EXPECT_GT(shown.not_after, absl::Now() + absl::Hours(24 * 800));
+  EXPECT_GT(organization.Metric("orgtrail_server_certificate_expiry_timestamp_seconds"), 1e9);
 }
 
 }  // namespace

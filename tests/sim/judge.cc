@@ -32,7 +32,6 @@ void World::Judge() {
   Frontier frontier;
   std::vector<std::string> feed, feed_own;
   std::set<EventRef> rows;
-  uint64_t loss_records = 0;
   for (uint64_t i = 0; i < head.size; ++i) {
     const absl::StatusOr<std::string> entry = ledger.ReadEntry(i);
     const absl::StatusOr<std::shared_ptr<const Leaf>> read = ledger.Read(i);
@@ -51,7 +50,6 @@ void World::Judge() {
       const Row& row = leaf.events.rows[r];
       rows.insert({i, static_cast<uint32_t>(r)});
       const bool own = row.event_class == static_cast<uint16_t>(EventClass::kOwn) || row.event_class == static_cast<uint16_t>(EventClass::kLoss);
-      loss_records += row.event_class == static_cast<uint16_t>(EventClass::kLoss);
       if (apart) continue;
       feed_own.emplace_back(row.body);
       if (!own) feed.emplace_back(row.body);

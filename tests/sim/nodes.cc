@@ -245,7 +245,11 @@ void AgentNode::Work() {
   if (running && !disk.dead()) CheckAcked();
 }
 
-bool AgentNode::Drained() const { return running && read == lines.size() && session->Drained() && spool->Facts().unacked_batches == 0; }
+bool AgentNode::Drained() const {
+  if (!running || read != lines.size() || !session->Drained() || spool->Facts().unacked_batches > 0) return false;
+  const absl::StatusOr<std::vector<FilePosition>> sealed = pipeline->Positions();   // what is in no batch yet is not
+  return sealed.ok() && (sealed->empty() ? lines.empty() : sealed->front().offset == lines.size());
+}
 
 bool AgentNode::AlarmOwed() const {
   if (!must_alarm && !cloned) return false;   // two that run at once speak of the same place, at the latest with a heartbeat

@@ -231,6 +231,7 @@ class World {
   bool Quiet();
   void Judge();                                 // judge.cc
   void JudgeFindings();
+  std::string Digest();
   std::string scratch_;
 };
 

@@ -28,5 +28,7 @@ target_compile_options(sim_test PRIVATE -Wall -Wextra -Werror)
 set_target_properties(sim_test PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
 add_test(NAME sim_test COMMAND sim_test)
 set_tests_properties(sim_test PROPERTIES TIMEOUT 600)
+add_test(NAME sim_repeat_test COMMAND sim_test --repeat 24)   # a seed that fails is worth nothing if it does not fail again
+set_tests_properties(sim_repeat_test PROPERTIES TIMEOUT 300)
 # The simulated disk against the real one. It links the simulator's build of the sources: their commits go through the disk.
 orgtrail_test(fs_contract_test SOURCES tests/contract/fs_test.cc DEPS sim_world)

@@ -525,7 +525,22 @@ Outcome World::Go() {
   for (int i = 0; i < plan.steps && outcome.ok(); ++i) Step();
   if (outcome.ok()) Heal();
   if (outcome.ok()) Judge();
+  outcome.digest = Digest();
   return std::move(outcome);
+}
+
+// What happened, and where chance, time and the log stand after it: a single draw more or less is seen.
+std::string World::Digest() {
+  std::string all;
+  for (const std::string& line : outcome.history) {
+    std::string text = line + "\n";
+    for (size_t at; (at = text.find(scratch_)) != std::string::npos;) text.erase(at, scratch_.size());
+    all += text;
+  }
+  all += absl::StrCat(now_ns, " ", rng.U64(), " ", chance.U64());
+  if (aggregator->ledger) all += aggregator->ledger->head().note;
+  for (const auto& agent : agents) all += absl::StrCat(" ", agent->disk.writes, " ", agent->rng.U64());
+  return Hex(Sha256(all).view());
 }
 
 Outcome Run(const Plan& plan) {

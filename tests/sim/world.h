@@ -36,6 +36,7 @@ struct Outcome {
   std::map<std::string, uint64_t> faults;  // how often each struck
   uint64_t steps = 0, batches = 0, records = 0, shards = 0;
   uint64_t gone = 0;                   // lines a disk damaged before they were sent
+  std::string digest;                  // of the whole run: two runs of one plan have the same
   bool ok() const { return why.empty(); }
 };
 

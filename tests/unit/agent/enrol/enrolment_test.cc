@@ -11,6 +11,7 @@
 #include "aggregator/ledger/ledger.h"
 #include "common/base/status.h"
 #include "common/base/worker.h"
+#include "common/crypto/server_certificate.h"
 #include "common/crypto/x509.h"
 #include "tests/support/temp_dir.h"
 
@@ -20,6 +21,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr char kOrigin[] = "orgtrail.orgtrail.internal/o-demo";
+constexpr char kServerUri[] = "spiffe://o-demo/aggregator/eu-west-1";
 constexpr char kAccount[] = "222222222222";
 
 // The machine's clock, set off by as much as the test says.
@@ -57,14 +59,14 @@ class Aggregator {
     desk_ = std::make_unique<EnrolDesk>(
         enrol, authority_, registry_, log_, [](std::string_view, std::string_view, std::string_view) {}, PolicyInForce(), clock,
         SystemRng());
-    Serve(authority_.IssueServer("eu-west-1", {}, SystemClock().Wall(), absl::Hours(24)).value());
+    Serve(IssueServerCertificate(authority_.files(), kServerUri, {}, SystemClock().Wall(), absl::Hours(24)).value());
   }
   ~Aggregator() {
     server_.reset();
     worker_->Stop();
   }
   // Shows other certificates from now on, at the same or another port.
-  void Serve(const CertificateAuthority::Server& certificate) {
+  void Serve(const ServerCertificate& certificate) {
     server_.reset();
     CHECK_OK(WriteFileAtomically(PosixFs(), dir_ / "server.crt", certificate.certificate_pem));
     CHECK_OK(WriteFileAtomically(PosixFs(), dir_ / "server.key", certificate.key_pem));
@@ -171,7 +173,8 @@ TEST_F(EnrolmentTest, NothingIsSentToAnotherCa) {
   EXPECT_EQ(other.ledger().head().size, 0u);
 
   // One in between who shows the real CA's certificate, which is public, behind a leaf of his own.
-  CertificateAuthority::Server forged = other.authority().IssueServer("eu-west-1", {}, clock_.Wall(), absl::Hours(1)).value();
+  ServerCertificate forged =
+      IssueServerCertificate(other.authority().files(), kServerUri, {}, clock_.Wall(), absl::Hours(1)).value();
   forged.certificate_pem = forged.certificate_pem.substr(0, forged.certificate_pem.find("-----END") + 26) +
                            aggregator_.authority().files().cert_pem;
   other.Serve(forged);

@@ -566,6 +566,47 @@ TEST_F(UplinkTest, UnreadReceiptsEndTheStream) {                          // 54
   EXPECT_TRUE(world_.streams.closed.contains(stream_));
 }
 
+// A message that does not end is not seen before it does: what counts is that none ends on either side.              // 50
+TEST_F(UplinkTest, AStreamWithoutAWholeMessageIsEnded) {
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  const auto wait = [&](absl::Duration most) {
+    for (absl::Duration gone = absl::ZeroDuration(); gone < most; gone += absl::Seconds(1)) {
+      world_.clock.Advance(absl::Seconds(1));
+      world_.sessions->Step(world_.clock.now);
+    }
+    return world_.streams.closed.contains(stream_);
+  };
+  EXPECT_FALSE(wait(absl::Seconds(55)));
+  Capture(1);
+  EXPECT_EQ(Send(), 2);                     // a heartbeat would do
+  EXPECT_FALSE(wait(absl::Seconds(55)));    // the receipt does, too
+  world_.Pump();
+  EXPECT_FALSE(wait(absl::Seconds(55)));
+  ASSERT_TRUE(wait(absl::Seconds(10)));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(world_.streams.closed[stream_]));
+  EXPECT_EQ(world_.streams.closed[stream_].message(), "no whole message within 1m: reconnect");
+}
+
+TEST_F(UplinkTest, AMessageThatWaitsForRoomIsWhole) {
+  world_.Start({.agent_bytes = 1});
+  Connect();
+  world_.Pump();
+  Capture(2);
+  v1::PushRequest request;
+  for (BatchKey key{}; const auto next = *spool_->Next(key);) {
+    key = next->first;
+    request.set_frame(next->second);
+    std::string bytes = request.SerializeAsString();
+    if (!world_.sessions->Take(stream_, bytes)) break;
+  }
+  for (int i = 0; i < 100; ++i) {           // the verifier has not come to it
+    world_.clock.Advance(absl::Seconds(1));
+    world_.sessions->Step(world_.clock.now);
+  }
+  EXPECT_FALSE(world_.streams.closed.contains(stream_));
+}
+
 TEST_F(UplinkTest, FirstWordsMustBeHello) {
   struct Case {
     const char* name;
@@ -614,11 +655,19 @@ TEST(Backoff, GrowsWithJitterAndStartsOverAfterHealth) {
 }
 
 TEST(Pace, FollowsVerification) {
-  EXPECT_EQ(NextBatchInterval(20, 20, 0.1), 20u);
-  EXPECT_EQ(NextBatchInterval(20, 20, 0.6), 30u);
-  EXPECT_EQ(NextBatchInterval(900, 20, 0.9), 1000u);
-  EXPECT_EQ(NextBatchInterval(30, 20, 0.1), 24u);
-  EXPECT_EQ(NextBatchInterval(100, 20, 0.4), 100u);
+  const auto busy = [](double share) { return Verifier::Strain{share, absl::ZeroDuration()}; };
+  EXPECT_EQ(NextBatchInterval(20, 20, busy(0.1)), 20u);
+  EXPECT_EQ(NextBatchInterval(20, 20, busy(0.6)), 30u);
+  EXPECT_EQ(NextBatchInterval(900, 20, busy(0.9)), 1000u);
+  EXPECT_EQ(NextBatchInterval(30, 20, busy(0.1)), 24u);
+  EXPECT_EQ(NextBatchInterval(100, 20, busy(0.4)), 100u);
+  // Frames that wait say that something behind the checks cannot keep up, however little those cost.
+  const auto waited = [](int ms) { return Verifier::Strain{0.1, absl::Milliseconds(ms)}; };
+  EXPECT_EQ(NextBatchInterval(20, 20, waited(150)), 20u);    // a burst
+  EXPECT_EQ(NextBatchInterval(20, 20, waited(250)), 30u);
+  EXPECT_EQ(NextBatchInterval(600, 20, waited(250)), 480u);
+  EXPECT_EQ(NextBatchInterval(600, 20, waited(400)), 600u);
+  EXPECT_EQ(NextBatchInterval(600, 20, waited(700)), 900u);
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "aggregator/verify/slot_keys.h"
 #include "aggregator/verify/verifier.h"
 
 #include <gtest/gtest.h>
@@ -241,6 +242,19 @@ TEST_F(VerifierTest, WhatSetsABranchApartIsAlwaysKept) {
   EXPECT_EQ(Evidence(), (std::vector<std::string>{"SIG_INVALID", "EQUIVOCATION"}));
 }
 
+// Of a tree in the log only the next keys are held: those behind and beyond them come from the log again.
+TEST_F(VerifierTest, KeysThatAreNotHeldAreReadAgain) {
+  Forger twin(id_, 7, clock_);
+  twin.state = forger_->state;
+  for (uint32_t n = 0; n < 2 * SlotKeys::kHeld + 3; ++n) {
+    ASSERT_EQ(Give(forger_->Batch({Record(static_cast<int>(n) + 3)})), "") << n << " " << last_.detail;
+    if (n == SlotKeys::kHeld / 2) Rebuild({});   // in the middle of them
+  }
+  EXPECT_TRUE(findings_.empty());
+  EXPECT_EQ(Give(twin.Batch({Record(2000)})), "EQUIVOCATION");   // signed with slot 2, long gone by
+  EXPECT_EQ(Evidence(), std::vector<std::string>{"EQUIVOCATION"});
+}
+
 TEST_F(VerifierTest, EvidenceOfAnOpeningIsItsWholeFrame) {
   Forger copy(id_, 11, clock_);
   copy.key = SigningKey::FromSeed(SeededRng(7).Bytes(32));
@@ -297,6 +311,31 @@ TEST_F(VerifierTest, BothBranchesOfASplitChainAreLogged) {                // 9, 
   EXPECT_TRUE(after.quarantined);
   EXPECT_EQ(after.leaf, before.leaf);
   EXPECT_EQ(after.leaf_index, before.leaf_index);
+  EXPECT_EQ(Evidence(), std::vector<std::string>{"EQUIVOCATION"});
+}
+
+// The copy's batch happens to have the number that comes next: it is asked for the beginning of its branch, once, and not accused.
+TEST_F(VerifierTest, ABatchOfAnUnseenBranchIsAskedForItsBeginning) {
+  Forger copy(id_, 7, clock_);
+  SeededRng other(8);
+  copy.tree = std::make_unique<KeyTree>(other);
+  while (!copy.tree->Grow(1024)) {
+  }
+  copy.state = forger_->state;
+  forger_->tree = std::make_unique<KeyTree>(other);
+  while (!forger_->tree->Grow(1024)) {
+  }
+  ASSERT_EQ(Give(forger_->Open()), "");
+  ASSERT_EQ(Give(forger_->Batch({Record(3)})), "");
+  const std::string opening = copy.Open(), first = copy.Batch({Record(4)}), second = copy.Batch({Record(5)}), third = copy.Batch({Record(6)});
+  EXPECT_EQ(Give(second), "CHAIN_EXPECT");
+  EXPECT_EQ(last_.epoch, 2u);
+  EXPECT_EQ(last_.batch_seq, 0u);
+  for (const std::string& on_its_way : {first, second, third}) EXPECT_EQ(Give(on_its_way), "") << last_.detail;   // told already
+  EXPECT_EQ(size(), 5u);
+  EXPECT_FALSE(Found("SLOT_UNKNOWN"));
+  EXPECT_TRUE(Evidence().empty());
+  EXPECT_EQ(Give(opening), "EQUIVOCATION");
   EXPECT_EQ(Evidence(), std::vector<std::string>{"EQUIVOCATION"});
 }
 
