@@ -213,7 +213,11 @@ void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
       CheckBatch(txn, index, *stored, hash);
     } else {
       ++controls_;
-      if (!txn.Get(shard_.control, IndexKey(index)).has_value()) Expect(txn, shard_.control, IndexKey(index), "", index, "the control index's entry");
+      if (!txn.Get(shard_.control, IndexKey(index)).has_value() && fixing_ == nullptr) {
+        Find(index, "it is missing in the control index", kRestoreIndex);
+      } else if (fixing_ != nullptr) {
+        Expect(txn, shard_.control, IndexKey(index), "", index, "the control index's entry");
+      }
     }
   }
   log_.frontier.Append(hash, [&](int level, uint64_t at, const Hash& complete) {

@@ -38,7 +38,7 @@ std::string Words(uint64_t findings, uint64_t first_leaf, uint64_t last_leaf, co
   }
   words += what;
   if (findings > 1) words += " (and " + std::to_string(findings - 1) + " more)";
-  return words + ". Reads of it are refused. " + remedy;
+  return words + ". Reads of it are refused. Remedy: " + remedy;
 }
 
 }  // namespace
@@ -191,6 +191,13 @@ void Scrubber::Found(const Finding& finding) {
   now_.damaged_files = found_.size();
 }
 
+void Scrubber::Tell() {
+  for (auto& [file, damage] : found_) {
+    if (std::exchange(damage.told, damage.findings) == damage.findings) continue;
+    damaged_(file, Words(damage.findings, damage.first_leaf, damage.last_leaf, damage.what, damage.remedy));
+  }
+}
+
 void Scrubber::EndRound(bool is_full) {
   std::set<std::string> files;
   for (const auto& [file, damage] : found_) files.insert(file);
@@ -231,9 +238,7 @@ Tick Scrubber::Ended(int status, Tick now) {
     LogWarn("the stores could not be read through; it is tried again", {{"why", last_words_}, {"status", std::to_string(status)}});
     next = now + std::min(options_.pause, kAfterFailure);
   }
-  for (const auto& [file, damage] : found_) {
-    if (damage.findings > 0) damaged_(file, Words(damage.findings, damage.first_leaf, damage.last_leaf, damage.what, damage.remedy));
-  }
+  Tell();
   if (read_to_its_end || (died && now_.shard == 0)) EndRound(read_to_its_end || has_entered_);
   earlier_bytes_ += std::exchange(child_bytes_, 0);
   now_.shard = 0;
@@ -260,9 +265,7 @@ Tick Scrubber::Step(Tick now) {
   int status = 0;
   const pid_t done = waitpid(child_, &status, WNOHANG);
   if (done == 0) {
-    for (const auto& [file, damage] : found_) {
-      if (damage.findings > 0) damaged_(file, Words(damage.findings, damage.first_leaf, damage.last_leaf, damage.what, damage.remedy));
-    }
+    Tell();
     Publish();
     return now + kLook;
   }

@@ -57,7 +57,7 @@ class Scrubber final : public Stage {
 
  private:
   struct Damage {                    // of one file
-    uint64_t findings = 0, first_leaf = UINT64_MAX, last_leaf = 0;
+    uint64_t findings = 0, told = 0, first_leaf = UINT64_MAX, last_leaf = 0;
     std::string what, remedy;        // of the first
   };
   void Load();
@@ -66,6 +66,7 @@ class Scrubber final : public Stage {
   void Listen();
   void Hear(std::string_view line);
   void Found(const Finding& finding);
+  void Tell();
   Tick Ended(int status, Tick now);
   void EndRound(bool is_full);
   void Publish();
