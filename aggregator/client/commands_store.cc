@@ -116,8 +116,8 @@ void AddStore(CLI::App& app, Context& context) {
       if (*file == "-") {
         char buffer[65536];
         for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) bytes.append(buffer, n);
-      } else if (const std::string dir = LedgerDirOf(context, *file); !dir.empty()) {
-        return InspectLedger(context, dir);
+      } else if (const std::string ledger = LedgerDirOf(context, *file); !ledger.empty()) {
+        return InspectLedger(context, ledger);
       } else {
         ASSIGN_OR_RETURN(bytes, ReadFile(context.fs, *file, 64 << 20));
       }
