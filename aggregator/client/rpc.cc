@@ -1,5 +1,6 @@
 #include "aggregator/client/rpc.h"
 
+#include <algorithm>
 #include <chrono>
 #include <mutex>
 
@@ -36,6 +37,13 @@ std::string_view WhyUnreachable(std::string_view said) {
     if (said.find(k.word) != std::string_view::npos) return k.why;
   }
   return "is it running, and is this certificate of its organization?";
+}
+
+// Whether gRPC says so because no aggregator answered; else UNAVAILABLE is the aggregator's own word, and says what to do.
+bool IsOfTransport(std::string_view message) {
+  constexpr std::string_view kBeginnings[] = {"failed to connect", "connections to all", "DNS", "Socket closed", "Connection ", "recvmsg", "sendmsg",
+                                              "GOAWAY", "Transport closed", "keepalive", "Broken pipe", "Endpoint", "endpoint", "empty address"};
+  return message.empty() || std::any_of(std::begin(kBeginnings), std::end(kBeginnings), [&](std::string_view b) { return message.starts_with(b); });
 }
 
 class GrpcRpc final : public Rpc {
@@ -96,7 +104,7 @@ class GrpcRpc final : public Rpc {
  private:
   absl::Status Explain(const grpc::Status& status) const {
     absl::Status s = FromGrpc(status);
-    if (absl::IsUnavailable(s)) {
+    if (absl::IsUnavailable(s) && IsOfTransport(ToStd(s.message()))) {
       return absl::UnavailableError(absl::StrCat("cannot reach the aggregator at ", server_, ": ", ToAbsl(WhyUnreachable(ToStd(s.message()))),
                                                  " (", s.message(), ")"));
     }
