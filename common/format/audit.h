@@ -30,6 +30,7 @@ struct AuditFinding {
 
 struct AuditReport {
   uint64_t leaves = 0, batches = 0, events = 0, lost = 0, tombstones = 0, bodies_missing = 0, agents = 0, epochs = 0, unclean_epochs = 0;
+  uint64_t unexplained = 0;             // of the lost: no loss record within the next batch of their agent says why
   uint64_t quarantined = 0;             // batches that are set apart, each with evidence, or there is a finding
   Hash root;
   std::vector<AuditFinding> findings;   // at most 1,000; `more` counts the rest
@@ -57,6 +58,7 @@ class Audit {
   static std::shared_ptr<const Keys> TreeApart(const Agent& agent, const Hash& root);
   static void Check(Item& item);       // any thread: hashes and signatures
   void Link(Item& item);               // in order: chain and tree
+  void Explain(Agent& agent, const Item& item, const std::string& who);
   void Find(AuditFinding::Kind kind, uint64_t leaf, std::string what);
 
   const int threads_;
