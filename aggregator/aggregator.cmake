@@ -1,5 +1,5 @@
 # orgtrail-aggregator: ingest → verify → admit → ledger ⇐ followers. And `orgtrail`, the command line.
-orgtrail_library(aggregator_admit SOURCES aggregator/admit/admitter.cc aggregator/admit/terms.cc
+orgtrail_library(aggregator_admit SOURCES aggregator/admit/address_term.cc aggregator/admit/admitter.cc aggregator/admit/terms.cc
   DEPS common_format common_json PkgConfig::xxhash)
 orgtrail_library(aggregator_ledger
   SOURCES aggregator/ledger/ledger.cc aggregator/ledger/committer.cc aggregator/ledger/registry.cc aggregator/ledger/head.cc aggregator/ledger/branch.cc

@@ -184,8 +184,9 @@ absl::StatusOr<Pin> DecodePin(std::string_view value) {
   pin.root = GetHash(in);
   pin.policy_version = in.U64();
   pin.policy_hash = GetHash(in);
-  if (in.left() == 8) pin.recovered_ns = static_cast<int64_t>(in.U64());
-  if (!in.Done()) return CutShort("pin");
+  const bool recovered = in.left() == 8;   // one encoding of each: left out when there was none
+  if (recovered) pin.recovered_ns = static_cast<int64_t>(in.U64());
+  if (!in.Done() || (recovered && pin.recovered_ns == 0)) return CutShort("pin");
   return pin;
 }
 

@@ -135,8 +135,8 @@ struct Uplink::Impl {
       if (healthy >= Backoff::kHealthy) turn = options.endpoints.size() - 1;   // it worked: the preferred one again
       const absl::Duration wait = backoff.Next(healthy);
       LogWarn("The stream to the aggregator ended; what is captured waits in the spool.",
-              {{"endpoint", endpoint}, {"error", Describe(ended)}, {"after", absl::FormatDuration(clock.Now() - begun)},
-               {"next", absl::FormatDuration(wait)}});
+              {{"endpoint", endpoint}, {"error", Describe(ended)}, {"after", absl::FormatDuration(absl::Trunc(clock.Now() - begun, absl::Milliseconds(1)))},
+               {"next", absl::FormatDuration(absl::Trunc(wait, absl::Milliseconds(1)))}});
       shared->WhenFor(wait, [](const Shared& s) { return s.stopping; }, [](Shared&, bool) {});
     }
   }

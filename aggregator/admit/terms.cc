@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 
+#include "aggregator/admit/address_term.h"
 #include "common/base/limits.h"
 
 namespace orgtrail {
@@ -194,8 +195,11 @@ std::string_view AttributeName(Attribute attribute) {
 }
 
 uint64_t TermHash(Attribute attribute, std::string_view value) {
+  if (attribute == Attribute::kSourceIp && value.find(':') == std::string_view::npos) {
+    if (const std::optional<IpBytes> ip = ParseIp(value)) return AddressTerm(*ip);
+  }
   value = value.substr(0, limits::kIndexValueBytes);
-  return XXH3_64bits_withSeed(value.data(), value.size(), static_cast<uint64_t>(attribute));
+  return ~kAddressBit & XXH3_64bits_withSeed(value.data(), value.size(), static_cast<uint64_t>(attribute));
 }
 
 std::vector<Term> TermsOf(const Fields& fields) {
@@ -216,6 +220,9 @@ void AppendTermHashes(const Fields& fields, std::vector<uint64_t>* hashes) {
     const bool may_repeat = attribute == Attribute::kResourceName || attribute == Attribute::kResourceType || attribute == Attribute::kPrincipal;
     if (may_repeat && std::find(hashes->begin() + static_cast<ptrdiff_t>(begin), hashes->end(), hash) != hashes->end()) return;
     hashes->push_back(hash);
+    if (attribute == Attribute::kSourceIp && (hash & kAddressBit) == 0) {
+      if (const std::optional<IpBytes> ip = ParseIp(value)) hashes->push_back(AddressTerm(*ip));
+    }
   });
 }
 

@@ -1,4 +1,4 @@
-// Terms: what a record can be found by, as 64-bit hashes of (attribute, value). One pass over the record finds every field
+// Terms: what a record can be found by, as 64-bit hashes of (attribute, value); source addresses in order (address_term.h). One pass over the record finds every field
 // admission and index need; a match by hash is always checked against the record itself.
 #pragma once
 
@@ -19,7 +19,8 @@ enum class Attribute : uint8_t {
 std::optional<Attribute> ParseAttribute(std::string_view name);   // "EventId" …; exact case, as CloudTrail's API
 std::string_view AttributeName(Attribute attribute);
 
-// Values longer than 256 bytes count as their first 256 bytes. Stable: written into index runs.
+// The term by which records with exactly this value are found: a hash with kAddressBit clear, or an IPv4 source address's own
+// term (address_term.h). Values longer than 256 bytes count as their first 256 bytes. Stable: written into index runs.
 uint64_t TermHash(Attribute attribute, std::string_view value);
 
 // An address in the one spelling that is indexed: IPv6 as RFC 5952 prints it, an IPv4-mapped one as IPv4; anything else
@@ -36,7 +37,7 @@ struct Term {
   std::string value;
 };
 std::vector<Term> TermsOf(const json::Fields& fields);           // each once
-// The hashes of the same terms, each once, after what is there.
+// TermHash() of the same, each once, after what is there; an IPv6 source address's hash is followed by its address term.
 void AppendTermHashes(const json::Fields& fields, std::vector<uint64_t>* hashes);
 
 }  // namespace orgtrail

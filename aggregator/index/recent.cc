@@ -48,15 +48,22 @@ void RecentBlock::Find(std::span<const uint64_t> wanted, std::vector<HistoryReco
 
 void Recent::Add(const LeafTerms& leaf) {
   const auto base = static_cast<uint32_t>(open_.terms.size());
+  uint32_t term = 0;
   for (const LeafTerms::Row& row : leaf.rows) {
-    uint32_t flags = 0;
+    uint16_t flags = 0;
     if (leaf.flags & kLeafQuarantined) flags |= kHistoryQuarantined;
     if (row.event_class == static_cast<uint16_t>(EventClass::kOwn) ||
         row.event_class == static_cast<uint16_t>(EventClass::kLoss)) {
       flags |= kHistoryOwn;
     }
     if (row.tombstone) flags |= kHistoryTombstone;
-    open_.records.push_back({row.event_time_ns, leaf.index, row.event, flags});
+    uint32_t address = 0;
+    for (; term < row.terms_end; ++term) {
+      if ((leaf.terms[term] & kAddressBit) == 0) continue;
+      address = static_cast<uint32_t>(AddressKey(leaf.terms[term]));
+      flags = static_cast<uint16_t>(flags | ((leaf.terms[term] & kIpv6Bit) != 0 ? kHistoryAddress | kHistoryIpv6 : kHistoryAddress));
+    }
+    open_.records.push_back({row.event_time_ns, leaf.index, static_cast<uint16_t>(row.event), flags, address});
     open_.ends.push_back(base + row.terms_end);
   }
   open_.logged_ns.insert(open_.logged_ns.end(), leaf.rows.size(), leaf.logged_ns);

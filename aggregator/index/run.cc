@@ -14,7 +14,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little);
 
 constexpr char kMagic[8] = {'O', 'T', 'H', 'R', 'U', 'N', '0', '1'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint32_t kBlock = 128;                 // ordinals between two skip entries
 constexpr uint32_t kBitmapBit = 0x8000'0000u;
 constexpr uint32_t kInlineBit = 0x8000'0000u;    // in a dictionary reference: the one ordinal itself
@@ -24,15 +24,15 @@ constexpr size_t kSpillBytes = 8 << 20;
 
 struct Trailer {
   uint32_t version, level;
-  uint64_t records, terms, postings_bytes;
+  uint64_t records, terms, hashes, postings_bytes;
   int64_t min_time_ns, max_time_ns;
   uint64_t first_leaf, next_leaf;
   int64_t min_logged_ns, max_logged_ns;
   uint32_t records_crc, postings_crc, dictionary_crc, trailer_crc;  // the last over everything before it
   char magic[8];
 };
-static_assert(sizeof(Trailer) == 104);
-constexpr size_t kTrailerCrcOffset = 92;
+static_assert(sizeof(Trailer) == 112);
+constexpr size_t kTrailerCrcOffset = 100;
 
 template <class T>
 T Load(const char* p) {
@@ -73,6 +73,14 @@ Postings Postings::All(uint32_t records) {
   Postings p;
   p.kind_ = records > 0 ? Kind::kAll : Kind::kEmpty;
   p.count_ = p.records_ = records;
+  return p;
+}
+
+Postings Postings::Of(std::span<const uint32_t> ordinals) {
+  Postings p;
+  p.kind_ = ordinals.empty() ? Kind::kEmpty : Kind::kGathered;
+  p.count_ = static_cast<uint32_t>(ordinals.size());
+  p.gathered_ = ordinals;
   return p;
 }
 
@@ -144,6 +152,15 @@ uint32_t Postings::Seek(uint32_t target) {
       if (!alive) kind_ = Kind::kEmpty;
       return alive ? current_ : kNoOrdinal;
     }
+    case Kind::kGathered: {
+      size_t step = 1;   // gallops: targets are mostly near
+      while (step < gathered_.size() && gathered_[step] < target) step *= 2;
+      const auto from = gathered_.begin() + static_cast<ptrdiff_t>(step / 2);
+      const auto to = gathered_.begin() + static_cast<ptrdiff_t>(std::min(step + 1, gathered_.size()));
+      gathered_ = gathered_.subspan(static_cast<size_t>(std::lower_bound(from, to, target) - gathered_.begin()));
+      if (gathered_.empty()) kind_ = Kind::kEmpty;
+      return gathered_.empty() ? kNoOrdinal : gathered_.front();
+    }
   }
   return kNoOrdinal;
 }
@@ -197,6 +214,9 @@ bool Postings::AppendTo(std::vector<uint32_t>* out) const {
       }
       return true;
     }
+    case Kind::kGathered:
+      out->insert(out->end(), gathered_.begin(), gathered_.end());
+      return true;
   }
   return false;
 }
@@ -217,16 +237,16 @@ absl::StatusOr<std::shared_ptr<const Run>> Run::Open(std::string_view path) {
   const auto t = Load<Trailer>(tail.data());
   if (std::string_view(t.magic, 8) != std::string_view(kMagic, 8)) return damaged("cut short");
   if (t.trailer_crc != Crc32c(tail.substr(0, kTrailerCrcOffset))) return damaged("trailer checksum differs");
-  if (t.version != kVersion) return damaged("unknown version " + std::to_string(t.version));
+  if (t.version != kVersion) return damaged("of version " + std::to_string(t.version) + ", this release reads " + std::to_string(kVersion));
   const uint64_t room = all.size() - sizeof kMagic - sizeof(Trailer);
   if (t.records == 0 || t.records >= kInlineBit || t.records > room / sizeof(HistoryRecord) ||
-      t.terms > room / kEntryBytes || t.postings_bytes > room) {
+      t.terms > room / kEntryBytes || t.hashes > t.terms || t.postings_bytes > room) {
     return damaged("counts do not fit the file");
   }
   const uint64_t records_bytes = t.records * sizeof(HistoryRecord);
   const uint64_t dictionary_bytes = t.terms * kEntryBytes;
   if (records_bytes + t.postings_bytes + dictionary_bytes != room) return damaged("sections do not fill the file");
-  run->facts_ = {.level = t.level, .records = t.records, .terms = t.terms, .postings_bytes = t.postings_bytes,
+  run->facts_ = {.level = t.level, .records = t.records, .terms = t.terms, .postings_bytes = t.postings_bytes, .hashes = t.hashes,
                  .min_time_ns = t.min_time_ns, .max_time_ns = t.max_time_ns, .first_leaf = t.first_leaf,
                  .next_leaf = t.next_leaf, .min_logged_ns = t.min_logged_ns, .max_logged_ns = t.max_logged_ns};
   run->records_ = {reinterpret_cast<const HistoryRecord*>(all.data() + sizeof kMagic), static_cast<size_t>(t.records)};
@@ -284,11 +304,28 @@ Postings Run::PostingsAt(uint64_t i) const {
   return p;
 }
 
+uint64_t Run::LowerBound(uint64_t term) const {
+  uint64_t low = facts_.hashes, high = facts_.terms;
+  while (low < high) {
+    const uint64_t mid = low + (high - low) / 2;
+    if (TermAt(mid) < term) {
+      low = mid + 1;
+    } else {
+      high = mid;
+    }
+  }
+  return low;
+}
+
 Postings Run::Find(uint64_t term) const {
-  const uint64_t n = facts_.terms;
+  if ((term & kAddressBit) != 0) {
+    const uint64_t at = LowerBound(term);
+    return at < facts_.terms && TermAt(at) == term ? PostingsAt(at) : Postings();
+  }
+  const uint64_t n = facts_.hashes;
   if (n == 0) return Postings();
-  // Terms are hashes, so spread evenly: start where the term should be and widen until it is enclosed in [low, high).
-  const auto guess = std::min<uint64_t>(n - 1, static_cast<uint64_t>((static_cast<unsigned __int128>(term) * n) >> 64));
+  // Hashes are spread evenly: start where the term should be and widen until it is enclosed in [low, high).
+  const auto guess = std::min<uint64_t>(n - 1, static_cast<uint64_t>((static_cast<unsigned __int128>(term) * n) >> 63));
   uint64_t low = guess, high = guess + 1, step = 16;
   while (low > 0 && TermAt(low) > term) {
     high = low;
@@ -311,6 +348,23 @@ Postings Run::Find(uint64_t term) const {
   }
   if (low == n || TermAt(low) != term) return Postings();
   return PostingsAt(low);
+}
+
+std::optional<std::vector<uint32_t>> Run::Gather(TermRange range, size_t most) const {
+  std::vector<uint32_t> all;
+  if (range.first > range.last) return all;
+  const uint64_t begin = LowerBound(range.first);
+  const uint64_t end = range.last == UINT64_MAX ? facts_.terms : LowerBound(range.last + 1);
+  if (end - begin > most) return std::nullopt;
+  size_t found = 0;
+  for (uint64_t i = begin; i < end && found <= most; ++i) found += PostingsAt(i).count();
+  if (found > most) return std::nullopt;
+  all.reserve(found);
+  // Lists of neighbouring terms lie side by side. A damaged one ends early here, and is found when its run is merged.
+  for (uint64_t i = begin; i < end; ++i) (void)PostingsAt(i).AppendTo(&all);
+  std::vector<uint64_t> bitmap;
+  SortOrdinals(&all, facts_.records, &bitmap);
+  return all;
 }
 
 absl::StatusOr<std::unique_ptr<RunWriter>> RunWriter::Create(Fs& fs, std::string path, uint64_t records) {
@@ -359,6 +413,7 @@ absl::Status RunWriter::AddRecords(std::span<const HistoryRecord> records) {
 absl::Status RunWriter::AddTerm(uint64_t term, std::span<const uint32_t> ordinals) {
   CHECK(!ordinals.empty() && added_ == records_);
   ++terms_;
+  if ((term & kAddressBit) == 0) ++hashes_;
   Store(dictionary_, term);
   if (ordinals.size() == 1) {
     Store(dictionary_, kInlineBit | ordinals[0]);
@@ -413,7 +468,7 @@ absl::Status RunWriter::Finish(RunFacts facts) {
   }
   buffer_ += dictionary_;
   Trailer t = {.version = kVersion, .level = facts.level, .records = records_, .terms = terms_,
-               .postings_bytes = postings_bytes_, .min_time_ns = facts.min_time_ns, .max_time_ns = facts.max_time_ns,
+               .hashes = hashes_, .postings_bytes = postings_bytes_, .min_time_ns = facts.min_time_ns, .max_time_ns = facts.max_time_ns,
                .first_leaf = facts.first_leaf, .next_leaf = facts.next_leaf, .min_logged_ns = facts.min_logged_ns,
                .max_logged_ns = facts.max_logged_ns, .records_crc = records_crc_, .postings_crc = postings_crc_,
                .dictionary_crc = dictionary_crc_, .trailer_crc = 0, .magic = {}};

@@ -9,26 +9,36 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "aggregator/admit/address_term.h"
+#include "common/base/limits.h"
 #include "common/fs/file.h"
 #include "common/fs/map.h"
 
 namespace orgtrail {
 
-enum HistoryFlag : uint32_t { kHistoryQuarantined = 1, kHistoryOwn = 2, kHistoryTombstone = 4 };
+enum HistoryFlag : uint16_t {
+  kHistoryQuarantined = 1, kHistoryOwn = 2, kHistoryTombstone = 4,
+  kHistoryIpv6 = 8, kHistoryAddress = 16,   // the record has a source address, and it is IPv6
+};
 
 struct HistoryRecord {   // as it lies in the file
   int64_t time_ns = 0;   // eventTime
   uint64_t leaf = 0;
-  uint32_t event = 0;
-  uint32_t flags = 0;    // HistoryFlag
+  uint16_t event = 0;
+  uint16_t flags = 0;    // HistoryFlag
+  uint32_t address = 0;  // the first 32 bits of the source address, by which many candidates are told apart without a list
 };
-static_assert(sizeof(HistoryRecord) == 24);
+static_assert(sizeof(HistoryRecord) == 24 && limits::kBatchEvents <= UINT16_MAX);
+
+// Orders records as AddressKey() (admit/address_term.h) orders their addresses' terms; below all of them without one.
+inline uint64_t AddressKey(const HistoryRecord& r) { return uint64_t{r.flags} >> 3 << 32 | r.address; }
 
 // Whether a comes before b in answers: newest first.
 inline bool Newer(const HistoryRecord& a, const HistoryRecord& b) {
@@ -43,6 +53,7 @@ inline constexpr uint32_t kNoOrdinal = UINT32_MAX;
 struct RunFacts {
   uint32_t level = 0;                         // how often its records were merged
   uint64_t records = 0, terms = 0, postings_bytes = 0;
+  uint64_t hashes = 0;                        // of the terms: those that are hashes, and come first; the rest are addresses
   int64_t min_time_ns = 0, max_time_ns = 0;   // eventTime
   uint64_t first_leaf = 0, next_leaf = 0;     // every leaf of [first, next) is in this run
   int64_t min_logged_ns = 0, max_logged_ns = 0;
@@ -55,6 +66,7 @@ class Postings {
  public:
   Postings() = default;                                  // empty
   static Postings All(uint32_t records);                 // every ordinal
+  static Postings Of(std::span<const uint32_t> ordinals);  // these, ascending and borrowed
   uint32_t count() const { return count_; }
   // The first ordinal >= target, kNoOrdinal when there is none. Targets never decrease from call to call.
   uint32_t Seek(uint32_t target);
@@ -63,7 +75,7 @@ class Postings {
 
  private:
   friend class Run;
-  enum class Kind : uint8_t { kEmpty, kAll, kOne, kDeltas, kBitmap };
+  enum class Kind : uint8_t { kEmpty, kAll, kOne, kDeltas, kBitmap, kGathered };
   bool EnterBlock(uint32_t block);
   bool Step();                                           // to the next ordinal of the block
 
@@ -76,6 +88,7 @@ class Postings {
   uint32_t blocks_ = 0, block_ = kNoOrdinal;
   const char* at_ = nullptr;
   uint32_t left_ = 0, current_ = 0;
+  std::span<const uint32_t> gathered_;                   // kGathered: what is left of it
 };
 
 class Run {
@@ -87,6 +100,9 @@ class Run {
   uint64_t size_bytes() const { return file_->bytes().size(); }
   std::span<const HistoryRecord> records() const { return records_; }
   Postings Find(uint64_t term) const;
+  // The ordinals that have any term of a range of address terms, ascending. Nothing when there are more than `most`; finding that out
+  // takes work in proportion to `most`.
+  std::optional<std::vector<uint32_t>> Gather(TermRange range, size_t most) const;
   // Dictionary entries in ascending order, for merging.
   uint64_t TermAt(uint64_t i) const;
   Postings PostingsAt(uint64_t i) const;
@@ -94,6 +110,7 @@ class Run {
 
  private:
   Run() = default;
+  uint64_t LowerBound(uint64_t term) const;   // the first address term not below it
   std::string path_;
   std::unique_ptr<MappedFile> file_;
   RunFacts facts_;
@@ -123,7 +140,7 @@ class RunWriter {
   const uint64_t records_;
   std::unique_ptr<File> file_, spill_;
   std::string buffer_, dictionary_;
-  uint64_t added_ = 0, terms_ = 0, postings_bytes_ = 0, spilled_ = 0;
+  uint64_t added_ = 0, terms_ = 0, hashes_ = 0, postings_bytes_ = 0, spilled_ = 0;
   uint32_t records_crc_ = 0, postings_crc_ = 0, dictionary_crc_ = 0;
   bool finished_ = false;
 };

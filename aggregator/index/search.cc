@@ -5,7 +5,15 @@
 namespace orgtrail {
 namespace {
 
+// From one match in so many records on, looking at each record finds a page of matches sooner than collecting all of them.
+constexpr size_t kDense = 32;
+constexpr size_t kFew = 128;   // collected whatever else there is
+
 bool Wanted(const HistoryRecord& r, const HistoryQuery& q) {
+  if (q.addresses.has_value()) {
+    const uint64_t key = AddressKey(r);
+    if (key < AddressKey(q.addresses->first) || key > AddressKey(q.addresses->last)) return false;
+  }
   return r.leaf < q.tree_size && r.time_ns >= q.start_ns && r.time_ns <= q.end_ns &&
          (q.own || (r.flags & kHistoryOwn) == 0) && (!q.after.has_value() || Newer(*q.after, r));
 }
@@ -28,7 +36,7 @@ HistorySearch::HistorySearch(HistorySnapshot snapshot, HistoryQuery query)
     if (f.first_leaf >= query_.tree_size || f.max_time_ns < query_.start_ns || f.min_time_ns > latest) continue;
     Source source;
     source.run = run;
-    source.head = {std::min(f.max_time_ns, latest), UINT64_MAX, UINT32_MAX, 0};
+    source.head = {std::min(f.max_time_ns, latest), UINT64_MAX, UINT16_MAX, 0, 0};
     heap_.push_back(std::move(source));
   }
   const auto later = [](const Source& a, const Source& b) { return Newer(b.head, a.head); };
@@ -47,6 +55,16 @@ void HistorySearch::Open(Source& source) const {
                                                           [&](const HistoryRecord& r) { return r.time_ns >= query_.start_ns; }) -
                                      records.begin());
   for (const uint64_t term : query_.terms) source.lists.push_back(source.run->Find(term));
+  if (query_.addresses.has_value()) {
+    // The addresses' own lists when they are few, beside everything else that narrows the search; else each candidate's record says
+    // whether it has one of them.
+    size_t most = (source.end - source.next) / kDense;
+    for (const Postings& list : source.lists) most = std::min<size_t>(most, list.count());
+    if (std::optional<std::vector<uint32_t>> few = source.run->Gather(*query_.addresses, most + kFew)) {
+      source.gathered = *std::move(few);
+      source.lists.push_back(Postings::Of(source.gathered));
+    }
+  }
   if (source.lists.empty()) source.lists.push_back(Postings::All(static_cast<uint32_t>(records.size())));
   std::sort(source.lists.begin(), source.lists.end(), [](const Postings& a, const Postings& b) { return a.count() < b.count(); });
 }

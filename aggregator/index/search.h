@@ -12,6 +12,7 @@ namespace orgtrail {
 
 struct HistoryQuery {
   std::vector<uint64_t> terms;                 // all of them (admit/terms.h); empty: every record
+  std::optional<TermRange> addresses;          // a source address in this range too
   int64_t start_ns = INT64_MIN;                // by eventTime, inclusive
   int64_t end_ns = INT64_MAX;
   uint64_t tree_size = UINT64_MAX;             // leaves below it only
@@ -22,13 +23,15 @@ struct HistoryQuery {
 class HistorySearch {
  public:
   HistorySearch(HistorySnapshot snapshot, HistoryQuery query);
-  // The next candidate; nullopt at the end. Terms are hashes: whoever asks checks the record itself.
+  // The next candidate; nullopt at the end. Terms are hashes, and of an address 32 bits or 62 may be known: whoever asks checks the
+  // record itself.
   std::optional<HistoryRecord> Next();
 
  private:
   struct Source {                              // a run, or all that was found in memory
     std::shared_ptr<const Run> run;
     std::vector<Postings> lists;               // shortest first
+    std::vector<uint32_t> gathered;            // of the address range, when that is a list
     std::vector<HistoryRecord> found;          // memory: newest first
     uint32_t next = 0;                         // ordinal
     uint32_t end = 0;

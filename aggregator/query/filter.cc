@@ -29,11 +29,16 @@ absl::StatusOr<Filter> Filter::Make(const std::vector<std::pair<std::string, std
       return absl::InvalidArgumentError(absl::StrCat(key, " is true or false, not \"", value, "\""));
     }
     Condition condition = {*attribute, std::string(Indexed(value)), std::nullopt, false};
+    char canonical[kIpTextBytes];
+    if (*attribute == Attribute::kSourceIp) condition.value = CanonicalIp(condition.value, canonical);
     if (*attribute == Attribute::kSourceIp && value.find('/') != std::string::npos) {
       condition.range = ParseCidr(value);
       if (!condition.range.has_value()) {
-        return absl::InvalidArgumentError(absl::StrCat("SourceIp \"", value, "\" is no address range like 10.0.0.0/8"));
+        return absl::InvalidArgumentError(absl::StrCat("SourceIp \"", value, "\" is no address range like 10.0.0.0/8 or 2001:db8::/32"));
       }
+      const TermRange range = AddressTerms(*condition.range);
+      if (!filter.addresses_.has_value()) filter.addresses_ = range;
+      filter.addresses_ = {std::max(filter.addresses_->first, range.first), std::min(filter.addresses_->last, range.last)};
     } else if (*attribute == Attribute::kHasError && value == "false") {
       condition.absent = true;   // records without an error have no such term: only the record can tell
     } else {
@@ -47,7 +52,9 @@ absl::StatusOr<Filter> Filter::Make(const std::vector<std::pair<std::string, std
 bool Filter::MayMatch(const Leaf& leaf, size_t i) const {
   const RowFacts& facts = leaf.facts[i];
   const auto begin = leaf.terms.begin() + facts.terms_begin, end = leaf.terms.begin() + facts.terms_end;
-  return std::all_of(terms_.begin(), terms_.end(), [&](uint64_t t) { return std::find(begin, end, t) != end; });
+  const auto in_range = [this](uint64_t t) { return t >= addresses_->first && t <= addresses_->last; };
+  return std::all_of(terms_.begin(), terms_.end(), [&](uint64_t t) { return std::find(begin, end, t) != end; }) &&
+         (!addresses_.has_value() || std::any_of(begin, end, in_range));
 }
 
 bool Filter::Matches(const Leaf& leaf, size_t i) {

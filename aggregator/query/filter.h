@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "aggregator/admit/address_term.h"
 #include "aggregator/admit/terms.h"
 #include "aggregator/ledger/leaf.h"
 #include "common/base/cidr.h"
@@ -26,6 +27,8 @@ class Filter {
 
   // Terms every match has; empty when only ranges (or nothing) are asked for.
   const std::vector<uint64_t>& terms() const { return terms_; }
+  // The address terms one of which every match has.
+  const std::optional<TermRange>& addresses() const { return addresses_; }
   // Without the record: whether row i of the leaf may match.
   bool MayMatch(const Leaf& leaf, size_t i) const;
   // Exact.
@@ -41,6 +44,7 @@ class Filter {
   };
   std::vector<Condition> conditions_;
   std::vector<uint64_t> terms_;
+  std::optional<TermRange> addresses_;
   std::unique_ptr<json::Scanner> scanner_ = std::make_unique<json::Scanner>();
   json::Fields fields_;
 };

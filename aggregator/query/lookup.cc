@@ -39,8 +39,9 @@ bool DecodePage(std::string_view bytes, PageToken* out) {
   out->tree_size = r.U64();
   out->after.time_ns = static_cast<int64_t>(r.U64());
   out->after.leaf = r.U64();
-  out->after.event = r.U32();
-  return version && r.Done();
+  const uint32_t event = r.U32();
+  out->after.event = static_cast<uint16_t>(event);
+  return version && event <= UINT16_MAX && r.Done();
 }
 
 std::vector<std::pair<std::string, std::string>> Pairs(const v1::LookupRequest& request) {
@@ -153,6 +154,7 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
   if (!access.all) pairs.emplace_back("Account", access.account);
   ASSIGN_OR_RETURN(Filter filter, Filter::Make(pairs));
   query.terms = filter.terms();
+  query.addresses = filter.addresses();
 
   const HistorySnapshot snapshot = history_.snapshot();
   query.tree_size = snapshot.indexed_to;
@@ -197,7 +199,7 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
             event->set_record(std::move(body));
             FillEnvelope(*leaf, record->event, whole, event->mutable_envelope());
             event->mutable_envelope()->set_copies(copies.count);
-            event->mutable_envelope()->set_cursor(cursors.Text({record->leaf, record->event + 1}));
+            event->mutable_envelope()->set_cursor(cursors.Text({record->leaf, record->event + 1u}));
           }
         }
       }

@@ -132,7 +132,7 @@ void Verifier::Lane::ObserveClock(Job& job) {
   const int64_t size = skew < 0 ? -skew : skew;
   if (size > absl::ToInt64Nanoseconds(absl::Seconds(5))) {
     Find(job, "CLOCK_SKEW", size > absl::ToInt64Nanoseconds(absl::Seconds(300)) ? Severity::kPage : Severity::kWarn,
-         absl::StrCat("the agent's clock is at least ", absl::FormatDuration(absl::Nanoseconds(size)), skew > 0 ? " ahead" : " behind"));
+         absl::StrCat("the agent's clock is at least ", absl::FormatDuration(absl::Trunc(absl::Nanoseconds(size), absl::Seconds(1))), skew > 0 ? " ahead" : " behind"));
   }
 }
 

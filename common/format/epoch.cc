@@ -7,6 +7,7 @@
 #include "common/base/limits.h"
 #include "common/base/status.h"
 #include "common/format/batch.h"
+#include "common/format/fields.h"
 #include "common/merkle/tree.h"
 
 namespace orgtrail {
@@ -25,17 +26,6 @@ absl::Status Malformed(const Args&... what) {
 template <class... Args>
 absl::Status Bounds(const Args&... what) {
   return absl::InvalidArgumentError(absl::StrCat("BOUNDS epoch opening: ", what...));
-}
-
-Hash TakeHash(ByteReader& in) {
-  const std::string_view bytes = in.Bytes(32);
-  return bytes.size() == 32 ? Hash::From(bytes) : Hash{};
-}
-
-void PutShort(std::string& out, std::string_view text) {
-  CHECK(text.size() <= 255);
-  out.push_back(static_cast<char>(text.size()));
-  out.append(text);
 }
 
 bool IsLowerHex(std::string_view text) {

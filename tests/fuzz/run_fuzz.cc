@@ -16,7 +16,7 @@ std::string GoodRun() {
   const TempDir dir;
   const std::string path = dir / "run";
   std::vector<HistoryRecord> records;
-  for (uint64_t i = 0; i < 300; ++i) records.push_back({static_cast<int64_t>(10'000 - i * 7), 1000 - i, static_cast<uint32_t>(i % 3), 0});
+  for (uint64_t i = 0; i < 300; ++i) records.push_back({static_cast<int64_t>(10'000 - i * 7), 1000 - i, static_cast<uint16_t>(i % 3), 0, 0});
   absl::StatusOr<std::unique_ptr<RunWriter>> writer = RunWriter::Create(PosixFs(), path, records.size());
   CHECK_OK(writer.status());
   CHECK_OK((*writer)->AddRecords(records));
@@ -24,6 +24,11 @@ std::string GoodRun() {
     std::vector<uint32_t> list;
     for (uint32_t i = 0; i < records.size(); i += density) list.push_back(i);
     CHECK_OK((*writer)->AddTerm(density * 1'000'003ull, list));
+  }
+  for (uint32_t host = 0; host < 60; ++host) {
+    std::vector<uint32_t> list;
+    for (uint32_t i = host; i < records.size(); i += 60 + host % 2 * 240) list.push_back(i);
+    CHECK_OK((*writer)->AddTerm(AddressTerm(*ParseIp("10.0.0." + std::to_string(host))), list));
   }
   CHECK_OK((*writer)->Finish({.min_time_ns = records.back().time_ns, .max_time_ns = records[0].time_ns, .first_leaf = 701,
                               .next_leaf = 1001, .min_logged_ns = 1, .max_logged_ns = 2}));
@@ -53,6 +58,12 @@ void Read(std::string_view bytes) {
       last = o;
     }
   }
+  for (const char* range : {"10.0.0.0/27", "10.0.0.32/30", "0.0.0.0/0", "::/0"}) {
+    const std::optional<std::vector<uint32_t>> found = (*run)->Gather(AddressTerms(*ParseCidr(range)), 250);
+    if (!found.has_value()) continue;
+    CHECK(std::is_sorted(found->begin(), found->end()));
+    for (const uint32_t o : *found) CHECK(o < (*run)->records().size());
+  }
   CHECK(sum >= 0);
 }
 
@@ -67,7 +78,7 @@ void One(std::string_view in) {
     const uint64_t at = changes.Number(2);
     bytes[at % bytes.size()] = static_cast<char>(changes.Byte());
   }
-  constexpr size_t kTrailer = 104, kCrc = 92;   // docs/formats/history.md
+  constexpr size_t kTrailer = 112, kCrc = 100;   // docs/formats/history.md
   char* const trailer = bytes.data() + bytes.size() - kTrailer;
   const uint32_t crc = Crc32c({trailer, kCrc});
   std::memcpy(trailer + kCrc, &crc, sizeof crc);

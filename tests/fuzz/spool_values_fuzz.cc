@@ -40,6 +40,9 @@ std::vector<std::string> Seeds() {
     seeds.push_back(value);
     seeds.push_back(value.substr(kValueHead));
   }
+  pin.recovered_ns = 1'763'712'000'000'000'000;
+  seeds.push_back(EncodePin(pin).substr(kValueHead));
+  seeds.push_back(seeds.back().substr(0, seeds.back().size() - 8) + std::string(8, '\0'));
   return seeds;
 }
 

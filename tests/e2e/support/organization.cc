@@ -168,6 +168,7 @@ Organization::Organization(Options options) {
                            std::to_string(metrics_port_)});
   const Ran init = RunProgram(args);
   if (init.code != 0) Fail("org init: " + init.err);
+  Reconfigure("  map_bytes", "  map_bytes: 64GiB");   // a sanitizer leaves less address space than the usual 1 TiB
   for (const auto& [start, line] : options.replace) Reconfigure(start, line);
   if (options.start) StartAggregator();
 }

@@ -5,6 +5,8 @@
 
 #include <set>
 
+#include "aggregator/admit/address_term.h"
+
 namespace orgtrail {
 namespace {
 
@@ -19,6 +21,9 @@ std::vector<std::string> TermsAsText(std::string_view record) {
   for (const Term& t : TermsOf(fields)) {
     out.push_back(std::string(AttributeName(t.attribute)) + "=" + t.value);
     expected.insert(TermHash(t.attribute, t.value));
+    if (t.attribute == Attribute::kSourceIp && t.value.find(':') != std::string::npos) {
+      if (const std::optional<IpBytes> ip = ParseIp(t.value)) expected.insert(AddressTerm(*ip));
+    }
   }
   std::vector<uint64_t> hashes = {42};
   AppendTermHashes(fields, &hashes);
@@ -127,6 +132,41 @@ TEST(Terms, SourceIpHasOneSpelling) {
   for (const auto& [text, expected] : table) {
     EXPECT_THAT(TermsAsText(std::string(R"({"sourceIPAddress":")") + text + "\"}"), UnorderedElementsAre(std::string("SourceIp=") + expected));
   }
+}
+
+TEST(Terms, AddressesKeepTheirOrder) {
+  const std::vector<const char*> ascending = {"0.0.0.0", "0.0.0.1", "9.255.255.255", "10.0.0.0", "10.0.1.0", "172.16.0.1", "255.255.255.255",
+                                              "::1", "2001:db8::", "2001:db8:0:8::", "2001:db9::", "fe80::1", "ffff:ffff:ffff:ffff::"};
+  for (size_t i = 0; i < ascending.size(); ++i) {
+    const uint64_t term = AddressTerm(*ParseIp(ascending[i]));
+    EXPECT_NE(term & kAddressBit, 0u);
+    if (i > 0) {
+      EXPECT_LT(AddressTerm(*ParseIp(ascending[i - 1])), term) << ascending[i];
+    }
+  }
+  EXPECT_EQ(AddressTerm(*ParseIp("::ffff:10.0.0.0")), AddressTerm(*ParseIp("10.0.0.0")));
+  // Looked for exactly: an IPv4 address by its own term, an IPv6 address by its hash, since many share a term.
+  EXPECT_EQ(TermHash(Attribute::kSourceIp, "10.0.0.0"), AddressTerm(*ParseIp("10.0.0.0")));
+  EXPECT_EQ(TermHash(Attribute::kSourceIp, "2001:db8::1") & kAddressBit, 0u);
+  EXPECT_EQ(TermHash(Attribute::kSourceIp, "10.0.0.256") & kAddressBit, 0u);
+  EXPECT_EQ(TermHash(Attribute::kUsername, "10.0.0.0") & kAddressBit, 0u);
+}
+
+TEST(Terms, ARangeOfAddressesIsARangeOfTerms) {
+  const char* const addresses[] = {"0.0.0.0", "9.255.255.255", "10.0.0.0", "10.0.0.7", "10.0.0.8", "10.255.255.255", "11.0.0.0", "255.255.255.255",
+                                   "::", "::1", "2001:db7:ffff::", "2001:db8::", "2001:db8:0:4::9", "2001:db8:ffff:ffff::", "2001:db9::", "ffff::"};
+  for (const char* text : {"10.0.0.0/8", "10.0.0.0/29", "10.0.0.7/32", "0.0.0.0/0", "128.0.0.0/1", "2001:db8::/32", "2001:db8::/62", "::/0", "::ffff:0:0/96"}) {
+    const Cidr range = *ParseCidr(text);
+    const TermRange terms = AddressTerms(range);
+    for (const char* address : addresses) {
+      const uint64_t term = AddressTerm(*ParseIp(address));
+      EXPECT_EQ(terms.first <= term && term <= terms.last, range.Contains(address)) << text << " " << address;
+    }
+  }
+  // Beyond 62 bits the terms of neighbours cannot be told apart.
+  const TermRange narrow = AddressTerms(*ParseCidr("2001:db8::1/128"));
+  EXPECT_EQ(narrow.first, narrow.last);
+  EXPECT_EQ(narrow.first, AddressTerm(*ParseIp("2001:db8:0:3::")));
 }
 
 TEST(Terms, OddRecords) {

@@ -26,7 +26,7 @@ Content Make(uint32_t n, uint64_t first_leaf, uint32_t seed) {
   Content c;
   for (uint32_t i = 0; i < n; ++i) {
     const uint64_t leaf = first_leaf + (n - 1 - i);
-    c.records.push_back({static_cast<int64_t>(leaf * 10 + random() % 40), leaf, i % 3, 0});
+    c.records.push_back({static_cast<int64_t>(leaf * 10 + random() % 40), leaf, static_cast<uint16_t>(i % 3), 0, 0});
   }
   std::sort(c.records.begin(), c.records.end(), Newer);
   for (uint64_t density = 1; density <= n; density = density * 3 + 1) {
@@ -131,6 +131,49 @@ TEST(Run, NothingIsVisibleBeforeFinish) {
     ASSERT_TRUE((*writer)->AddRecords(c.records).ok());
   }
   EXPECT_TRUE(PosixFs().List(dir.path())->empty());
+}
+
+TEST(Run, GathersTheAddressesOfARange) {
+  TempDir dir;
+  std::mt19937_64 random(11);
+  Content c = Make(4000, 0, 6);
+  std::erase_if(c.terms, [](const auto& t) { return (t.first & kAddressBit) != 0; });
+  // Networks of every size: 10.x is crowded, 192.0.2.x has few records, the IPv6 hosts share their first 62 bits in fours.
+  std::vector<IpBytes> of(4000);
+  for (uint32_t i = 0; i < 4000; ++i) {
+    const uint64_t r = random();
+    std::string text = "10." + std::to_string(r % 4) + "." + std::to_string(r / 7 % 256) + "." + std::to_string(r / 1999 % 256);
+    if (i % 50 == 0) text = "192.0.2." + std::to_string(r % 256);
+    if (i % 20 == 1) text = "2001:db8:" + std::to_string(r % 3) + ":" + std::to_string(r / 5 % 8) + "::1";
+    of[i] = *ParseIp(text);
+    c.terms[AddressTerm(of[i])].push_back(i);
+  }
+  const auto run = Write(dir / "a.run", c, 0, 4000);
+  EXPECT_LT(run->facts().hashes, run->facts().terms);
+  for (const auto& [term, list] : c.terms) ASSERT_EQ(All(run->Find(term)), list) << term;
+  for (const char* text : {"10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3/32", "192.0.2.0/24", "192.0.2.128/25", "192.0.2.7/32",
+                           "0.0.0.0/0", "172.16.0.0/12", "255.255.255.255/32", "2001:db8::/32", "2001:db8:1::/48", "2001:db8:1:4::/62", "::/0",
+                           "::ffff:10.0.0.0/104", "ffff::/16", "11.0.0.0/8"}) {
+    const Cidr range = *ParseCidr(text);
+    std::vector<uint32_t> want;
+    for (uint32_t i = 0; i < 4000; ++i) {
+      const uint64_t term = AddressTerm(of[i]);
+      if (range.Contains(of[i])) want.push_back(i);
+      // The part that a record of the index keeps orders as the terms do.
+      ASSERT_EQ(AddressKey(term), AddressKey(HistoryRecord{0, 0, 0, static_cast<uint16_t>(IsIpv4(of[i]) ? kHistoryAddress : kHistoryAddress | kHistoryIpv6),
+                                                           static_cast<uint32_t>(AddressKey(term))}));
+    }
+    EXPECT_EQ(run->Gather(AddressTerms(range), 4000), want) << text;
+    EXPECT_EQ(run->Gather(AddressTerms(range), want.size()), want) << text;
+    if (!want.empty()) {
+      EXPECT_EQ(run->Gather(AddressTerms(range), want.size() - 1), std::nullopt) << text;
+    }
+    Postings seeking = Postings::Of(want);
+    for (uint32_t target = 0; target < 4100; target += random() % 90) {
+      const auto at = std::lower_bound(want.begin(), want.end(), target);
+      ASSERT_EQ(seeking.Seek(target), at == want.end() ? kNoOrdinal : *at) << text << " " << target;
+    }
+  }
 }
 
 TEST(Merge, EqualsTheNaiveUnion) {

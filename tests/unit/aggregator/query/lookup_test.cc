@@ -225,6 +225,64 @@ TEST_F(LookupTest, AttributesAreCheckedAndExact) {
   EXPECT_TRUE(absl::IsInvalidArgument(lookup_.Find(kAuditor, Request({}, 1001)).status()));
 }
 
+TEST_F(LookupTest, RangesOfAddressesEqualALookAtEveryRecord) {
+  std::mt19937_64 random(5);
+  struct Made {
+    std::string ip, name, record;
+  };
+  std::vector<Made> made;
+  const auto append = [&](int batches) {
+    for (int b = 0; b < batches; ++b) {
+      std::vector<std::string> records;
+      for (int i = 0; i < 40; ++i) {
+        const uint64_t r = random();
+        std::string ip = r % 10 < 6   ? "10." + std::to_string(r / 16 % 3) + ".0." + std::to_string(r / 64 % 256)
+                         : r % 10 < 8 ? "192.0." + std::to_string(r / 16 % 256) + "." + std::to_string(r / 8192 % 256)
+                         : r % 10 < 9 ? "2001:db8:" + std::to_string(r / 16 % 4) + "::" + std::to_string(1 + r / 64 % 9)
+                                      : "AWS Internal";
+        std::string record = Make("111111111111", 0, r % 3 == 0 ? "GetObject" : "PutObject");
+        const size_t begin = record.find("\"sourceIPAddress\":\"") + 19, end = record.find('"', begin);
+        record.replace(begin, end - begin, ip);
+        made.push_back({std::move(ip), r % 3 == 0 ? "GetObject" : "PutObject", record});
+        records.push_back(std::move(record));
+      }
+      Append(one_, std::move(records));
+      t_.history->Step(t_.clock.now);
+    }
+  };
+  const auto check = [&](const char* when) {
+    for (const char* text : {"10.0.0.0/8", "10.1.0.0/16", "10.1.0.64/26", "10.1.0.64/32", "192.0.0.0/16", "192.0.7.0/24", "172.16.0.0/12", "0.0.0.0/0",
+                             "2001:db8:2::/48", "2001:db8:2::3/128", "2001:db8:2::4/127", "::/0"}) {
+      for (const char* name : {"", "GetObject"}) {
+        std::multiset<std::string> want, got;
+        for (const Made& m : made) {
+          if (ParseCidr(text)->Contains(m.ip) && (*name == '\0' || m.name == name)) want.insert(m.record);
+        }
+        v1::LookupRequest request = Request({{"SourceIp", text}}, 7 + static_cast<uint32_t>(random() % 400));
+        if (*name != '\0') *request.add_attributes() = Request({{"EventName", name}}).attributes(0);
+        for (const v1::Event& e : All(kAuditor, request)) got.insert(e.record());
+        EXPECT_EQ(got, want) << when << " " << text << " " << name;
+      }
+    }
+    // Several ranges are one: what all of them hold.
+    std::multiset<std::string> both;
+    for (const Made& m : made) {
+      if (ParseCidr("10.1.0.0/26")->Contains(m.ip)) both.insert(m.record);
+    }
+    EXPECT_EQ(All(kAuditor, Request({{"SourceIp", "10.1.0.0/16"}, {"SourceIp", "0.0.0.0/1"}, {"SourceIp", "10.1.0.0/26"}})).size(), both.size());
+    EXPECT_TRUE(All(kAuditor, Request({{"SourceIp", "10.1.0.0/16"}, {"SourceIp", "192.0.0.0/16"}})).empty());
+    // However an address is written.
+    EXPECT_EQ(All(kAuditor, Request({{"SourceIp", "2001:DB8:2:0::3"}})).size(), All(kAuditor, Request({{"SourceIp", "2001:db8:2::3/128"}})).size());
+  };
+  append(1);
+  check("in memory");
+  append(40);
+  t_.Settle();
+  append(1);
+  check("in runs and in memory");
+  EXPECT_GT(t_.history->snapshot().runs.size(), 1u);
+}
+
 TEST_F(LookupTest, IdenticalRecordsAreShownOnceWithACount) {
   const std::string same = Make("111111111111");
   Append(one_, {same, Make("111111111111"), same});

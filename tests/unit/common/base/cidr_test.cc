@@ -23,5 +23,19 @@ TEST(Cidr, ContainsExactlyItsRange) {
   }
 }
 
+TEST(Ip, ReadsWhatIsAnAddressAndNothingElse) {
+  for (std::string_view good : {"0.0.0.0", "255.255.255.255", "192.0.2.1", "::", "::1", "2001:DB8::a", "::ffff:192.0.2.1"}) {
+    EXPECT_TRUE(ParseIp(good).has_value()) << good;
+  }
+  EXPECT_EQ(ParseIp("::ffff:192.0.2.1"), ParseIp("192.0.2.1"));
+  EXPECT_TRUE(IsIpv4(*ParseIp("192.0.2.1")));
+  EXPECT_FALSE(IsIpv4(*ParseIp("::1")));
+  for (std::string_view bad : {"", "1", "1.2.3", "1.2.3.4.5", "1.2.3.4.", ".1.2.3", "1..2.3", "256.1.1.1", "1.2.3.1000", "01.2.3.4", "1.2.3.4 ", "1.2.3.-4",
+                               "AWS Internal", "s3.amazonaws.com", ":", "1::2::3", "2001:db8::g", "::ffff:256.0.0.1", "1:2:3:4:5:6:7:8:9",
+                               "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000"}) {
+    EXPECT_FALSE(ParseIp(bad).has_value()) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace orgtrail
