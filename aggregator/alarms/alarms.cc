@@ -14,7 +14,8 @@ namespace {
 
 constexpr size_t kPast = 1000;
 constexpr size_t kOpen = 10'000;
-constexpr int64_t kRepeatNs = 60'000'000'000;
+constexpr int64_t kRepeatNs = 60'000'000'000;       // an event that happens again
+constexpr int64_t kLastsNs = 60 * kRepeatNs;        // a condition that lasts: raised each second, and its end is logged too
 constexpr int64_t kPassedNs = 15 * kRepeatNs;
 constexpr size_t kIdPrefix = 4;
 // Told of as often as they are seen, a minute apart at most: not seen means over.
@@ -123,7 +124,7 @@ void Alarms::Raise(std::string_view code, Severity severity, std::string_view su
       a.acknowledged_by.clear();
       a.note.clear();
       what = What::kWorse;
-    } else if (now - a.last_ns >= kRepeatNs || now < a.last_ns) {
+    } else if (now - a.last_ns >= (kind == AlarmKind::kCondition ? kLastsNs : kRepeatNs) || now < a.last_ns) {
       what = What::kAgain;
     }
     if (what == What::kNothing) return;

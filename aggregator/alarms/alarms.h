@@ -53,9 +53,9 @@ class Alarms {
   void Wire(std::function<void(OwnRecord)> post, std::function<void(const AlarmState&)> notify);
   absl::Status Load();
 
-  // A raise of what is open already counts up and is logged at most once a minute. One that is worse than before is logged at once,
-  // notified again, and undoes an acknowledgement, which was of the lesser one. kInfo never stays open: it is logged, listed, done.
-  // Whoever raises a condition clears it.
+  // A raise of what is open already counts up and is logged at most once a minute, of a condition once an hour. One that is worse than
+  // before is logged at once, notified again, and undoes an acknowledgement, which was of the lesser one. kInfo never stays open: it is
+  // logged, listed, done. Whoever raises a condition clears it.
   void Raise(std::string_view code, Severity severity, std::string_view subject, std::string_view detail,
              AlarmKind kind = AlarmKind::kCondition);
   void Clear(std::string_view code, std::string_view subject);

@@ -1,5 +1,6 @@
 #include "aggregator/client/rpc.h"
 
+#include <algorithm>
 #include <chrono>
 #include <mutex>
 
@@ -16,6 +17,13 @@ namespace {
 constexpr int kAnswerBytes = 64 << 20;   // what the server sends at most; one record alone may have 16 MiB
 
 constexpr auto kCallLimit = std::chrono::seconds(60);
+
+// Whether gRPC says so because no aggregator answered; else UNAVAILABLE is the aggregator's own word, and says what to do.
+bool IsOfTransport(std::string_view message) {
+  constexpr std::string_view kBeginnings[] = {"failed to connect", "connections to all", "DNS", "Socket closed", "Connection ", "recvmsg", "sendmsg",
+                                              "GOAWAY", "Transport closed", "keepalive", "Broken pipe", "Endpoint", "endpoint", "empty address"};
+  return message.empty() || std::any_of(std::begin(kBeginnings), std::end(kBeginnings), [&](std::string_view b) { return message.starts_with(b); });
+}
 
 class GrpcRpc final : public Rpc {
  public:
@@ -75,7 +83,7 @@ class GrpcRpc final : public Rpc {
  private:
   absl::Status Explain(const grpc::Status& status) const {
     absl::Status s = FromGrpc(status);
-    if (absl::IsUnavailable(s)) {
+    if (absl::IsUnavailable(s) && IsOfTransport(ToStd(s.message()))) {
       return absl::UnavailableError(absl::StrCat("cannot reach the aggregator at ", server_, " (", s.message(),
                                                  "): is it running, and is this certificate of its organization?"));
     }

@@ -34,6 +34,8 @@ absl::Status LmdbStatus(std::string_view operation, std::string_view dir, int rc
     case MDB_MAP_FULL:
       return absl::ResourceExhaustedError(
           absl::StrCat(message, "; the store has reached its largest size: raise its limit"));
+    case MDB_MAP_RESIZED:
+      return absl::UnavailableError(absl::StrCat(message, "; it grew by more than 64 GiB while it was read: run this again"));
     case ENOSPC:
       return absl::ResourceExhaustedError(absl::StrCat(message, "; free space on that file system"));
     case EFBIG:
@@ -234,6 +236,8 @@ bool Cursor::Seek(std::string_view key) {
   return Do(MDB_SET_RANGE);
 }
 
+constexpr uint64_t kGrowthWhileRead = 64ull << 30;
+
 absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOptions& options) {
   std::unique_ptr<Env> env(new Env);
   env->dir_ = std::string(dir);
@@ -261,7 +265,9 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
   rc = mdb_env_set_maxreaders(env->env_, options.max_readers);
   if (rc == MDB_SUCCESS) rc = mdb_env_set_maxdbs(env->env_, static_cast<MDB_dbi>(options.tables.size() + 1));
   // LMDB raises a map smaller than the file says to what its last commit needs, so 0 is right for a sealed store.
-  const uint64_t map_bytes = options.map_bytes == 0 ? file_bytes : options.map_bytes;
+  // A reader beside the writer needs room for what that writes meanwhile, not for all it may ever write.
+  uint64_t map_bytes = options.map_bytes == 0 ? file_bytes : options.map_bytes;
+  if (options.read_only) map_bytes = std::min(map_bytes, file_bytes + kGrowthWhileRead);
   if (rc == MDB_SUCCESS) rc = mdb_env_set_mapsize(env->env_, map_bytes);
   if (rc != MDB_SUCCESS) return LmdbStatus("configure", dir, rc);
 

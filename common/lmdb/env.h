@@ -24,7 +24,7 @@ struct Table {
 
 struct EnvOptions {
   uint64_t map_bytes = 1ull << 40;     // reserved once; sparse. Tests use 64 MiB. 0: the file's size (sealed, read-only)
-  bool read_only = false;
+  bool read_only = false;              // maps the file and 64 GiB for what a writer beside adds meanwhile, never more than map_bytes
   bool immutable = false;              // read-only, and nobody writes it any more: no lock file, no reader slots
   bool no_meta_sync = false;           // derived stores only
   unsigned max_readers = 512;

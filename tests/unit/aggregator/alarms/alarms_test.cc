@@ -33,10 +33,10 @@ class AlarmsTest : public ::testing::Test {
 
 TEST_F(AlarmsTest, RaiseRepeatClear) {
   alarms_->Raise("SILENT_AGENT", Severity::kWarn, "a/r/n", "first");
-  clock_.Advance(absl::Seconds(59));
+  clock_.Advance(absl::Minutes(59));
   alarms_->Raise("SILENT_AGENT", Severity::kWarn, "a/r/n", "second");   // counted, not logged again
   EXPECT_EQ(posted_, std::vector<std::string>{"SILENT_AGENT raised"});
-  clock_.Advance(absl::Seconds(1));
+  clock_.Advance(absl::Minutes(1));
   alarms_->Raise("SILENT_AGENT", Severity::kWarn, "a/r/n", "third");
   EXPECT_EQ(posted_.back(), "SILENT_AGENT again");
   alarms_->Raise("SILENT_AGENT", Severity::kWarn, "a/r/other", "another subject is another alarm");
@@ -44,7 +44,7 @@ TEST_F(AlarmsTest, RaiseRepeatClear) {
   const AlarmState a = alarms_->List(false, 10)[1];
   EXPECT_EQ(a.count, 3u);
   EXPECT_EQ(a.detail, "third");
-  EXPECT_EQ(a.last_ns - a.raised_ns, 60'000'000'000);
+  EXPECT_EQ(a.last_ns - a.raised_ns, 3600'000'000'000);
   EXPECT_EQ(notified_.size(), 2u);   // people hear of it once
   alarms_->Clear("SILENT_AGENT", "a/r/n");
   alarms_->Clear("SILENT_AGENT", "a/r/n");
@@ -55,6 +55,15 @@ TEST_F(AlarmsTest, RaiseRepeatClear) {
   EXPECT_NE(notified_.back().cleared_ns, 0);
   EXPECT_EQ(alarms_->open(), 1u);
   EXPECT_EQ(alarms_->List(true, 10).size(), 2u);
+}
+
+TEST_F(AlarmsTest, AnEventThatHappensAgainIsLoggedOnceAMinute) {
+  alarms_->Raise("EQUIVOCATION", Severity::kPage, "a/r/n", "first", AlarmKind::kEvent);
+  for (int i = 0; i < 4; ++i) {
+    clock_.Advance(absl::Seconds(30));
+    alarms_->Raise("EQUIVOCATION", Severity::kPage, "a/r/n", "more", AlarmKind::kEvent);
+  }
+  EXPECT_EQ(posted_, (std::vector<std::string>{"EQUIVOCATION raised", "EQUIVOCATION again", "EQUIVOCATION again"}));
 }
 
 TEST_F(AlarmsTest, WhatGetsWorseIsToldAgainAtOnce) {
