@@ -159,7 +159,7 @@ std::string DiskLedger::Note(const TreeState& state) const {
 
 void DiskLedger::Publish(const TreeState& state, std::string note) {
   size_.store(state.size, std::memory_order_release);
-  published_.With([&](Published& p) { 
+  published_.With([&](Published& p) {
     p.head = SignedHead{state.size, state.root, std::move(note), state.events};
     p.logged_ns = state.last_logged_ns;
   });
