@@ -587,9 +587,10 @@ absl::Status Aggregator::Impl::OpenDoors(const Clock& clock) {
   builder.SetMaxSendMessageSize(64 << 20);
   Counter& cuts = metrics.GetCounter("orgtrail_rpc_connections_cut_total", "Connections closed because they began more calls than anybody needs.");
   CallLimit calls;
+  calls.single = "/orgtrail.v1.Ingest/Push";
   calls.cut = [&cuts](const std::string& address) {
     cuts.Add();
-    LogWarn("A connection began thousands of calls within a second and was closed.", {{"address", address}});
+    LogWarn("A connection began far more calls than anybody needs and was closed.", {{"address", address}});
   };
   AddCallLimit(builder, std::move(calls), clock);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 64);

@@ -48,11 +48,15 @@ std::string PeerAddressOf(int fd) {
 class Counter final : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
   Counter(CallLimit limit, const Clock& clock)
-      : allowance_(limit.burst, limit.per_second), cut_(std::move(limit.cut)), clock_(clock) {}
+      : allowance_(limit.burst, limit.per_second),
+        single_allowance_(limit.single_burst, limit.single_per_second),
+        single_(std::move(limit.single)),
+        cut_(std::move(limit.cut)),
+        clock_(clock) {}
 
   grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* info) override {
     if (std::string peer = info->server_context()->peer(); !peer.empty()) {
-      Count(AddressOf(std::move(peer)));
+      Count(AddressOf(std::move(peer)), *info);
       return nullptr;
     }
     return new Late(*this, *info);
@@ -66,7 +70,7 @@ class Counter final : public grpc::experimental::ServerInterceptorFactoryInterfa
     void Intercept(grpc::experimental::InterceptorBatchMethods* step) override {
       if (std::string peer = counted_ ? "" : info_.server_context()->peer(); !peer.empty()) {
         counted_ = true;
-        counter_.Count(AddressOf(std::move(peer)));
+        counter_.Count(AddressOf(std::move(peer)), info_);
       }
       step->Proceed();
     }
@@ -76,12 +80,14 @@ class Counter final : public grpc::experimental::ServerInterceptorFactoryInterfa
     grpc::experimental::ServerRpcInfo& info_;
     bool counted_ = false;
   };
-  void Count(const std::string& address) {
+  void Count(const std::string& address, const grpc::experimental::ServerRpcInfo& info) {
+    Allowance& allowance = !single_.empty() && single_ == info.method() ? single_allowance_ : allowance_;
     // Calls that began before the end was read still come by: once is enough.
-    if (allowance_.Take(address, clock_.Now()) == Allowance::Took::kTooMany && CutConnection(address) && cut_) cut_(address);
+    if (allowance.Take(address, clock_.Now()) == Allowance::Took::kTooMany && CutConnection(address) && cut_) cut_(address);
   }
 
-  Allowance allowance_;
+  Allowance allowance_, single_allowance_;
+  const std::string single_;
   const std::function<void(const std::string&)> cut_;
   const Clock& clock_;
 };

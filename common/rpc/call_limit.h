@@ -16,6 +16,9 @@ namespace orgtrail {
 
 struct CallLimit {
   double burst = 2000, per_second = 5000;   // who waits for each answer does not come near it
+  // A method of which a connection needs one call: "/orgtrail.v1.Ingest/Push". Empty: none.
+  std::string single;
+  double single_burst = 200, single_per_second = 1;
   std::function<void(const std::string& address)> cut;   // a connection was closed, "127.0.0.1:4242"; may be null
 };
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <mutex>
 #include <set>
 #include <vector>
@@ -56,10 +57,14 @@ TEST(CallLimit, ClosesOnlyTheConnectionThatBeganTooManyCalls) {
   int port = 0;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&service);
-  AddCallLimit(builder, {.burst = 20, .per_second = 0.001, .cut = [&](const std::string& address) {
-                           const std::scoped_lock lock(mu);
-                           cut.push_back(address);
-                         }}, SystemClock());
+  CallLimit limit;
+  limit.burst = 20;
+  limit.per_second = 0.001;
+  limit.cut = [&](const std::string& address) {
+    const std::scoped_lock lock(mu);
+    cut.push_back(address);
+  };
+  AddCallLimit(builder, std::move(limit), SystemClock());
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   ASSERT_NE(server, nullptr);
   const std::string address = "127.0.0.1:" + std::to_string(port);
@@ -83,6 +88,31 @@ TEST(CallLimit, ClosesOnlyTheConnectionThatBeganTooManyCalls) {
   EXPECT_EQ(call(other), bystander);
   const std::scoped_lock lock(mu);
   EXPECT_EQ(cut, std::vector<std::string>{greedy});
+}
+
+TEST(CallLimit, OfTheMethodThatIsCalledOnceAFewAreTooMany) {
+  Answers service;
+  std::atomic<int> cuts = 0;
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&service);
+  CallLimit limit;
+  limit.single = "/orgtrail.v1.Enrol/Renew";
+  limit.single_burst = 3;
+  limit.single_per_second = 0.001;
+  limit.cut = [&](const std::string&) { ++cuts; };
+  AddCallLimit(builder, std::move(limit), SystemClock());
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  ASSERT_NE(server, nullptr);
+  const auto stub = v1::Enrol::NewStub(OpenChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials()));
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(cuts, 0);
+    grpc::ClientContext context;
+    v1::EnrolResponse response;
+    stub->Renew(&context, {}, &response);
+  }
+  EXPECT_EQ(cuts, 1);
 }
 
 TEST(CutConnection, KnowsOnlyItsOwn) {
