@@ -56,6 +56,7 @@ void AddAlarms(CLI::App& app, Context& context);
 void AddProve(CLI::App& app, Context& context);     // prove, verify proof|ledger|feed
 void AddStore(CLI::App& app, Context& context);     // fsck, inspect
 void AddBackup(CLI::App& app, Context& context);    // backup, restore, recovery declare
+void AddRepair(CLI::App& app, Context& context);
 void AddStatus(CLI::App& app, Context& context);    // status, version, completion, man
 
 // Tab completion scripts and man pages, from the same definitions as --help.
