@@ -15,6 +15,7 @@
 #include "agent/capture/http_source.h"
 #include "agent/enrol/enrolment.h"
 #include "agent/record/pipeline.h"
+#include "agent/rejoin.h"
 #include "agent/spool/spool.h"
 #include "agent/uplink/uplink.h"
 #include "common/base/inbox.h"
@@ -22,11 +23,6 @@
 #include "common/base/status.h"
 #include "common/base/worker.h"
 #include "common/crypto/digest.h"
-#include "common/format/batch.h"
-#include "common/compress/zstd.h"
-#include "common/format/epoch.h"
-#include "common/format/frame.h"
-#include "common/merkle/tree.h"
 #include "common/http/observability.h"
 #include "common/metrics/metrics.h"
 
@@ -87,6 +83,7 @@ struct Agent::Impl {
   Guarded<std::string> ended;                                 // why nobody takes what this identity records; empty: somebody does
   bool goodbye_said = false;                                  // by an earlier `retire`: what is left is sent, nothing is sealed
   std::optional<std::string> damage;                          // of the spool, not left behind yet; the care thread's
+  bool gap = false;                                           // between the restored log and the spool; likewise
   std::thread care;
 
   absl::Status Enrol(Fs& fs);
@@ -95,12 +92,6 @@ struct Agent::Impl {
   void Care();
   void Handle(const Report& report);
   void Ended(const std::string& detail);
-  struct Salvage {
-    uint64_t recovered = 0, lost = 0;  // batches with records
-  };
-  absl::StatusOr<SignedEntry> EntryOf(BatchKey key) const;
-  absl::StatusOr<Salvage> Recover(BatchKey after, BatchKey before);
-  absl::Status LeaveDamageBehind(const std::string& detail);
   bool Drain(bool retire, absl::Duration limit);
   void ExportSpool();
   HealthReport Health() const;
@@ -231,6 +222,7 @@ void Agent::Impl::Handle(const Report& report) {
     }
   }
   if (report.code == "SPOOL_TAMPER" && !goodbye_said) damage = report.detail;
+  if (report.code == "RECORDS_MISSING" && !goodbye_said) gap = true;
 }
 
 // Revoked, or retired elsewhere: for ever. Nothing more is captured, because nobody would ever take it: callers are told so, files
@@ -247,74 +239,10 @@ void Agent::Impl::Ended(const std::string& detail) {
   if (!config.retiring) LogError(words + ". HTTP callers are refused, file sources wait; what is in the spool stays there");
 }
 
-// What can still be read between two batches of the spool is recorded once more. Unavailable: the agent stops; the next run goes on.
-absl::StatusOr<Agent::Impl::Salvage> Agent::Impl::Recover(BatchKey after, BatchKey before) {
-  Salvage salvage;
-  ZstdDecompressor zstd;
-  bool room = true;
-  for (std::optional<BatchKey> key = spool->KeyAfter(after); key && *key < before; key = spool->KeyAfter(*key)) {
-    if (stopping.Peek([](bool s) { return s; })) return absl::UnavailableError("the agent is shutting down");
-    const absl::StatusOr<std::string> frame = spool->Read(*key);
-    const absl::StatusOr<FrameView> view = frame.ok() ? FrameView::Decode(*frame) : frame.status();
-    const absl::StatusOr<BatchEntry> entry = view.ok() ? BatchEntry::Decode(view->entry) : view.status();
-    if (entry.ok() && entry->header.n_events == 0) continue;
-    absl::StatusOr<Events> events = entry.ok() ? InflateFrame(*view, zstd) : entry.status();
-    const absl::Status done = !events.ok() ? events.status() : room ? pipeline->Recover(entry->header, events->rows) : absl::ResourceExhaustedError("");
-    if (absl::IsUnavailable(done)) return done;
-    room = room && !absl::IsResourceExhausted(done);
-    ++(done.ok() ? salvage.recovered : salvage.lost);
-  }
-  return salvage;
-}
-
-// The copy, else the frame's own: a spool of the release before has no copies.
-absl::StatusOr<SignedEntry> Agent::Impl::EntryOf(BatchKey key) const {
-  if (absl::StatusOr<SignedEntry> copy = spool->ReadEntry(key); copy.ok()) return copy;
-  ASSIGN_OR_RETURN(const std::string frame, spool->Read(key));
-  ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(frame));
-  return SignedEntry{std::string(view.entry), std::string(view.extension)};
-}
-
-// The chain goes on from the last batch the log has; the batches between it and here are damaged or follow a damaged one, so they
-// cannot be delivered as what was signed. Their records are recorded anew where they can be read, and a loss record says what was not.
-absl::Status Agent::Impl::LeaveDamageBehind(const std::string& detail) {
-  const UplinkFacts facts = uplink->session().Facts();
-  const BatchKey acked = std::max(facts.acked, facts.log_head);
-  SpoolTail previous;
-  if (acked != BatchKey{}) {
-    ASSIGN_OR_RETURN(const SignedEntry last, EntryOf(acked));
-    ASSIGN_OR_RETURN(const BatchEntry entry, BatchEntry::Decode(last.entry));
-    previous.epoch = acked.epoch;
-    previous.batch_seq = acked.batch_seq;
-    previous.last_seq = entry.header.last_seq;
-    previous.leaf = LeafHash(last.entry);
-  }
-  BatchKey opened;
-  // A run before this one may have opened that epoch and ended before the log heard of it.
-  for (std::optional<BatchKey> first = spool->KeyAfter({acked.epoch, UINT64_MAX}); first; first = spool->KeyAfter({first->epoch, UINT64_MAX})) {
-    const absl::StatusOr<SignedEntry> opens = EntryOf(*first);
-    const absl::StatusOr<EpochOpening> opening = opens.ok() ? EpochOpening::Decode(opens->extension) : opens.status();
-    if (first->batch_seq != 0 || !opening.ok() || opening->previous_epoch != acked.epoch || opening->previous_batch_seq != acked.batch_seq) continue;
-    opened = *first;
-    break;
-  }
-  if (opened == BatchKey{}) {
-    ASSIGN_OR_RETURN(opened, pipeline->NewEpoch(EpochReason::kUnclean, previous));
-  }
-  // Until SkipBefore nothing of the new epoch is sent, so whoever ends in between does this again, and nothing twice.
-  ASSIGN_OR_RETURN(const Salvage salvage, Recover(acked, opened));
-  pipeline->Note("Loss", "{\"cause\":\"decode\",\"afterEpoch\":" + std::to_string(acked.epoch) + ",\"afterBatch\":" +
-                             std::to_string(acked.batch_seq) + ",\"beforeEpoch\":" + std::to_string(opened.epoch) +
-                             ",\"batchesLost\":" + std::to_string(salvage.lost) + ",\"batchesRecovered\":" + std::to_string(salvage.recovered) +
-                             ",\"detail\":" + JsonString(detail) + "}",
-                 EventClass::kLoss);
-  uplink->session().SkipBefore(opened);
-  return absl::OkStatus();
-}
-
 void Agent::Impl::Care() {
   NameThread("care");
   absl::Time retry = absl::InfinitePast();
+  Rejoin rejoin(*spool, *pipeline, uplink->session(), [this] { return stopping.Peek([](bool s) { return s; }); });
   for (;;) {
     const bool stop = stopping.WhenFor(kCare, [](bool s) { return s; }, [](bool s, bool) { return s; });
     if (stop) return;
@@ -322,9 +250,13 @@ void Agent::Impl::Care() {
     // What was sent before the damage may be in the log with its receipt on the way: the chain goes on from there, so wait for it.
     const UplinkFacts facts = uplink->session().Facts();
     if (damage && facts.sent <= std::max(facts.acked, facts.log_head)) {
-      absl::Status opened = LeaveDamageBehind(*damage);
+      absl::Status opened = rejoin.BehindDamage(*damage);
       if (!opened.ok()) LogError("a new epoch could not be opened past the damaged batches", {{"why", Describe(opened)}});
       damage.reset();
+    }
+    if (std::exchange(gap, false)) {
+      const absl::Status opened = rejoin.BehindGap();
+      if (!opened.ok()) LogError("a new epoch could not be opened from the restored log's head; it is tried again", {{"why", Describe(opened)}});
     }
     if (absl::Status alive = spool->CheckAlive(); !alive.ok() && !broken.exchange(true)) {
       LogError("the spool cannot be used any more; the agent stops, and opens a new epoch when started again", {{"why", Describe(alive)}});

@@ -9,8 +9,9 @@ orgtrail_library(agent_capture SOURCES agent/capture/file_tail.cc agent/capture/
 orgtrail_library(agent_uplink SOURCES agent/uplink/uplink.cc agent/uplink/session.cc agent/uplink/backoff.cc
   DEPS agent_spool common_rpc common_metrics orgtrail_proto)
 orgtrail_library(agent_enrol SOURCES agent/enrol/enrolment.cc DEPS common_rpc common_format common_fs)
+orgtrail_library(agent_rejoin SOURCES agent/rejoin.cc DEPS agent_pipeline agent_uplink)
 orgtrail_program(orgtrail-agent SOURCES agent/main.cc agent/agent.cc
-  DEPS agent_config agent_pipeline agent_capture agent_uplink agent_enrol common_observability common_daemon)
+  DEPS agent_config agent_rejoin agent_pipeline agent_capture agent_uplink agent_enrol common_observability common_daemon)
 
 # The agent as one file that needs only libc, as its package ships it: our libraries and every other one linked statically.
 option(ORGTRAIL_STATIC_AGENT "also build bin/static/orgtrail-agent, which needs only libc" OFF)

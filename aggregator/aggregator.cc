@@ -24,10 +24,12 @@
 #include "aggregator/ledger/ledger.h"
 #include "aggregator/ledger/pruner.h"
 #include "aggregator/ledger/registry.h"
+#include "aggregator/ledger/repair.h"
 #include "aggregator/own/own_agent.h"
 #include "aggregator/query/lookup.h"
 #include "aggregator/query/read_log.h"
 #include "aggregator/query/service.h"
+#include "aggregator/scrub/scrubber.h"
 #include "aggregator/transparency/service.h"
 #include "aggregator/verify/verifier.h"
 #include "common/base/limits.h"
@@ -117,6 +119,8 @@ struct Aggregator::Impl {
   std::unique_ptr<Worker> history_worker, merger_worker, repack_worker;
   std::unique_ptr<Pruner> pruner;
   std::unique_ptr<Worker> prune_worker;
+  std::unique_ptr<Scrubber> scrubber;
+  std::unique_ptr<Worker> scrub_worker;
 
   std::unique_ptr<IngestService> ingest;
   std::unique_ptr<Sessions> sessions;
@@ -148,9 +152,12 @@ struct Aggregator::Impl {
   absl::StatusOr<std::optional<Recovery>> DeclaredRecovery(Fs& fs, std::string* note) const;
   absl::Status LogRecovery(const Recovery& recovery, const std::string& note, Fs& fs, const Clock& clock);
   absl::Status StartPath(const std::string& config_text, Fs& fs, const Clock& clock, Rng& rng);
+  std::string OwnUri() const;
   absl::Status EnrolOwn(const Clock& clock);
   absl::Status LogPolicy(Fs& fs, const Clock& clock);
+  absl::Status LogRepairs(Fs& fs, const Clock& clock);
   absl::Status StartFollowers(Fs& fs, const Clock& clock, Rng& rng);
+  void StartScrub(Fs& fs, const Clock& clock);
   absl::Status OpenDoors();
   std::vector<FollowerFacts> Followers() const { return {{"history", history->indexed_to()}}; }
   HealthReport Health() const;
@@ -307,7 +314,17 @@ absl::Status Aggregator::Impl::StartPath(const std::string& config_text, Fs& fs,
     return verifier->TryEnter(submission) ? absl::OkStatus() : absl::ResourceExhaustedError("verify is full");
   }));
   own_worker->Start();
+  RETURN_IF_ERROR(LogRepairs(fs, clock));
   return LogPolicy(fs, clock);
+}
+
+std::string Aggregator::Impl::OwnUri() const {
+  Identity identity;
+  identity.org = config.org;
+  identity.account = config.management_account;
+  identity.region = config.region;
+  identity.name = own->identity().name;
+  return identity.ToUri();
 }
 
 absl::Status Aggregator::Impl::EnrolOwn(const Clock& clock) {
@@ -316,12 +333,7 @@ absl::Status Aggregator::Impl::EnrolOwn(const Clock& clock) {
   leaf.act = IdentityLeaf::Act::kEnrolled;
   leaf.wall_ns = static_cast<uint64_t>(clock.WallNanos());
   leaf.uuid = own->identity().uuid;
-  Identity identity;
-  identity.org = config.org;
-  identity.account = config.management_account;
-  identity.region = config.region;
-  identity.name = own->identity().name;
-  leaf.uri = identity.ToUri();
+  leaf.uri = OwnUri();
   leaf.identity_key = std::string(View(own->identity_key()));
   leaf.approver = leaf.uri;
   leaf.reason = "the aggregator's built-in agent";
@@ -345,6 +357,28 @@ absl::Status Aggregator::Impl::LogPolicy(Fs& fs, const Clock& clock) {
   item.leaf = std::move(leaf);
   RETURN_IF_ERROR(committer->SubmitAndWait(std::move(item), kLogLimit).status());
   return WriteFileAtomically(fs, path, hash);
+}
+
+// What was done to the ledger's files while nothing ran (`orgtrail repair`). Ended before the file is removed, it is logged twice.
+absl::Status Aggregator::Impl::LogRepairs(Fs& fs, const Clock& clock) {
+  const std::string path = JoinPath(config.state_dir, kRepairedFile);
+  const absl::StatusOr<std::string> text = ReadFile(fs, path, 1 << 20);
+  if (absl::IsNotFound(text.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(text.status());
+  EvidenceLeaf evidence;
+  evidence.code = "LEDGER_REPAIRED";
+  evidence.wall_ns = static_cast<uint64_t>(clock.WallNanos());
+  evidence.uri = OwnUri();
+  evidence.detail = text->substr(0, std::min<size_t>(text->size(), 1000));
+  evidence.object = text->substr(0, std::min<size_t>(text->size(), 60 << 10));
+  auto leaf = std::make_shared<Leaf>();
+  leaf->bytes = evidence.Encode();
+  leaf->hash = LeafHash(leaf->bytes);
+  Admitted item;
+  item.leaf = std::move(leaf);
+  RETURN_IF_ERROR(committer->SubmitAndWait(std::move(item), kLogLimit).status());
+  alarms->Raise("LEDGER_REPAIRED", Severity::kInfo, "ledger", evidence.detail, AlarmKind::kEvent);
+  return fs.Remove(path);
 }
 
 absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& rng) {
@@ -386,6 +420,7 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   prune_worker = std::make_unique<Worker>("prune", *pruner, clock);
   prune_worker->Start();
   watch_worker->Start();
+  StartScrub(fs, clock);
 
   const auto live = [this](const AgentHead& head) {
     std::optional<AgentIdentityRecord> agent = registry.Agent(head.uuid);
@@ -493,6 +528,36 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   return absl::OkStatus();
 }
 
+void Aggregator::Impl::StartScrub(Fs& fs, const Clock& clock) {
+  if (config.scrub_rate == 0) return;
+  ScrubOptions options;
+  options.ledger_dir = JoinPath(config.state_dir, "ledger");
+  options.kek_file = config.ledger_kek;
+  options.history_dir = JoinPath(config.state_dir, "derived/history");
+  options.state_file = JoinPath(config.state_dir, "derived/scrub");
+  options.bytes_per_second = config.scrub_rate;
+  options.pause = config.scrub_pause;
+  scrubber = std::make_unique<Scrubber>(
+      options, fs, clock,
+      [this](const std::string& file, const std::string& words) { alarms->Raise("STORE_DAMAGED", Severity::kPage, file, words); },
+      [this](const std::set<std::string>& files) { alarms->ClearOthers("STORE_DAMAGED", files); });
+  scrub_worker = std::make_unique<Worker>("scrub", *scrubber, clock);
+  scrub_worker->Start();
+  Gauge& last = metrics.GetGauge("orgtrail_scrub_last_round_timestamp_seconds", "when all that is kept had been read through; 0: never yet");
+  Gauge& last_bytes = metrics.GetGauge("orgtrail_scrub_last_round_bytes", "bytes that round read");
+  Gauge& damaged = metrics.GetGauge("orgtrail_scrub_damaged_files", "damaged files found in this round, or in the last one while none is under way");
+  Gauge& bytes = metrics.GetGauge("orgtrail_scrub_read_bytes", "bytes read through since the start");
+  Gauge& share = metrics.GetGauge("orgtrail_scrub_round_share", "how much of the ledger this round has come through; 0: none is under way");
+  metrics.OnCollect([this, &last, &last_bytes, &damaged, &bytes, &share] {
+    const ScrubFacts facts = scrubber->facts();
+    last.Set(static_cast<double>(facts.last_round_ns) / 1e9);
+    last_bytes.Set(static_cast<double>(facts.last_round_bytes));
+    damaged.Set(static_cast<double>(facts.damaged_files));
+    bytes.Set(static_cast<double>(facts.bytes));
+    share.Set(facts.leaves == 0 ? 0 : static_cast<double>(facts.leaf) / static_cast<double>(facts.leaves));
+  });
+}
+
 absl::Status Aggregator::Impl::OpenDoors() {
   const TlsFiles files{config.tls_certificate, config.tls_key, config.ca_certificate};
   grpc::ServerBuilder builder;
@@ -558,6 +623,8 @@ void Aggregator::Impl::Stop() {
   if (merger_worker) merger_worker->Stop();
   if (repack_worker) repack_worker->Stop();
   if (prune_worker) prune_worker->Stop();
+  if (scrub_worker) scrub_worker->Stop();
+  scrubber.reset();
   if (history) {
     if (absl::Status flushed = history->Flush(); !flushed.ok()) LogWarn("the newest history is rebuilt at the next start", {{"why", Describe(flushed)}});
   }

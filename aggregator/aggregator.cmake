@@ -4,7 +4,7 @@ orgtrail_library(aggregator_admit SOURCES aggregator/admit/address_term.cc aggre
 orgtrail_library(aggregator_ledger
   SOURCES aggregator/ledger/ledger.cc aggregator/ledger/committer.cc aggregator/ledger/registry.cc aggregator/ledger/head.cc aggregator/ledger/branch.cc
           aggregator/ledger/tail.cc aggregator/ledger/anchor.cc aggregator/ledger/shard.cc aggregator/ledger/inflater.cc
-          aggregator/ledger/fsck.cc aggregator/ledger/backup.cc aggregator/ledger/shards.cc aggregator/ledger/roll.cc aggregator/ledger/blocks.cc aggregator/ledger/repack.cc aggregator/ledger/rewrite.cc aggregator/ledger/pruner.cc aggregator/ledger/expiry.cc aggregator/ledger/disk_ledger_pruning.cc
+          aggregator/ledger/fsck.cc aggregator/ledger/repair.cc aggregator/ledger/backup.cc aggregator/ledger/shards.cc aggregator/ledger/roll.cc aggregator/ledger/blocks.cc aggregator/ledger/repack.cc aggregator/ledger/rewrite.cc aggregator/ledger/pruner.cc aggregator/ledger/expiry.cc aggregator/ledger/disk_ledger_pruning.cc
           aggregator/ledger/disk_ledger_reading.cc
   DEPS aggregator_admit common_format common_lmdb common_fs)
 orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/observe.cc
@@ -15,6 +15,7 @@ orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/service.cc aggregat
 orgtrail_library(aggregator_index SOURCES aggregator/index/history.cc aggregator/index/run.cc aggregator/index/merge.cc aggregator/index/recent.cc
           aggregator/index/search.cc
   DEPS aggregator_ledger common_metrics)
+orgtrail_library(aggregator_scrub SOURCES aggregator/scrub/scrubber.cc aggregator/scrub/child.cc aggregator/scrub/lines.cc DEPS aggregator_index)
 orgtrail_library(aggregator_query SOURCES aggregator/query/service.cc aggregator/query/lookup.cc aggregator/query/completeness.cc
           aggregator/query/gaps.cc aggregator/query/read_log.cc
           aggregator/query/access.cc aggregator/query/envelope.cc aggregator/query/filter.cc aggregator/query/pool.cc
@@ -36,8 +37,8 @@ orgtrail_library(aggregator_client
           aggregator/client/cursor_file.cc aggregator/client/organization.cc aggregator/client/manual.cc
           aggregator/client/commands_org.cc aggregator/client/commands_agents.cc aggregator/client/commands_events.cc
           aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_retention.cc aggregator/client/governance.cc aggregator/client/commands_alarms.cc aggregator/client/commands_prove.cc
-          aggregator/client/commands_store.cc aggregator/client/commands_backup.cc aggregator/client/inspect.cc aggregator/client/progress.cc
-  DEPS aggregator_config aggregator_admit aggregator_ledger common_rpc common_fs common_format common_http_client common_manual)
+          aggregator/client/commands_store.cc aggregator/client/commands_backup.cc aggregator/client/commands_repair.cc aggregator/client/child.cc aggregator/client/inspect.cc aggregator/client/progress.cc
+  DEPS aggregator_config aggregator_admit aggregator_ledger aggregator_scrub common_rpc common_fs common_format common_http_client common_manual)
 orgtrail_program(orgtrail SOURCES aggregator/client/main.cc DEPS aggregator_client)
 orgtrail_library(aggregator_enrol
   SOURCES aggregator/enrol/authority.cc aggregator/enrol/limiter.cc aggregator/enrol/desk.cc aggregator/enrol/server_renewal.cc
@@ -46,5 +47,5 @@ orgtrail_library(aggregator_enrol
 orgtrail_library(aggregator_admin SOURCES aggregator/admin/office.cc aggregator/admin/service.cc
   DEPS aggregator_alarms aggregator_enrol aggregator_ingest)
 orgtrail_program(orgtrail-aggregator SOURCES aggregator/main.cc aggregator/aggregator.cc
-  DEPS aggregator_config aggregator_own aggregator_alarms aggregator_admin aggregator_enrol aggregator_ingest aggregator_query
+  DEPS aggregator_config aggregator_own aggregator_scrub aggregator_alarms aggregator_admin aggregator_enrol aggregator_ingest aggregator_query
        aggregator_feed aggregator_transparency common_observability common_daemon)

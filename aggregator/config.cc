@@ -12,7 +12,7 @@ namespace orgtrail {
 
 namespace {
 
-constexpr uint64_t kLeastMap = 16 << 20, kLeastTail = 1 << 20, kLeastShard = 1 << 20, kLeastConnection = 32 << 20;
+constexpr uint64_t kLeastMap = 16 << 20, kLeastTail = 1 << 20, kLeastShard = 1 << 20, kLeastScrub = 1 << 20, kLeastConnection = 32 << 20;
 constexpr absl::Duration kLeastRetention = absl::Hours(24 * 400);   // common/format/retention.h: kRetentionFloorDays
 
 // What a shard may grow to before the next begins: its last transactions need room beyond it.
@@ -70,6 +70,9 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   }
   ledger.String("key_encryption_key", &c.ledger_kek);
   ledger.Bytes("tail_bytes", &c.tail_bytes);
+  YamlNode scrub = ledger.Map("scrub");
+  scrub.Bytes("rate", &c.scrub_rate);
+  scrub.Duration("pause", &c.scrub_pause);
   YamlNode history = root.Map("history");
   history.Duration("keep", &c.history_keep);
   std::string reads = "allow";
@@ -108,6 +111,8 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
     ledger.Complain("shard_bytes", "1MiB to three quarters of map_bytes; 16GiB is usual");
   }
   if (c.ledger_shard_period < absl::Seconds(1)) ledger.Complain("shard_period", "at least 1s; 30d is usual");
+  if (c.scrub_rate != 0 && c.scrub_rate < kLeastScrub) scrub.Complain("rate", "bytes a second, at least 1MiB; 0 for never");
+  if (c.scrub_pause < absl::Seconds(1)) scrub.Complain("pause", "at least 1s; 24h is usual");
   if (c.tail_bytes < kLeastTail) ledger.Complain("tail_bytes", "at least 1MiB");
   if (c.history_keep < absl::Hours(1)) history.Complain("keep", "at least 1h; 90d is usual");
   const auto scheme = [&](std::string_view s) { return c.alarm_webhook.starts_with(s); };
@@ -204,6 +209,9 @@ std::string RenderAggregatorConfig(const AggregatorConfig& c) {
             "or 400d and more: older bodies expire, once governance orders it (orgtrail retention order); hashes stay");
   y += Line("  key_encryption_key", Quoted(c.ledger_kek), "a file of 32 random bytes: batch keys are encrypted under it on disk; \"\": they are not. Keep a copy");
   y += Line("  tail_bytes", Bytes(c.tail_bytes), "newest leaves kept in memory for followers");
+  y += "  scrub:\n";
+  y += Line("    rate", Bytes(c.scrub_rate), "a second: all that is kept is read through and checked, round after round; 0: never");
+  y += Line("    pause", Length(c.scrub_pause), "between two rounds");
   y += "history:\n";
   y += Line("  keep", Length(c.history_keep), "lookups reach this far back; the ledger as far as ledger.retention says");
   y += Line("reads", c.reads_allow ? "allow" : "refuse", "when a read cannot be logged (disk full): allow (journal it) or refuse");

@@ -30,6 +30,8 @@ struct AggregatorConfig {
   uint64_t ledger_shard_bytes = 16ull << 30;   // of a shard that is sealed; at most three quarters of the map
   absl::Duration ledger_shard_period = absl::Hours(24 * 30);
   bool ledger_repack = true;              // sealed shards are rewritten densely in the background
+  uint64_t scrub_rate = 16ull << 20;      // bytes a second; 0: what is kept is never read through by itself
+  absl::Duration scrub_pause = absl::Hours(24);
   uint64_t tail_bytes = 32ull << 20;
   absl::Duration history_keep = absl::Hours(24 * 90);
   bool reads_allow = true;                // when reads cannot be logged (disk full): journal locally, else refuse

@@ -1,17 +1,41 @@
 // orgtrail-aggregator: flags, signals and exit code.
 #include <signal.h>
 
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "aggregator/aggregator.h"
 #include "aggregator/config.h"
+#include "aggregator/scrub/child.h"
+#include "common/base/last_words.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/crypto/digest.h"
 #include "common/daemon/daemon.h"
 
+namespace {
+
+// What the aggregator starts itself as, to have its stores read through: nobody else needs it, so no flag says so.
+std::optional<int> AsScrub(int argc, char** argv) {
+  using namespace orgtrail;
+  if (argc != 7 || std::string_view(argv[1]) != kScrubCommand) return std::nullopt;
+  NameFilesThatFail();
+  ScrubOrder order;
+  order.ledger_dir = argv[2];
+  order.history_dir = argv[3];
+  order.from_shard = static_cast<uint32_t>(ParseUint(argv[4]).value_or(1));
+  order.bytes_per_second = ParseUint(argv[5]).value_or(0);
+  order.kek_file = argv[6];
+  return RunScrubChild(order, PosixFs(), SystemClock());
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using namespace orgtrail;
+  if (const std::optional<int> code = AsScrub(argc, argv)) return *code;
   Daemon daemon({.name = "orgtrail-aggregator",
                  .description = "orgtrail-aggregator: takes in every agent's signed batches, logs them, proves them, answers who did what.",
                  .summary = "the log of an organization's audit trails",

@@ -293,9 +293,14 @@ void Pipeline::SealOwn(State& s, EventClass event_class, std::string_view name, 
   s.sealer->Add(event_class, 0, record.ToJson(Uuid::Random(rng_)));
 }
 
-void Pipeline::Note(std::string_view name, std::string details, EventClass event_class) {
+void Pipeline::Note(std::string_view name, std::string details, EventClass event_class, const std::string& once) {
+  if (!once.empty() && spool_.Reply(once).ok()) return;
   state_.With([&](State& s) {
-    if (!s.closing) AddOwn(s, event_class, name, std::move(details));
+    if (s.closing || (!once.empty() && s.keys.contains(once))) return;
+    AddOwn(s, event_class, name, std::move(details));
+    if (once.empty()) return;
+    s.open.replies.emplace_back(once, "done");
+    s.keys.insert(once);
   });
   if (poke_) poke_();
 }

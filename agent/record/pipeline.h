@@ -66,7 +66,8 @@ class Pipeline final : public Intake, public Stage {
   void Lost(std::string_view source, std::string_view cause, uint32_t count, std::string_view detail) override;
 
   // One of orgtrail's own records (class 5, or 6 for a loss): CLOCK_STEP, CONFIG_CHANGED, …; `details` is a JSON object.
-  void Note(std::string_view name, std::string details, EventClass event_class = EventClass::kOwn);
+  // `once`, when not empty, is an idempotency key: what was said under it within a day is not said again.
+  void Note(std::string_view name, std::string details, EventClass event_class = EventClass::kOwn, const std::string& once = "");
 
   // Records of a batch that can never be delivered as what was signed, once more in the epoch under way: flag 16, and a Recovered
   // record that maps the numbers, all in one commit, once however often it is called within a day. Returns after the fsync.

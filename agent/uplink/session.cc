@@ -8,6 +8,7 @@
 #include "common/base/mutant.h"
 #include "common/base/status.h"
 #include "common/format/chain.h"
+#include "common/format/epoch.h"
 #include "common/format/frame.h"
 #include "common/format/recovery.h"
 #include "common/merkle/tree.h"
@@ -102,8 +103,8 @@ std::string UplinkSession::Begin() {
       hello.set_seen_root(std::string(s.pin.root.view()));
       hello.set_seen_origin(s.pin.origin);
     }
-    hello.set_resend_from_epoch(s.cursor.epoch);
-    hello.set_resend_from_batch_seq(s.cursor.batch_seq);
+    hello.set_resend_from_epoch(s.facts.acked.epoch);
+    hello.set_resend_from_batch_seq(s.facts.acked.batch_seq);
     if (const std::optional<BatchKey> oldest = spool_.KeyAfter({})) {
       hello.set_oldest_epoch(oldest->epoch);
       hello.set_oldest_batch_seq(oldest->batch_seq);
@@ -302,6 +303,8 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
   }
   const BatchKey head{w.head_epoch(), w.head_batch_seq()};
   s.facts.log_head = w.quarantined() ? s.facts.acked : head;
+  s.facts.log_head_leaf = w.head_leaf().size() == 32 ? Hash::From(w.head_leaf()) : Hash{};
+  s.facts.log_head_next_seq = w.head_next_seq();
   if (w.quarantined()) {   // the head stays where the contradiction was; what this process sends is logged beside it
     if (!std::exchange(s.facts.quarantined, true)) {
       Report(s, "QUARANTINED", "the log keeps this agent's batches apart since " + Name(head) + ": its identity was used twice");
@@ -414,6 +417,13 @@ absl::Status UplinkSession::OnRefusal(State& s, const v1::Refusal& r) {
   if (r.code() == "CHAIN_EXPECT") {
     s.expected_times = named == s.expected ? s.expected_times + 1 : 1;
     s.expected = named;
+    const BatchKey head = named.epoch == 0 ? BatchKey{} : Before(named);
+    const bool begins = named.epoch != 0 && named.batch_seq == 0;   // an epoch once more, as evidence: no gap
+    if (!begins && !s.facts.quarantined && head < s.facts.acked && !HasWhatFollows(s, head)) {
+      s.facts.gone_after = head;
+      Report(s, "RECORDS_MISSING", "the log was restored and goes on after " + Name(head) + "; what followed it was acknowledged, and this spool no longer has it");
+      return absl::FailedPreconditionError("RECORDS_MISSING the log expects " + Name(named));
+    }
     if (s.expected_times > kExpectedTimes) {
       s.expected_times = 0;
       Report(s, "CHAIN_STUCK", "the log expects " + Name(named) + " and does not take what the spool has: " + r.detail());
@@ -434,6 +444,19 @@ absl::Status UplinkSession::OnRefusal(State& s, const v1::Refusal& r) {
   Report(s, r.code(), r.detail());
   if (r.closes()) return absl::FailedPreconditionError(r.code() + " " + r.detail());
   return absl::OkStatus();
+}
+
+// Whether what this spool would send after `head` continues it.
+bool UplinkSession::HasWhatFollows(const State& s, BatchKey head) const {
+  const std::optional<BatchKey> next = spool_.KeyAfter(std::max(head, Before(s.floor)));
+  if (!next) return true;   // there is nothing to send
+  if (head.epoch != 0 && *next == BatchKey{head.epoch, head.batch_seq + 1}) return true;
+  if (next->batch_seq != 0) return false;
+  absl::StatusOr<SignedEntry> opens = spool_.ReadEntry(*next);
+  if (!opens.ok()) return true;   // damage, and not this question
+  const absl::StatusOr<EpochOpening> opening = EpochOpening::Decode(opens->extension);
+  return !opening.ok() || opening->reason == EpochReason::kHandover ||
+         BatchKey{opening->previous_epoch, opening->previous_batch_seq} == head;
 }
 
 void UplinkSession::Rewind(State& s, BatchKey first) {

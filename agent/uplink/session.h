@@ -52,7 +52,9 @@ struct UplinkReports {
   // Codes and what the agent does: EQUIVOCATION, EPOCH_CONFLICT, EPOCH_STALE, MONO_ROLLBACK, QUARANTINED: say that it must be
   // enrolled anew; its batches are logged all the same, apart. ORIGIN_MISMATCH: open a handover epoch. SPOOL_TAMPER: open a new
   // epoch, then SkipBefore it. AUTH_…, IDENTITY_MISMATCH: enrol again. SPOOL_PRESSURE: the aggregator cannot write, or can again.
-  // LOG_FORKED, LEAF_MISSING: evidence was kept. CHAIN_STUCK: the log expects a batch the spool no longer has.
+  // LOG_FORKED, LEAF_MISSING: evidence was kept. CHAIN_STUCK: the log expects a batch and does not take what the spool has.
+  // RECORDS_MISSING: the log was restored, and neither it nor the spool has what it expects (Facts().gone_after): open a new epoch from
+  // there, then SkipBefore it.
   std::function<void(std::string_view code, std::string_view detail)> report;
   // The spool's disk damaged this batch: its entry is sent, its bodies are gone. The agent records the loss.
   std::function<void(const BatchHeader&)> bodies_lost;
@@ -65,6 +67,9 @@ struct UplinkFacts {
   uint64_t repaired = 0, bodiless = 0;   // damaged batches of the spool: made whole; sent without their bodies
   int64_t last_receipt_ns = 0;           // wall clock; 0: none since start
   BatchKey log_head;                     // as the last Welcome said
+  Hash log_head_leaf;                    // … and of it the leaf, and the sequence number behind its last; 0: not told
+  uint64_t log_head_next_seq = 0;
+  BatchKey gone_after;                   // the last batch the log has before a gap that this spool cannot fill; 0,0: it has none, or no gap
   std::string last_refusal;              // code
   bool quarantined = false;              // the log keeps this agent's batches apart
 };
@@ -133,6 +138,7 @@ class UplinkSession {
   std::string KeepEvidence(State& s, std::string_view code, const std::string& detail, std::string_view note);
   absl::StatusOr<std::string> Mend(BatchKey key);
   absl::StatusOr<SignedEntry> EntryOf(BatchKey key, std::string_view stored) const;
+  bool HasWhatFollows(const State& s, BatchKey head) const;
   void Rewind(State& s, BatchKey first);
   void Pinned(State& s);
   void Report(State& s, std::string_view code, std::string detail);

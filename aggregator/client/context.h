@@ -61,6 +61,7 @@ void AddProve(CLI::App& app, Context& context);     // prove, verify proof|ledge
 void AddStore(CLI::App& app, Context& context);     // fsck, inspect
 void AddBackup(CLI::App& app, Context& context);    // backup, restore, recovery declare
 void AddRetention(CLI::App& app, Context& context); // retention order
+void AddRepair(CLI::App& app, Context& context);
 void AddStatus(CLI::App& app, Context& context);    // status, version, completion, man
 
 // Tab completion scripts and man pages, from the same definitions as --help.

@@ -135,6 +135,7 @@ std::string Describe(const orgtrail::v1::Completeness& c) {
   };
   if (c.silent_agents_size() != 0) text += "; silent: " + join(c.silent_agents());
   if (c.losses_size() != 0) text += "; lost: " + join(c.losses());
+  if (c.records_missing_size() != 0) text += "; missing since the log was restored: " + join(c.records_missing());
   if (c.quarantined_matches() != 0) text += "; " + std::to_string(c.quarantined_matches()) + " matches in quarantine";
   if (c.indexed_to() < c.tree_size()) text += "; " + std::to_string(c.tree_size() - c.indexed_to()) + " newest leaves not indexed yet";
   return text;
@@ -143,6 +144,7 @@ std::string Describe(const orgtrail::v1::Completeness& c) {
 std::string CompletenessJson(const orgtrail::v1::Completeness& c) {
   std::string json = "{\"completeTo\":" + (c.complete_to_ns() > 0 ? Time(c.complete_to_ns()) : std::string("null"));
   json += ",\"silentAgents\":" + Strings(c.silent_agents());
+  json += ",\"recordsMissing\":" + Strings(c.records_missing());
   json += ",\"losses\":" + Strings(c.losses()) + ",\"quarantinedMatches\":" + std::to_string(c.quarantined_matches());
   json += ",\"treeSize\":" + std::to_string(c.tree_size()) + ",\"indexedTo\":" + std::to_string(c.indexed_to()) + "}";
   return json;

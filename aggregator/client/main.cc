@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "aggregator/client/context.h"
+#include "common/base/last_words.h"
 #include "common/base/log.h"
 #include "common/base/text.h"
 
@@ -12,7 +13,7 @@ namespace {
 
 // verify and fsck keep 2 for "tampered", wherever global flags stand.
 int UsageCode(const CLI::App& app) {
-  return app.got_subcommand("verify") || app.got_subcommand("fsck") ? orgtrail::client::kVerifyUsage : orgtrail::client::kUsage;
+  return app.got_subcommand("verify") || app.got_subcommand("fsck") || app.got_subcommand("repair") ? orgtrail::client::kVerifyUsage : orgtrail::client::kUsage;
 }
 
 // "events: no command lookp; there are lookup, show". Empty when every word that should be a command is one.
@@ -42,6 +43,7 @@ int main(int argc, char** argv) {
   using namespace orgtrail;
   using namespace orgtrail::client;
   SetLog(LogFormat::kHuman, LogLevel::kWarn);
+  NameFilesThatFail();
   CLI::App app("orgtrail: who did what, when, from where, in every account; and the proof of it.", "orgtrail");
   Context context;
   app.require_subcommand(1);
@@ -68,6 +70,7 @@ int main(int argc, char** argv) {
   AddStore(app, context);
   AddBackup(app, context);
   AddRetention(app, context);
+  AddRepair(app, context);
   app.footer("\nFirst steps:\n  orgtrail org init --help      make an organization\n  orgtrail status               how it is\n"
              "  orgtrail events lookup        who did what\n  orgtrail prove ID | orgtrail verify proof --trust trust.policy\n");
   try {

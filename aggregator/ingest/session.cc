@@ -427,6 +427,7 @@ void Sessions::Welcome(StreamId stream, const Hello& hello) {
     w.set_head_epoch(head->epoch);
     w.set_head_batch_seq(head->batch_seq);
     w.set_head_leaf(Bytes(head->leaf));
+    w.set_head_next_seq(head->last_seq + 1);
     w.set_quarantined(head->quarantined);
   }
   w.set_checkpoint(head_.note);

@@ -20,11 +20,11 @@ namespace orgtrail {
 namespace {
 
 constexpr size_t kLeavesPerTxn = 256;
+constexpr uint64_t kBytesPerTxn = 4 << 20;
 constexpr size_t kEntriesPerTxn = 1024;
-constexpr std::string_view kRestore =
-    "restore the ledger from a backup; agents send again what the backup lacks (orgtrail-agent run --resend-from)";
+constexpr std::string_view kRestore = kHowToRepair;
 constexpr std::string_view kRestoreIndex =
-    "restore the ledger from a backup; the leaves themselves are not affected, lookups through this table are";
+    "stop the aggregator and run orgtrail repair, or restore the ledger from a backup; the leaves themselves are not affected, lookups through this table are";
 
 // What the shards before lead to.
 struct Log {
@@ -34,13 +34,23 @@ struct Log {
   Frontier frontier;
   std::map<Uuid, AgentHead> newest;     // leaf, leaf_index, epoch, batch_seq, logged_ns of each agent's newest batch
   int64_t last_logged_ns = INT64_MIN;
-  std::optional<RetentionHistory> retention;
+  uint64_t events = 0;
+  bool is_whole = true;                 // false: a shard could not be read, so heads and records are not known
   struct Expired {                      // of one shard
     uint64_t first = 0, last = 0;       // leaves with bodies that expired
     std::string file;
   };
   std::vector<Expired> expired;
 };
+
+// Its file, as it lies there now.
+std::string ShardFile(const std::string& ledger_dir, uint32_t number) {
+  const std::string dir = ShardDir(ledger_dir, number);
+  for (const std::string_view rewritten : {kPrunedDir, kPackedDir}) {
+    if (std::string file = JoinPath(JoinPath(dir, rewritten), "data.mdb"); PosixFs().Facts(file).ok()) return file;
+  }
+  return JoinPath(dir, "data.mdb");
+}
 
 // One shard.
 class Checker {
@@ -62,7 +72,6 @@ class Checker {
   void CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index);
   void CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const Hash& hash);
   void CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const BatchHeader& header);
-  void CheckRetention(uint64_t index, std::string_view entry);
   bool IsLoggedBefore(const BatchId& id) const;
   void CheckBeginning();
   void CheckCopies();
@@ -70,6 +79,9 @@ class Checker {
   void CheckHeads();
   void CheckTable(lmdb::Table table, std::string_view name, uint64_t want, bool keyed_by_leaf);
   void CheckNodeCount();
+  void Breathe(uint64_t index) const {
+    if (progress_ != nullptr && *progress_) (*progress_)(index, std::max(log_.size, state_.size));
+  }
 
   const FsckOptions& options_;
   const Shards& shards_;
@@ -79,6 +91,8 @@ class Checker {
   std::vector<Finding>& findings_;
   FsckTotals& totals_;
   const std::string file_;
+  lmdb::WriteTxn* fixing_ = nullptr;   // what is open for it
+  const std::function<void(uint64_t, uint64_t)>* progress_ = nullptr;
   TreeState state_;
   std::vector<std::pair<std::string, std::string>> heads_;  // as they were when `state_` was read
   uint64_t leaves_ = 0, batch_ids_ = 0, controls_ = 0, hashes_ = 0, times_ = 0, nodes_ = 0;
@@ -91,6 +105,11 @@ void Checker::Expect(const lmdb::ReadTxn& txn, lmdb::Table table, std::string_vi
                      std::string_view what) {
   const std::optional<std::string_view> got = txn.Get(table, key);
   if (got.has_value() && *got == want) return;
+  if (fixing_ != nullptr) {
+    if (const absl::Status put = fixing_->Put(table, key, want); !put.ok()) return Find(leaf, std::string(put.message()));
+    ++totals_.fixed;
+    return;
+  }
   std::string text(what);
   text += got.has_value() ? " is " + Hex(*got) + ", not " : " is missing; expected ";
   text += Hex(want);
@@ -100,6 +119,7 @@ void Checker::Expect(const lmdb::ReadTxn& txn, lmdb::Table table, std::string_vi
 void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const BatchHeader& header) {
   std::string key, rebuilt;
   if (stored.IsPacked()) {
+    totals_.read_bytes += stored.at.size;
     absl::StatusOr<std::string> whole = blocks_.Frame({number_, &shard_, &txn}, stored);
     if (!whole.ok()) return Find(index, Describe(whole.status()));
     rebuilt = *std::move(whole);
@@ -136,17 +156,6 @@ void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const Store
   }
 }
 
-void Checker::CheckRetention(uint64_t index, std::string_view entry) {
-  if (!log_.retention) log_.retention.emplace(log_.origin);
-  const size_t before = log_.retention->raises().size();
-  if (const absl::Status taken = log_.retention->Take(index, entry); !taken.ok()) return Find(index, "retention: " + std::string(taken.message()));
-  if (log_.retention->raises().size() == before) return;
-  const RetentionHistory::Raise& raise = log_.retention->raises().back();
-  const bool fits = std::any_of(log_.sealed.begin(), log_.sealed.end(),
-                                [&](const SealedShard& s) { return s.end == raise.minimum && s.last_logged_ns == raise.newest_ns; });
-  if (!fits) Find(index, "retention: it lets bodies expire below leaf " + std::to_string(raise.minimum) + ", which is not the end of a shard, or not of that time");
-}
-
 bool Checker::IsLoggedBefore(const BatchId& id) const {
   if (state_.first == 0) return false;
   const ShardView view(shards_);
@@ -163,6 +172,7 @@ void Checker::CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredL
   if (!entry.ok()) return Find(index, "its entry does not decode: " + Describe(entry.status()));
   const BatchHeader& header = entry->header;
   totals_.events += header.n_events;
+  log_.events += header.n_events;
   const BatchId id{header.agent_uuid, header.epoch, header.batch_seq};
   const bool quarantined = (stored.flags & kLeafQuarantined) != 0;
   const auto named = txn.Get(shard_.batches, BatchKey(id));
@@ -197,6 +207,7 @@ void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
     if (node.has_value() && node->size() == 32) hash = Hash::From(*node);
   } else {
     totals_.bytes += value->size();
+    totals_.read_bytes += value->size();
     const std::string_view entry = EntryOf(stored->bytes);
     hash = LeafHash(entry);
     Expect(txn, shard_.hashes, hash.view(),
@@ -218,8 +229,11 @@ void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
       CheckBatch(txn, index, *stored, hash);
     } else {
       ++controls_;
-      if (!txn.Get(shard_.control, IndexKey(index)).has_value()) Find(index, "it is missing in the control index", kRestoreIndex);
-      CheckRetention(index, stored->bytes);
+      if (!txn.Get(shard_.control, IndexKey(index)).has_value() && fixing_ == nullptr) {
+        Find(index, "it is missing in the control index", kRestoreIndex);
+      } else if (fixing_ != nullptr) {
+        Expect(txn, shard_.control, IndexKey(index), "", index, "the control index's entry");
+      }
     }
   }
   log_.frontier.Append(hash, [&](int level, uint64_t at, const Hash& complete) {
@@ -294,9 +308,12 @@ void Checker::CheckState() {
     Find(UINT64_MAX, "the leaves lead to root " + Hex(log_.frontier.Root().view()) + ", the ledger says " + Hex(state_.root.view()));
   }
   if (log_.frontier.Encode() != state_.frontier.Encode()) Find(UINT64_MAX, "the frontier is not the one the leaves lead to");
-  if (totals_.events != state_.events) {
-    Find(UINT64_MAX, "the batches have " + std::to_string(totals_.events) + " records, the ledger says " + std::to_string(state_.events));
+  if (log_.is_whole && log_.events != state_.events) {
+    Find(UINT64_MAX, "the batches have " + std::to_string(log_.events) + " records, the ledger says " + std::to_string(state_.events));
   }
+  // What is wrong here is said once: the next shard continues what this one says it ends with.
+  log_.events = state_.events;
+  log_.frontier = state_.frontier;
 }
 
 void Checker::CheckHeads() {
@@ -309,6 +326,7 @@ void Checker::CheckHeads() {
     }
     const auto newest = log_.newest.find(head->uuid);
     if (newest != log_.newest.end()) ++known;
+    if (newest == log_.newest.end() && !log_.is_whole) continue;
     if (newest == log_.newest.end()) {
       Find(head->leaf_index, "the head of agent " + head->uuid.ToString() + " names a batch that is not here");
       continue;
@@ -319,6 +337,7 @@ void Checker::CheckHeads() {
       Find(want.leaf_index, "agent " + head->uuid.ToString() + "'s newest batch is epoch " + std::to_string(want.epoch) + ", batch " +
                                 std::to_string(want.batch_seq) + " in this leaf; its head says epoch " + std::to_string(head->epoch) +
                                 ", batch " + std::to_string(head->batch_seq) + " in leaf " + std::to_string(head->leaf_index));
+      newest->second = *head;
     }
   }
   if (known < log_.newest.size()) {
@@ -330,7 +349,7 @@ void Checker::CheckHeads() {
 void Checker::CheckTable(lmdb::Table table, std::string_view name, uint64_t want, bool keyed_by_leaf) {
   uint64_t count = 0;
   std::string from;
-  for (bool more = true; more;) {
+  for (bool more = true; more; Breathe(state_.size)) {
     const lmdb::ReadTxn txn(*shard_.env);
     lmdb::Cursor cursor(txn, table);
     more = from.empty() ? cursor.First() : cursor.Seek(from);
@@ -338,6 +357,7 @@ void Checker::CheckTable(lmdb::Table table, std::string_view name, uint64_t want
       const std::string_view number = keyed_by_leaf ? cursor.key() : cursor.value();
       const bool appended_since = number.size() == 8 && GetU64(number.data()) >= state_.size;
       count += appended_since ? 0 : 1;
+      totals_.read_bytes += cursor.key().size() + number.size();
     }
     if (more) from = std::string(cursor.key());
   }
@@ -349,7 +369,7 @@ void Checker::CheckTable(lmdb::Table table, std::string_view name, uint64_t want
 void Checker::CheckNodeCount() {
   uint64_t count = 0;
   std::string from;
-  for (bool more = true; more;) {
+  for (bool more = true; more; Breathe(state_.size)) {
     const lmdb::ReadTxn txn(*shard_.env);
     lmdb::Cursor cursor(txn, shard_.nodes);
     more = from.empty() ? cursor.First() : cursor.Seek(from);
@@ -359,6 +379,7 @@ void Checker::CheckNodeCount() {
       const uint64_t index = key.U64();
       const bool appended_since = key.Done() && level < 64 && index >= (state_.size >> level);
       count += appended_since ? 0 : 1;
+      totals_.read_bytes += cursor.key().size() + 32;
     }
     if (more) from = std::string(cursor.key());
   }
@@ -368,6 +389,7 @@ void Checker::CheckNodeCount() {
 }
 
 bool Checker::Run(const std::function<void(uint64_t, uint64_t)>& progress) {
+  progress_ = &progress;
   {
     const lmdb::ReadTxn txn(*shard_.env);
     const std::optional<std::string_view> state = txn.Get(shard_.meta, kStateKey), origin = txn.Get(shard_.meta, kOriginKey);
@@ -386,9 +408,19 @@ bool Checker::Run(const std::function<void(uint64_t, uint64_t)>& progress) {
   }
   CheckBeginning();
   for (uint64_t index = state_.first; index < state_.size && !Full();) {
-    const lmdb::ReadTxn txn(*shard_.env);
-    for (size_t n = 0; n < kLeavesPerTxn && index < state_.size && !Full(); ++n, ++index) CheckLeaf(txn, index);
-    if (progress) progress(index, std::max(log_.size, state_.size));
+    const uint64_t enough = totals_.read_bytes + kBytesPerTxn;
+    const auto look = [&](const lmdb::ReadTxn& txn) {
+      for (size_t n = 0; n < kLeavesPerTxn && totals_.read_bytes < enough && index < state_.size && !Full(); ++n, ++index) CheckLeaf(txn, index);
+    };
+    if (!options_.fix) {
+      look(lmdb::ReadTxn(*shard_.env));
+    } else {
+      absl::StatusOr<std::unique_ptr<lmdb::WriteTxn>> txn = lmdb::WriteTxn::Begin(*shard_.env);
+      if (txn.ok()) fixing_ = txn->get(), look(**txn), fixing_ = nullptr;
+      const absl::Status fixed = txn.ok() ? (*txn)->Commit() : txn.status();
+      if (!fixed.ok()) return Find(index, std::string(fixed.message())), false;
+    }
+    Breathe(index);
   }
   if (Full()) return false;  // counts would only repeat it
   CheckCopies();
@@ -402,6 +434,73 @@ bool Checker::Run(const std::function<void(uint64_t, uint64_t)>& progress) {
   CheckTable(shard_.times, "times", times_, /*keyed_by_leaf=*/false);
   log_.sealed.push_back({state_.first, state_.size, state_.last_logged_ns, log_.frontier.Root()});
   return true;
+}
+
+// What the shards before `number` lead to, believed: for beginning with it, or for going on behind one that cannot be read.
+absl::Status Begin(const Shards& shards, const Shards::Set& set, uint32_t number, Log* log) {
+  log->sealed.assign(set.sealed.begin(), set.sealed.begin() + (number - 1));
+  log->newest.clear();
+  log->last_logged_ns = log->sealed.back().last_logged_ns;
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Shard> shard, shards.Get(set, number));
+  const uint64_t first = log->sealed.back().end;
+  {
+    const lmdb::ReadTxn txn(*shard->env);
+    std::string frontier;
+    PutU64(frontier, first);
+    uint64_t begin = 0;
+    for (int level = 63; level >= 0; --level) {
+      if ((first >> level & 1) == 0) continue;
+      frontier += txn.Get(shard->nodes, NodeKey(level, begin >> level)).value_or("");
+      begin += uint64_t{1} << level;
+    }
+    ASSIGN_OR_RETURN(log->frontier, Frontier::Decode(frontier));
+    if (log->frontier.Root() != log->sealed.back().root) return absl::DataLossError("its copied peaks do not lead to the root of the shard before it");
+    if (log->origin.empty()) log->origin = std::string(txn.Get(shard->meta, kOriginKey).value_or(""));
+  }
+  const absl::StatusOr<std::shared_ptr<const Shard>> before = shards.Get(set, number - 1);
+  log->is_whole = before.ok();
+  if (!before.ok()) return absl::OkStatus();
+  const lmdb::ReadTxn txn(*(*before)->env);
+  const absl::StatusOr<TreeState> state = TreeState::Decode(txn.Get((*before)->meta, kStateKey).value_or(""));
+  log->is_whole = state.ok();
+  if (state.ok()) log->events = state->events;
+  lmdb::Cursor cursor(txn, (*before)->heads);
+  for (bool more = cursor.First(); more; more = cursor.Next()) {
+    absl::StatusOr<AgentHead> head = AgentHead::Decode(cursor.value());
+    if (head.ok() && head->leaf_index < first) log->newest.emplace(head->uuid, *std::move(head));
+  }
+  return absl::OkStatus();
+}
+
+// What the whole log says about retention, whichever shards are looked at: the leaf that lets bodies go stands in a later one. Nothing: a
+// shard cannot be read, so nobody can say what is missing without cause.
+std::optional<RetentionHistory> Retention(const Shards& shards, const Shards::Set& set, const FsckOptions& options, std::string origin,
+                                          std::vector<Finding>* findings) {
+  std::optional<RetentionHistory> log(std::move(origin));
+  for (uint32_t n = 1; n <= set.active_number(); ++n) {
+    const absl::StatusOr<std::shared_ptr<const Shard>> shard = shards.Get(set, n);
+    if (!shard.ok()) return std::nullopt;
+    const lmdb::ReadTxn txn(*(*shard)->env);
+    lmdb::Cursor cursor(txn, (*shard)->control);
+    for (bool more = cursor.First(); more; more = cursor.Next()) {
+      if (cursor.key().size() != 8) continue;
+      const uint64_t index = GetU64(cursor.key().data());
+      const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, txn.Get((*shard)->leaves, cursor.key()).value_or(""), Crc::kCheck);
+      if (!stored.ok()) continue;   // said when its shard is looked at
+      const auto find = [&](std::string what) {
+        if (n < options.from_shard || n > options.to_shard || findings->size() >= options.max_findings) return;
+        findings->push_back({index, (*shard)->env->dir() + "/data.mdb", "retention: " + std::move(what), std::string(kRestore)});
+      };
+      const size_t before = log->raises().size();
+      if (const absl::Status taken = log->Take(index, stored->bytes); !taken.ok()) find(std::string(taken.message()));
+      if (log->raises().size() == before) continue;
+      const RetentionHistory::Raise& raise = log->raises().back();
+      const bool fits = std::any_of(set.sealed.begin(), set.sealed.end(),
+                                    [&](const SealedShard& k) { return k.end == raise.minimum && k.last_logged_ns == raise.newest_ns; });
+      if (!fits) find("it lets bodies expire below leaf " + std::to_string(raise.minimum) + ", which is not the end of a shard, or not of that time");
+    }
+  }
+  return log;
 }
 
 }  // namespace
@@ -420,23 +519,44 @@ absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t,
   log.size = opened->state->size;
   Shards shards(options.dir);
   const uint32_t number = static_cast<uint32_t>(opened->sealed.size() + 1);
+  std::shared_ptr<Shard> instead;
+  if (!options.instead.empty()) {
+    absl::StatusOr<Shard> candidate = options.is_packed ? Shard::OpenPacking(options.instead, options.map_bytes)
+                                                        : Shard::Open(options.instead, options.map_bytes, /*read_only=*/false);
+    if (!candidate.ok()) return candidate.status();
+    if (options.from_shard == number) {
+      std::swap(opened->active, *candidate);
+    } else if (options.from_shard < number) {
+      if (const absl::Status same = CheckContinued(opened->sealed[options.from_shard - 1], *candidate); !same.ok()) return same;
+    }
+    instead = std::make_shared<Shard>(*std::move(candidate));
+  }
   shards.Begin(std::move(opened->sealed), std::move(opened->active));
+  if (instead != nullptr && options.from_shard != number) shards.Adopt(options.from_shard, std::move(instead));
   if (opened->unsealed.has_value()) shards.Adopt(number - 1, std::make_shared<Shard>(*std::move(opened->unsealed)));
   const std::shared_ptr<const Shards::Set> set = shards.set();
-  for (uint32_t n = 1; n <= set->active_number(); ++n) {
-    const absl::StatusOr<std::shared_ptr<const Shard>> shard = shards.Get(*set, n);
+  bool follows = options.from_shard <= 1;   // whether `log` is of all that is before shard n
+  for (uint32_t n = std::max(options.from_shard, 1u); n <= std::min(options.to_shard, set->active_number()); ++n) {
+    if (options.entering) options.entering(n, ShardFile(options.dir, n));
+    absl::StatusOr<std::shared_ptr<const Shard>> shard = shards.Get(*set, n);
+    if (shard.ok() && !follows && n > 1) {
+      if (const absl::Status begun = Begin(shards, *set, n, &log); !begun.ok()) shard = begun;
+    }
+    follows = shard.ok();
     if (!shard.ok()) {
-      findings->push_back({UINT64_MAX, ShardDir(options.dir, n), std::string(shard.status().message()), std::string(kRestore)});
-      return absl::OkStatus();  // what comes after it has nothing to continue
+      findings->push_back({UINT64_MAX, ShardFile(options.dir, n), std::string(shard.status().message()), std::string(kRestore)});
+      continue;
     }
     ++totals->shards;
-    if (!Checker(options, shards, n, **shard, log, findings, totals).Run(progress)) return absl::OkStatus();
+    follows = Checker(options, shards, n, **shard, log, findings, totals).Run(progress);
+    if (findings->size() >= options.max_findings) break;
   }
-  const uint64_t minimum = log.retention ? log.retention->minimum() : 0;
-  for (const Log::Expired& e : log.expired) {
-    if (e.last < minimum) continue;
-    findings->push_back({std::max(e.first, minimum), e.file, "bodies are gone as expired up to leaf " + std::to_string(e.last) + ", and no order in the log covers them",
-                         std::string(kRestore)});
+  if (const std::optional<RetentionHistory> retention = Retention(shards, *set, options, log.origin, findings)) {
+    for (const Log::Expired& e : log.expired) {
+      if (e.last < retention->minimum()) continue;
+      findings->push_back({std::max(e.first, retention->minimum()), e.file,
+                           "bodies are gone as expired up to leaf " + std::to_string(e.last) + ", and no order in the log covers them", std::string(kRestore)});
+    }
   }
   return absl::OkStatus();
 }

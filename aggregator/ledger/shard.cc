@@ -302,8 +302,7 @@ std::string LeafKeyContext(std::string_view origin, uint64_t index) {
 
 absl::Status DamagedLeaf(uint64_t index, const std::string& shard_dir, std::string_view what) {
   return absl::DataLossError(absl::StrCat("leaf ", index, " in ", JoinPath(shard_dir, "data.mdb"), ": ", ToAbsl(what),
-                                          ". Run orgtrail fsck for the whole extent, then restore the ledger from a backup; agents "
-                                          "send again what the backup lacks"));
+                                          ". Run orgtrail fsck for the whole extent; then ", ToAbsl(kHowToRepair)));
 }
 
 }  // namespace orgtrail

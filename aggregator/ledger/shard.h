@@ -124,7 +124,11 @@ size_t BatchKeyOffset(std::string_view frame);
 // What the sealing of a batch key is bound to: moved to another leaf or log, it does not open.
 std::string LeafKeyContext(std::string_view origin, uint64_t index);
 
-// "leaf 12 in DIR: WHAT" with what a person does about it.
+// What a person does about a damaged leaf.
+inline constexpr std::string_view kHowToRepair =
+    "stop the aggregator and run orgtrail repair with a backup or another copy of this ledger; when neither has it, restore a backup, and agents "
+    "send again what it lacks";
+// "leaf 12 in FILE: WHAT", and that.
 absl::Status DamagedLeaf(uint64_t index, const std::string& shard_dir, std::string_view what);
 
 }  // namespace orgtrail

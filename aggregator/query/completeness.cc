@@ -10,6 +10,7 @@ namespace orgtrail {
 namespace {
 
 constexpr int kNames = 100;
+constexpr std::string_view kRestore = "restore";
 
 // What one agent lost: from its records of the time asked for, and what its counters hold beyond all of its records.
 struct Lost {
@@ -35,6 +36,23 @@ struct Lost {
 
 }  // namespace
 
+// What a restore of the log cost, as far as it is known: an agent's own words, whatever the time asked for, or that it has said none yet.
+void Completeness::NameMissing(const std::string& name, const AgentHead& head, const std::optional<AgentIdentityRecord>& agent, const GapList& gaps,
+                               v1::Completeness* out) const {
+  const std::shared_ptr<const std::vector<LoggedRecovery>> recoveries = registry_.Recoveries();
+  if (recoveries->empty()) return;
+  const uint64_t restored = recoveries->back().recovery.restored_size;
+  if (head.leaf_index < restored && !(agent.has_value() && (agent->retired || agent->revoked)) && out->records_missing_size() < kNames) {
+    out->add_records_missing(absl::StrCat(name, ": has sent nothing since the log went on from an older copy (leaf ", restored,
+                                          "): what it had logged behind epoch ", head.epoch, " batch ", head.batch_seq, " may be missing"));
+  }
+  for (const KnownLoss& known : gaps.losses) {
+    if (known.agent != head.uuid || known.loss.cause() != kRestore || out->records_missing_size() >= kNames) continue;
+    out->add_records_missing(absl::StrCat(name, ": RECORDS_MISSING, ", known.loss.count() == 0 ? "an unknown number of" : std::to_string(known.loss.count()),
+                                          " events were logged and acknowledged, and lost with the log; leaf ", known.loss.leaf_index(), " says so"));
+  }
+}
+
 v1::Completeness Completeness::Of(const Access& access, uint64_t indexed_to, uint64_t tree_size, int64_t start_ns, int64_t end_ns) const {
   v1::Completeness out;
   out.set_indexed_to(indexed_to);
@@ -47,10 +65,12 @@ v1::Completeness Completeness::Of(const Access& access, uint64_t indexed_to, uin
     if (agent.has_value() ? !access.Sees(agent->account) && !agent->Carries(access.account) : !access.all) continue;
     const std::string name = agent.has_value() ? absl::StrCat(agent->account, "/", agent->region, "/", agent->name)
                                                : head.uuid.ToString();
+    NameMissing(name, head, agent, *gaps, &out);
     Lost lost;
     for (const KnownLoss& known : gaps->losses) {
       if (known.agent != head.uuid) continue;
-      if (known.loss.epoch() == head.epoch) lost.explained += known.loss.count();
+      // What was captured, acknowledged and lost with the log is in no counter of losses before capture.
+      if (known.loss.epoch() == head.epoch && known.loss.cause() != kRestore) lost.explained += known.loss.count();
       if ((start_ns != 0 && known.loss.time_ns() < start_ns) || (end_ns != 0 && known.loss.time_ns() > end_ns)) continue;
       lost.Add(known.loss);
       if (out.loss_ranges_size() < kNames) *out.add_loss_ranges() = known.loss;

@@ -25,12 +25,14 @@ class Completeness {
       : ledger_(ledger), registry_(registry), live_(std::move(live)), gaps_(history, ledger, clock), expiry_(ledger) {}
 
   // complete_to_ns is the least close time of a live agent's last batch, 0 when there is no live agent. Losses of the time asked for
-  // (0: open), by the agents' clocks; what no record explains has no time and is always named. Asked for a time whose bodies expired, it
-  // says so among the losses. At most 100 names each.
+  // (0: open), by the agents' clocks; what no record explains has no time and is always named, and so is what a restore of the log cost.
+  // Asked for a time whose bodies expired, it says so among the losses. At most 100 names each.
   v1::Completeness Of(const Access& access, uint64_t indexed_to, uint64_t tree_size, int64_t start_ns = 0, int64_t end_ns = 0) const;
   std::shared_ptr<const GapList> gaps() const { return gaps_.Known(); }
 
  private:
+  void NameMissing(const std::string& name, const AgentHead& head, const std::optional<AgentIdentityRecord>& agent, const GapList& gaps,
+                   v1::Completeness* out) const;
   const LedgerReader& ledger_;
   const Registry& registry_;
   const Liveness live_;

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "common/base/last_words.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/daemon/manual.h"
@@ -95,6 +96,7 @@ void Daemon::Begin() {
   const sigset_t held = Held();
   pthread_sigmask(SIG_BLOCK, &held, nullptr);
   for (const int s : {SIGPIPE, SIGXFSZ}) signal(s, SIG_IGN);  // the write says so itself
+  NameFilesThatFail();
   KeepFewHeaps();
   ReportUnlockedMemory();
   InitRpc();

@@ -49,7 +49,8 @@ class Daemon {
   // After the configuration was parsed: 2 with every mistake on standard error, 0 for --check, else go on.
   std::optional<int> Checked(const absl::Status& parsed) const;
 
-  // Holds SIGTERM, SIGINT and SIGHUP for NextSignal, ignores SIGPIPE and SIGXFSZ, prepares memory and gRPC.
+  // Holds SIGTERM, SIGINT and SIGHUP for NextSignal, ignores SIGPIPE and SIGXFSZ, names files that fail under their mapping (SIGBUS), prepares memory
+  // and gRPC.
   void Begin();
   // The next of them (SIGINT counts as SIGTERM), or 0 after `limit`.
   int NextSignal(absl::Duration limit);

@@ -26,6 +26,8 @@ orgtrail_e2e(crash_test LABELS long)
 orgtrail_e2e(enrolment_test)
 orgtrail_e2e(damage_test DEPS agent_spool common_format)
 orgtrail_e2e(quarantine_test DEPS aggregator_ledger)
+orgtrail_e2e(scrub_test)
+orgtrail_e2e(repair_test DEPS aggregator_ledger)
 orgtrail_e2e(redteam_test LABELS redteam
   SOURCES tests/redteam/table.cc tests/redteam/redteam_test.cc tests/redteam/rogue.cc tests/redteam/wire_test.cc
     tests/redteam/identity_test.cc tests/redteam/bare.cc tests/redteam/transport_test.cc

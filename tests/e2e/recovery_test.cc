@@ -199,5 +199,70 @@ TEST_F(Recovery, AnUndeclaredRollbackIsRefusedByAggregatorAndAgents) {
   EXPECT_FALSE(agent.Logged("LOG_RESTORED"));
 }
 
+// An agent whose spool had to forget what the restored log does not have either: it goes on by itself, and says what is gone.
+TEST_F(Recovery, AnAgentThatKeptTooLittleGoesOnInANewEpochAndTheLossIsOnRecord) {
+  AgentProcess& agent = organization_.StartAgent({.yaml = "spool: {max_bytes: 16MiB, min_free: 0%}\n"});
+  AgentProcess& silent = organization_.StartAgent({.name = "web-2"});
+  std::vector<std::string> told, other, gone;
+  Tell(agent, told, 5);
+  Tell(silent, other, 5);
+  ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent) && Acked(silent); }));
+  ASSERT_EQ(Run({"backup", state(), "--to", backup()}).code, 0);
+  for (int i = 0; i < 40; ++i) {   // more than the spool may keep, of what does not compress
+    std::string noise;
+    for (int n = 0; noise.size() < 700'000; ++n) noise += Base64(Sha256(std::to_string(i * 100'000 + n)).view());
+    std::string big = Record(next_++);
+    big.replace(big.size() - 1, 1, ",\"requestParameters\":{\"noise\":\"" + noise + "\"}}");
+    gone.push_back(big);
+    agent.Record(big);
+    if (i % 10 == 9) { ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent); })); }
+  }
+  Tell(agent, told, 5);
+  Tell(silent, other, 1);
+  ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent) && Acked(silent); }));
+  ASSERT_EQ(silent.Stop(), 0);
+  organization_.KillAggregator();
+  fs::rename(state(), organization_.Path("lost-state"));
+  fs::create_directories(state());
+  ASSERT_EQ(Run({"restore", backup(), "--to", state(), "--policy", policy(), "--governance-key-file", governance()}).code, 0);
+  organization_.StartAggregator();
+  Tell(agent, told, 5);
+  const auto mine = [&] {   // of those that were told, in the feed's order
+    std::vector<std::string> found;
+    for (const std::string& r : organization_.Feed({"--account", kAlice})) {
+      if (std::find(told.begin(), told.end(), r) != told.end()) found.push_back(r);
+    }
+    return found;
+  };
+  ASSERT_TRUE(Eventually(kPatience, [&] { return Acked(agent) && mine().size() == told.size(); })) << mine().size() << "\n" << agent.LogTail();
+  std::vector<std::string> sorted = mine();   // what was recorded anew comes behind what was told meanwhile
+  std::sort(sorted.begin(), sorted.end());
+  EXPECT_EQ(sorted, told);
+  EXPECT_TRUE(agent.Logged("RECORDS_MISSING"));
+  EXPECT_FALSE(agent.Logged("CHAIN_STUCK"));
+  // On record: once, by the agent, signed; an alarm; and in what every answer says of itself.
+  const std::vector<std::string> own = organization_.Feed({"--own"});
+  EXPECT_EQ(std::count_if(own.begin(), own.end(), [](const std::string& r) { return r.find("\"cause\":\"restore\"") != std::string::npos; }), 1);
+  EXPECT_THAT(organization_.Must({"alarms", "--all", "-o", "jsonl"}), HasSubstr("RECORDS_MISSING"));
+  ASSERT_TRUE(Eventually(kSoon, [&] {   // what is known to be missing is looked up every five seconds
+    return organization_.Orgtrail({"events", "lookup", "--account", kAlice, "-o", "table"}, "auditor").err.find("RECORDS_MISSING") != std::string::npos;
+  }));
+  const std::string answer = organization_.Orgtrail({"events", "lookup", "--account", kAlice, "-o", "table"}, "auditor").err;
+  EXPECT_THAT(answer, HasSubstr("222222222222/us-east-1/web-1: RECORDS_MISSING"));
+  EXPECT_THAT(answer, HasSubstr("222222222222/us-east-1/web-2: has sent nothing since"));
+  EXPECT_EQ(organization_.Orgtrail({"verify", "ledger", "--strict"}, "auditor").code, 0);
+  // It goes on after a restart as well, and the one that was away is named no more once it is back.
+  ASSERT_EQ(agent.Stop(), 0);
+  agent.Start();
+  Tell(agent, told, 2);
+  silent.Start();
+  Tell(silent, other, 1);
+  ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent) && Acked(silent); }));
+  EXPECT_EQ(mine().size(), told.size());
+  EXPECT_TRUE(Eventually(kSoon, [&] {
+    return organization_.Orgtrail({"events", "lookup", "--account", kAlice, "-o", "table"}, "auditor").err.find("web-2: has sent nothing") == std::string::npos;
+  }));
+}
+
 }  // namespace
 }  // namespace orgtrail::e2e

@@ -32,6 +32,7 @@ void World::Judge() {
   Frontier frontier;
   std::vector<std::string> feed, feed_own;
   std::set<EventRef> rows;
+  std::set<Uuid> said_lost;                    // agents with loss records
   for (uint64_t i = 0; i < head.size; ++i) {
     const absl::StatusOr<std::string> entry = ledger.ReadEntry(i);
     const absl::StatusOr<std::shared_ptr<const Leaf>> read = ledger.Read(i);
@@ -50,6 +51,7 @@ void World::Judge() {
       const Row& row = leaf.events.rows[r];
       rows.insert({i, static_cast<uint32_t>(r)});
       const bool own = row.event_class == static_cast<uint16_t>(EventClass::kOwn) || row.event_class == static_cast<uint16_t>(EventClass::kLoss);
+      if (row.event_class == static_cast<uint16_t>(EventClass::kLoss)) said_lost.insert(leaf.header.agent_uuid);
       if (apart) continue;
       feed_own.emplace_back(row.body);
       if (!own) feed.emplace_back(row.body);
@@ -99,6 +101,7 @@ void World::Judge() {
   for (const auto& agent : agents) {
     // Acknowledged means stored, and what the agent pinned is this log.
     for (const auto& [key, leaf] : agent->proven) {
+      if (agent->InGap(key)) continue;   // of the branch that the restored log lacks: recorded anew, or signed as lost
       if (!stored.contains(leaf)) return Fail(absl::StrCat(agent->name, " was told that (", key.epoch, ", ", key.batch_seq, ") is logged; it is not"));
     }
     const absl::StatusOr<Pin> pin = agent->spool->pin();
@@ -113,7 +116,7 @@ void World::Judge() {
       const std::string want = LineOf(agent->lines[i]);
       if (chain.lines[at] == want) {
         ++at;
-      } else if (!rotten.contains(want)) {
+      } else if (!rotten.contains(want) && !agent->may_be_gone.contains(want)) {
         return Fail(absl::StrCat(agent->name, ": line ", at, " in the log is ", chain.lines[at], ", expected ", want));
       }
     }
@@ -127,6 +130,7 @@ void World::Judge() {
     uint64_t missing = 0;
     for (const std::string& line : agent->lines) {
       if (logged.contains(LineOf(line)) || (rotten.contains(LineOf(line)) && ++missing > 0)) continue;
+      if (agent->may_be_gone.contains(LineOf(line)) && said_lost.contains(agent->identity.uuid)) continue;
       return Fail(absl::StrCat(agent->name, ": line ", LineOf(line), " is not in the log; ", chain.lines.size(), " of ", agent->lines.size(), " are in the feed"));
     }
     if (!agent->Doubled() && !chain.apart.empty()) return Fail(agent->name + " was put in quarantine without cause");
@@ -174,7 +178,8 @@ void World::JudgeFindings() {
     if (was(Fault::kSpoolDamage)) may.insert("BODIES_MISSING");
     if (agent->Doubled()) may.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "UNCLEAN_EPOCH"});
     // Sent again in the same order, the same leaves make the same heads again, signed later than they were quoted.
-    if (aggregator->restored) may.insert({"SPLIT_VIEW_SUSPECT", "CLOCK_SKEW"});
+    if (aggregator->restored) may.insert({"SPLIT_VIEW_SUSPECT", "CLOCK_SKEW", "RECORDS_MISSING"});
+    if (!agent->gaps.empty()) may.insert("UNCLEAN_EPOCH");   // the new epoch follows one that never ended, as the log sees it
     for (const std::string& code : found) {
       if (!may.contains(code)) return Fail("an alarm without cause: " + code + " of " + agent->name);
     }
@@ -182,7 +187,7 @@ void World::JudgeFindings() {
     std::set<std::string> may_report;
     if (was(Fault::kForgedReceipt) || was(Fault::kForkedHead)) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
     if (agent->Doubled()) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "QUARANTINED"});
-    if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED"});
+    if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED", "RECORDS_MISSING"});
     // Frames that overtake each other, as TLS does not let them, can make the log ask for one batch until the agent connects anew.
     if (was(Fault::kReorder)) may_report.insert("CHAIN_STUCK");
     if (was(Fault::kDiskFull)) may_report.insert("SPOOL_PRESSURE");

@@ -70,6 +70,7 @@ void AgentNode::Start() {
   };
   SpoolOptions options;
   options.max_bytes = 16 << 20;
+  if (world_.ForgetsAcked()) options.keep_acked = absl::Seconds(1);
   absl::StatusOr<std::unique_ptr<Spool>> opened = Spool::Open(disk.dir() + "/state/spool", options, disk, clock);
   if (!opened.ok()) return gives_up(opened.status());
   spool = *std::move(opened);
@@ -217,11 +218,28 @@ void AgentNode::Receive(const std::string& bytes) {
 // What the agent's main program does with a report.
 void AgentNode::Handle() {
   for (const std::string& code : std::exchange(todo, {})) {
+    if (code == "RECORDS_MISSING") GoOnBehindGap();
     if (code != "ORIGIN_MISMATCH") continue;
     if (absl::Status opened = pipeline->NewEpoch(EpochReason::kHandover).status(); !opened.ok()) {
       world_.Note(name, "no new epoch: " + Describe(opened));
     }
   }
+}
+
+// In the agent's program another thread seals meanwhile.
+void AgentNode::GoOnBehindGap() {
+  const BatchKey after = session->Facts().gone_after;
+  pipeline->Poked([this] { Seal(); });
+  Rejoin rejoin(*spool, *pipeline, *session, [] { return false; });
+  const absl::Status opened = rejoin.BehindGap();
+  pipeline->Poked(nullptr);
+  BatchKey newest = after;   // the epoch that continues
+  for (std::optional<BatchKey> key = spool->KeyAfter(after); key; key = spool->KeyAfter({key->epoch, UINT64_MAX})) newest = {key->epoch, 0};
+  gaps.emplace_back(after, newest);
+  for (const auto& [key, told_lines] : told) {
+    if (InGap(key)) may_be_gone.insert(told_lines.begin(), told_lines.end());
+  }
+  world_.Note(name, "goes on behind the gap: " + Describe(opened));
 }
 
 void AgentNode::Act() {
@@ -259,7 +277,22 @@ bool AgentNode::AlarmOwed() const {
   return !it->second.contains("EQUIVOCATION") && !it->second.contains("EPOCH_CONFLICT") && !it->second.contains("EPOCH_STALE");
 }
 
+// Before anything of it can be forgotten: what each batch holds.
+void AgentNode::NoteSealed() {
+  for (auto next = spool->Next(noted); next.ok() && next->has_value(); next = spool->Next(noted)) {
+    noted = (*next)->first;
+    ZstdDecompressor zstd;
+    const absl::StatusOr<FrameView> view = FrameView::Decode((*next)->second);
+    const absl::StatusOr<Events> events = view.ok() ? InflateFrame(*view, zstd) : view.status();
+    for (const Row& row : events.ok() ? events->rows : std::vector<Row>()) {
+      if (std::string line = LineOf(row.body); !line.empty()) told[noted].push_back(std::move(line));
+    }
+  }
+}
+
 void AgentNode::CheckAcked() {
+  if (world_.ForgetsAcked()) NoteSealed();
+
   const BatchKey now = spool->Facts().acked_through;
   while (acked < now) {
     absl::StatusOr<std::optional<std::pair<BatchKey, std::string>>> next = spool->Next(acked);

@@ -1,6 +1,7 @@
 // The machines of the world: agents, the aggregator, readers, and the streams between them. Threads: one.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "agent/record/pipeline.h"
+#include "agent/rejoin.h"
 #include "agent/spool/spool.h"
 #include "agent/uplink/backoff.h"
 #include "agent/uplink/session.h"
@@ -125,6 +127,16 @@ class AgentNode final : public Machine {
   BatchKey copy_tail;
   uint64_t evidence_needed = 0;
   std::set<std::string> rotten;        // lines of batches its disk damaged before they were acknowledged
+  // Lines that were acknowledged behind the head of a restored log when the spool no longer had all of them: any of them may be lost.
+  std::map<BatchKey, std::vector<std::string>> told;
+  std::set<std::string> may_be_gone;
+  std::vector<std::pair<BatchKey, BatchKey>> gaps;   // such heads, and the epochs that continue them: what lies between is another branch's
+  bool InGap(BatchKey key) const {
+    return std::any_of(gaps.begin(), gaps.end(), [&](const auto& g) { return key > g.first && key < g.second; });
+  }
+  BatchKey noted;                      // the newest batch in `told`
+  void NoteSealed();
+  void GoOnBehindGap();
   void Rot(Rng& chance);               // changes one byte of a frame that waits in the spool
   bool AlarmOwed() const;              // the copy was put back and nobody said so yet
 
@@ -195,6 +207,7 @@ class World {
   void Note(std::string_view who, const std::string& what);
   void Fail(const std::string& why);
   bool Strikes(Fault fault, double share);      // whether it does now; counts
+  bool ForgetsAcked() const { return forgets_acked_; }   // spools keep what was acknowledged for a moment only
   void Connect(AgentNode& agent);
   void Forget(const std::shared_ptr<Pipe>& pipe) { std::erase(pipes, pipe); }
   std::shared_ptr<Pipe> PipeOf(StreamId id);
@@ -233,6 +246,7 @@ class World {
   void JudgeFindings();
   std::string Digest();
   std::string scratch_;
+  bool forgets_acked_ = false;
 };
 
 // "R123" of a record: which line of which agent.

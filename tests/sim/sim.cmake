@@ -1,7 +1,7 @@
 # The world in a seed: the shipped sources once more, with hooks for the mistakes it plants and with small key trees.
 set(sim_sources)
 foreach(lib common_base common_fs common_crypto common_lmdb common_merkle common_json common_compress common_format common_seal
-            common_metrics agent_record agent_pipeline agent_spool agent_uplink aggregator_admit aggregator_ledger
+            common_metrics agent_record agent_pipeline agent_spool agent_uplink agent_rejoin aggregator_admit aggregator_ledger
             aggregator_verify aggregator_ingest aggregator_index aggregator_query aggregator_feed)
   get_target_property(sources ${lib} SOURCES)
   list(APPEND sim_sources ${sources})
