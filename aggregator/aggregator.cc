@@ -545,6 +545,7 @@ void Aggregator::Impl::StartScrub(Fs& fs, const Clock& clock) {
   if (config.scrub_rate == 0) return;
   ScrubOptions options;
   options.ledger_dir = JoinPath(config.state_dir, "ledger");
+  options.kek_file = config.ledger_kek;
   options.history_dir = JoinPath(config.state_dir, "derived/history");
   options.state_file = JoinPath(config.state_dir, "derived/scrub");
   options.bytes_per_second = config.scrub_rate;

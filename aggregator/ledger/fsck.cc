@@ -34,20 +34,22 @@ struct Log {
   Frontier frontier;
   std::map<Uuid, AgentHead> newest;     // leaf, leaf_index, epoch, batch_seq, logged_ns of each agent's newest batch
   int64_t last_logged_ns = INT64_MIN;
-  std::optional<RetentionHistory> retention;
+  uint64_t events = 0;
+  bool is_whole = true;                 // false: a shard could not be read, so heads and records are not known
   struct Expired {                      // of one shard
     uint64_t first = 0, last = 0;       // leaves with bodies that expired
     std::string file;
   };
   std::vector<Expired> expired;
-  uint64_t events = 0;
-  bool is_whole = true;                 // false: a shard could not be read, so heads and records are not known
 };
 
 // Its file, as it lies there now.
 std::string ShardFile(const std::string& ledger_dir, uint32_t number) {
-  const std::string dir = ShardDir(ledger_dir, number), packed = JoinPath(JoinPath(dir, kPackedDir), "data.mdb");
-  return PosixFs().Facts(packed).ok() ? packed : JoinPath(dir, "data.mdb");
+  const std::string dir = ShardDir(ledger_dir, number);
+  for (const std::string_view rewritten : {kPrunedDir, kPackedDir}) {
+    if (std::string file = JoinPath(JoinPath(dir, rewritten), "data.mdb"); PosixFs().Facts(file).ok()) return file;
+  }
+  return JoinPath(dir, "data.mdb");
 }
 
 // One shard.
@@ -70,7 +72,6 @@ class Checker {
   void CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index);
   void CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const Hash& hash);
   void CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const BatchHeader& header);
-  void CheckRetention(uint64_t index, std::string_view entry);
   bool IsLoggedBefore(const BatchId& id) const;
   void CheckBeginning();
   void CheckCopies();
@@ -155,17 +156,6 @@ void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const Store
   }
 }
 
-void Checker::CheckRetention(uint64_t index, std::string_view entry) {
-  if (!log_.retention) log_.retention.emplace(log_.origin);
-  const size_t before = log_.retention->raises().size();
-  if (const absl::Status taken = log_.retention->Take(index, entry); !taken.ok()) return Find(index, "retention: " + std::string(taken.message()));
-  if (log_.retention->raises().size() == before) return;
-  const RetentionHistory::Raise& raise = log_.retention->raises().back();
-  const bool fits = std::any_of(log_.sealed.begin(), log_.sealed.end(),
-                                [&](const SealedShard& s) { return s.end == raise.minimum && s.last_logged_ns == raise.newest_ns; });
-  if (!fits) Find(index, "retention: it lets bodies expire below leaf " + std::to_string(raise.minimum) + ", which is not the end of a shard, or not of that time");
-}
-
 bool Checker::IsLoggedBefore(const BatchId& id) const {
   if (state_.first == 0) return false;
   const ShardView view(shards_);
@@ -244,7 +234,6 @@ void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
       } else if (fixing_ != nullptr) {
         Expect(txn, shard_.control, IndexKey(index), "", index, "the control index's entry");
       }
-      CheckRetention(index, stored->bytes);
     }
   }
   log_.frontier.Append(hash, [&](int level, uint64_t at, const Hash& complete) {
@@ -483,6 +472,37 @@ absl::Status Begin(const Shards& shards, const Shards::Set& set, uint32_t number
   return absl::OkStatus();
 }
 
+// What the whole log says about retention, whichever shards are looked at: the leaf that lets bodies go stands in a later one. Nothing: a
+// shard cannot be read, so nobody can say what is missing without cause.
+std::optional<RetentionHistory> Retention(const Shards& shards, const Shards::Set& set, const FsckOptions& options, std::string origin,
+                                          std::vector<Finding>* findings) {
+  std::optional<RetentionHistory> log(std::move(origin));
+  for (uint32_t n = 1; n <= set.active_number(); ++n) {
+    const absl::StatusOr<std::shared_ptr<const Shard>> shard = shards.Get(set, n);
+    if (!shard.ok()) return std::nullopt;
+    const lmdb::ReadTxn txn(*(*shard)->env);
+    lmdb::Cursor cursor(txn, (*shard)->control);
+    for (bool more = cursor.First(); more; more = cursor.Next()) {
+      if (cursor.key().size() != 8) continue;
+      const uint64_t index = GetU64(cursor.key().data());
+      const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, txn.Get((*shard)->leaves, cursor.key()).value_or(""), Crc::kCheck);
+      if (!stored.ok()) continue;   // said when its shard is looked at
+      const auto find = [&](std::string what) {
+        if (n < options.from_shard || n > options.to_shard || findings->size() >= options.max_findings) return;
+        findings->push_back({index, (*shard)->env->dir() + "/data.mdb", "retention: " + std::move(what), std::string(kRestore)});
+      };
+      const size_t before = log->raises().size();
+      if (const absl::Status taken = log->Take(index, stored->bytes); !taken.ok()) find(std::string(taken.message()));
+      if (log->raises().size() == before) continue;
+      const RetentionHistory::Raise& raise = log->raises().back();
+      const bool fits = std::any_of(set.sealed.begin(), set.sealed.end(),
+                                    [&](const SealedShard& k) { return k.end == raise.minimum && k.last_logged_ns == raise.newest_ns; });
+      if (!fits) find("it lets bodies expire below leaf " + std::to_string(raise.minimum) + ", which is not the end of a shard, or not of that time");
+    }
+  }
+  return log;
+}
+
 }  // namespace
 
 absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t, uint64_t)>& progress,
@@ -531,11 +551,12 @@ absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t,
     follows = Checker(options, shards, n, **shard, log, findings, totals).Run(progress);
     if (findings->size() >= options.max_findings) break;
   }
-  const uint64_t minimum = log.retention ? log.retention->minimum() : 0;
-  for (const Log::Expired& e : log.expired) {
-    if (e.last < minimum) continue;
-    findings->push_back({std::max(e.first, minimum), e.file, "bodies are gone as expired up to leaf " + std::to_string(e.last) + ", and no order in the log covers them",
-                         std::string(kRestore)});
+  if (const std::optional<RetentionHistory> retention = Retention(shards, *set, options, log.origin, findings)) {
+    for (const Log::Expired& e : log.expired) {
+      if (e.last < retention->minimum()) continue;
+      findings->push_back({std::max(e.first, retention->minimum()), e.file,
+                           "bodies are gone as expired up to leaf " + std::to_string(e.last) + ", and no order in the log covers them", std::string(kRestore)});
+    }
   }
   return absl::OkStatus();
 }

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/format/frame.h"
 
 namespace orgtrail {
@@ -17,5 +17,8 @@ absl::Status SplitRows(std::string_view plain, size_t n, std::vector<Row>* rows)
 
 // The same for rows whose bodies are gone. Their leaves are known (HashRows); what was a tombstone before keeps its reason.
 std::string TombstonedRows(const std::vector<Row>& rows, TombstoneReason reason);
+
+// A whole frame without its bodies. Fails as InflateFrame does.
+absl::StatusOr<std::string> ExpiredFrame(const FrameView& frame, ZstdDecompressor& unzip, ZstdCompressor& zip);
 
 }  // namespace orgtrail

@@ -194,6 +194,15 @@ std::string TombstonedRows(const std::vector<Row>& rows, TombstoneReason reason)
   return plain;
 }
 
+absl::StatusOr<std::string> ExpiredFrame(const FrameView& frame, ZstdDecompressor& unzip, ZstdCompressor& zip) {
+  ASSIGN_OR_RETURN(Events events, InflateFrame(frame, unzip));
+  std::string expired = Outer(frame.entry, frame.extension, kNoKey, frame.n_rows);
+  if (frame.n_rows == 0) return expired;
+  HashRows(frame.batch_key, events.rows);
+  zip.Compress(TombstonedRows(events.rows, TombstoneReason::kExpired), &expired);
+  return expired;
+}
+
 std::string BodilessFrame(std::string_view entry, std::string_view extension, TombstoneReason reason) {
   std::string frame = Outer(entry, extension, kNoKey, kNoBodies);
   frame.push_back(static_cast<char>(reason));
