@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -238,6 +239,17 @@ bool Cursor::Seek(std::string_view key) {
 
 constexpr uint64_t kGrowthWhileRead = 64ull << 30;
 
+// Whether LMDB died while it made the file. It writes the first two pages in one call and refuses a file with less for ever; but the number of
+// the newest commit in the first page (MDB_page, then MDB_meta up to mm_txnid) says whether there was ever more.
+bool IsNeverMade(const std::string& file, uint64_t bytes) {
+  constexpr size_t kTxnId = 144;
+  if (bytes >= 2 * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE))) return false;
+  std::ifstream in(file, std::ios::binary);
+  char head[kTxnId + 8];
+  in.read(head, sizeof head);
+  return in.gcount() < static_cast<std::streamsize>(sizeof head) || std::all_of(head + kTxnId, std::end(head), [](char c) { return c == 0; });
+}
+
 absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOptions& options) {
   std::unique_ptr<Env> env(new Env);
   env->dir_ = std::string(dir);
@@ -252,7 +264,11 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
 
   const std::string data = env->dir_ + "/data.mdb";
   const bool existed = ::stat(data.c_str(), &st) == 0;
-  const uint64_t file_bytes = existed ? static_cast<uint64_t>(st.st_size) : 0;
+  uint64_t file_bytes = existed ? static_cast<uint64_t>(st.st_size) : 0;
+  if (!options.read_only && existed && IsNeverMade(data, file_bytes)) {
+    if (::unlink(data.c_str()) != 0) return LmdbStatus("make anew", dir, errno);
+    file_bytes = 0;
+  }
   if (options.read_only && !existed) return LmdbStatus("open", dir, ENOENT);
 
   int rc = mdb_env_create(&env->env_);
