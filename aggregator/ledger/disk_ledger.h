@@ -36,6 +36,7 @@ class DiskLedger final : public Ledger {
   Stats stats() const override;
   std::vector<SealedFacts> Sealed() const override;
   absl::StatusOr<bool> DropBodies(const RetentionHistory& log) override;
+  std::vector<ShardFacts> shard_facts() const override;
   Stage* Background() override { return repacker_.get(); }
 
   const std::string& origin() const override { return origin_; }
@@ -65,6 +66,7 @@ class DiskLedger final : public Ledger {
  private:
   struct Published {
     SignedHead head;
+    int64_t logged_ns = 0;               // of its last leaf
     bool woken = false;
   };
   // One item of a group while its transaction is open: what becomes true when it commits.
@@ -122,7 +124,6 @@ class DiskLedger final : public Ledger {
   std::atomic<uint64_t> size_{0};         // published_.head.size, for those who need nothing else
   std::atomic<uint64_t> sealed_bytes_{0}, freed_bytes_{0};  // freed: by bodies that expired since the start
   std::atomic<uint64_t> gone_below_{0};   // bodies below went since the start: what memory still has of them is not shown
-  std::atomic<double> last_commit_seconds_{0};
 };
 
 }  // namespace orgtrail
