@@ -467,7 +467,8 @@ std::vector<ShardFacts> DiskLedger::shard_facts() const {
     const SealedShard& s = set->sealed[n - 1];
     ShardFacts& facts = all.emplace_back(ShardFacts{.number = n, .first = s.first, .end = s.end, .last_logged_ns = s.last_logged_ns, .sealed = true});
     const std::string dir = ShardDir(options_.dir, n);
-    absl::StatusOr<FileFacts> file = fs_.Facts(JoinPath(JoinPath(dir, kPackedDir), "data.mdb"));
+    absl::StatusOr<FileFacts> file = fs_.Facts(JoinPath(JoinPath(dir, kPrunedDir), "data.mdb"));
+    if (!file.ok()) file = fs_.Facts(JoinPath(JoinPath(dir, kPackedDir), "data.mdb"));
     facts.repacked = file.ok();
     if (!file.ok()) file = fs_.Facts(JoinPath(dir, "data.mdb"));
     if (file.ok()) facts.bytes = file->size;

@@ -8,6 +8,7 @@
 
 #include "aggregator/ledger/expiry.h"
 #include "aggregator/ledger/fsck.h"
+#include "aggregator/ledger/repair.h"
 #include "aggregator/ledger/shard.h"
 #include "common/base/status.h"
 #include "common/format/audit.h"
@@ -392,6 +393,43 @@ TEST_F(PrunerTest, ADamagedShardKeepsItsBodies) {
   EXPECT_TRUE(stdfs::exists(Dir(1) + "/data.mdb"));
   EXPECT_FALSE(stdfs::exists(Dir(1) + "/pruned"));
   EXPECT_FALSE(stdfs::exists(Dir(1) + "/pruning"));
+}
+
+// What a backup from before still holds does not come back.
+TEST_F(PrunerTest, RepairedItStaysWithoutBodies) {
+  Tell(2, 450 * kDay);
+  built.Shut();
+  const std::string old = dir.path() + "/old";
+  stdfs::copy(built.options.dir, old, stdfs::copy_options::recursive);
+  ASSERT_EQ(Describe(built.Open()), "ok");
+  ASSERT_GT(Prune().minimum, 0u);
+  built.Shut();
+  {
+    auto shard = Shard::OpenPacking(Dir(1) + "/pruned", 64 << 20);
+    auto txn = lmdb::WriteTxn::Begin(*shard->env);
+    std::string value((*txn)->Get(shard->leaves, IndexKey(3)).value());
+    value.back() = static_cast<char>(value.back() ^ 1);
+    ASSERT_TRUE((*txn)->Put(shard->leaves, IndexKey(3), value).ok() && (*txn)->Commit().ok());
+  }
+  stdfs::remove(Dir(1) + "/pruned/lock.mdb");
+  ASSERT_NE(FsckWords(), "");
+  RepairOrder order;
+  order.ledger_dir = built.options.dir;
+  order.shard = 1;
+  order.sources = {old};
+  order.leaves = {3};
+  order.map_bytes = 64 << 20;
+  const absl::StatusOr<Candidate> candidate = CopyAndPatch(order, PosixFs(), clock);
+  ASSERT_EQ(Describe(candidate.status()), "ok");
+  EXPECT_TRUE(candidate->is_pruned);
+  ASSERT_EQ(candidate->repaired.size(), 1u);
+  ASSERT_EQ(Describe(Install(order.ledger_dir, 1, candidate->is_packed, PosixFs(), candidate->is_pruned)), "ok");
+  EXPECT_TRUE(stdfs::exists(Dir(1) + "/pruned/data.mdb"));
+  EXPECT_FALSE(stdfs::exists(Dir(1) + "/packed"));
+  EXPECT_EQ(FsckWords(), "");
+  ASSERT_EQ(Describe(built.Open()), "ok");
+  for (const Row& row : (*ledger().Read(3))->events.rows) EXPECT_TRUE(row.tombstone && row.reason == TombstoneReason::kExpired);
+  EXPECT_EQ(Tampered(Verify()), "");
 }
 
 }  // namespace
