@@ -130,6 +130,9 @@ absl::Status Agent::Impl::StartPath(const std::string& config_text, Fs& fs, Rng&
   spool_options.max_bytes = config.spool_max_bytes;
   spool_options.min_free = config.spool_min_free;
   ASSIGN_OR_RETURN(spool, Spool::Open(JoinPath(config.state_dir, "spool"), spool_options, fs, *clock));
+  spool->OnFsync([&seconds = metrics.GetHistogram("orgtrail_agent_spool_fsync_seconds",
+                                                  "time to write and flush one spool transaction to the disk; slow: the disk is", Metrics::Latency())](
+                     absl::Duration took) { seconds.Observe(absl::ToDoubleSeconds(took)); });
   goodbye_said = spool->tail().retired;
   if (goodbye_said && !config.retiring) {
     const uint64_t unsent = spool->Facts().unacked_batches;

@@ -197,6 +197,14 @@ absl::Status Aggregator::Impl::OpenStores(Fs& fs, const Clock& clock, Rng& rng) 
   options.shard_bytes = config.ledger_shard_bytes;
   options.shard_period = config.ledger_shard_period;
   options.tail_bytes = config.tail_bytes;
+  Histogram& commits = metrics.GetHistogram("orgtrail_ledger_commit_seconds", "time of one ledger transaction with its fsync; every receipt waits for one",
+                                            Metrics::Latency());
+  Histogram& fsyncs = metrics.GetHistogram("orgtrail_ledger_fsync_seconds",
+                                           "time to write and flush one ledger transaction to the disk; p99 above 0.1: the disk is slow", Metrics::Latency());
+  options.on_commit = [&commits, &fsyncs](absl::Duration commit, absl::Duration fsync) {
+    commits.Observe(absl::ToDoubleSeconds(commit));
+    fsyncs.Observe(absl::ToDoubleSeconds(fsync));
+  };
   std::string declaration;
   ASSIGN_OR_RETURN(options.recovery, DeclaredRecovery(fs, &declaration));
   ASSIGN_OR_RETURN(ledger, Ledger::Open(options, config.Origin(), &log_key, fs, clock));

@@ -12,7 +12,7 @@ orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggrega
   DEPS aggregator_ledger common_seal common_metrics)
 orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/service.cc aggregator/ingest/session.cc
   DEPS aggregator_verify common_rpc common_metrics orgtrail_proto)
-orgtrail_library(aggregator_index SOURCES aggregator/index/history.cc aggregator/index/run.cc aggregator/index/merge.cc aggregator/index/recent.cc
+orgtrail_library(aggregator_index SOURCES aggregator/index/history.cc aggregator/index/ordinals.cc aggregator/index/run.cc aggregator/index/merge.cc aggregator/index/recent.cc
           aggregator/index/search.cc
   DEPS aggregator_ledger common_metrics)
 orgtrail_library(aggregator_scrub SOURCES aggregator/scrub/scrubber.cc aggregator/scrub/child.cc aggregator/scrub/lines.cc DEPS aggregator_index)
@@ -33,7 +33,7 @@ orgtrail_library(aggregator_alarms SOURCES aggregator/alarms/alarms.cc aggregato
 # The command line every person uses. Only rpc.cc includes gRPC.
 orgtrail_library(aggregator_config SOURCES aggregator/config.cc DEPS common_config)
 orgtrail_library(aggregator_client
-  SOURCES aggregator/client/context.cc aggregator/client/rpc.cc aggregator/client/table.cc aggregator/client/envelope.cc
+  SOURCES aggregator/client/context.cc aggregator/client/rpc.cc aggregator/client/table.cc aggregator/client/shards.cc aggregator/client/envelope.cc
           aggregator/client/cursor_file.cc aggregator/client/organization.cc aggregator/client/manual.cc
           aggregator/client/commands_org.cc aggregator/client/commands_agents.cc aggregator/client/commands_events.cc
           aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_alarms.cc aggregator/client/commands_prove.cc
@@ -44,7 +44,7 @@ orgtrail_library(aggregator_enrol
   SOURCES aggregator/enrol/authority.cc aggregator/enrol/limiter.cc aggregator/enrol/desk.cc aggregator/enrol/server_renewal.cc
           aggregator/enrol/service.cc
   DEPS aggregator_ledger common_rpc)
-orgtrail_library(aggregator_admin SOURCES aggregator/admin/office.cc aggregator/admin/service.cc
+orgtrail_library(aggregator_admin SOURCES aggregator/admin/epochs.cc aggregator/admin/office.cc aggregator/admin/service.cc
   DEPS aggregator_alarms aggregator_enrol aggregator_ingest)
 orgtrail_program(orgtrail-aggregator SOURCES aggregator/main.cc aggregator/aggregator.cc
   DEPS aggregator_config aggregator_own aggregator_scrub aggregator_alarms aggregator_admin aggregator_enrol aggregator_ingest aggregator_query

@@ -27,5 +27,5 @@ orgtrail_library(common_observability SOURCES common/http/observability.cc DEPS 
 orgtrail_library(common_metrics SOURCES common/metrics/metrics.cc DEPS common_base)
 orgtrail_library(common_config SOURCES common/config/yaml.cc DEPS common_base yaml-cpp)
 orgtrail_library(common_rpc SOURCES common/rpc/call_limit.cc common/rpc/credentials.cc common/rpc/status.cc DEPS common_crypto orgtrail_proto gRPC::grpc++ absl::synchronization)
-orgtrail_library(common_manual SOURCES common/daemon/manual.cc DEPS CLI11::CLI11)
+orgtrail_library(common_manual SOURCES common/daemon/manual.cc common/daemon/usage.cc DEPS common_base CLI11::CLI11)
 orgtrail_library(common_daemon SOURCES common/daemon/daemon.cc DEPS common_manual common_rpc common_fs)

@@ -61,6 +61,7 @@ struct Spool::Impl {
   const SpoolOptions options;
   Fs& fs;
   const Clock& clock;
+  std::function<void(absl::Duration)> on_fsync;
   std::string dir;
   FileFacts dir_facts, data_facts;
   uint64_t max_bytes = 0;
@@ -142,11 +143,14 @@ absl::StatusOr<std::unique_ptr<lmdb::WriteTxn>> Spool::Impl::Begin() {
 }
 
 absl::Status Spool::Impl::Store(lmdb::WriteTxn& txn) {
+  const Tick begin = clock.Now();
   absl::Status committed = txn.Commit();
+  if (committed.ok() && on_fsync) on_fsync(clock.Now() - begin);
   if (!committed.ok() && !absl::IsResourceExhausted(committed)) shared.With([&](Shared& s) { s.failed = committed; });
   return committed;
 }
 
+void Spool::OnFsync(std::function<void(absl::Duration)> took) { impl_->on_fsync = std::move(took); }
 SpoolTail Spool::tail() const { return impl_->opened_tail; }
 const std::string& Spool::dir() const { return impl_->dir; }
 

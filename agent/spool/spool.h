@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -71,6 +72,10 @@ class Spool {
   static absl::StatusOr<std::unique_ptr<Spool>> Open(std::string_view dir, const SpoolOptions& options, Fs& fs,
                                                      const Clock& clock);
   ~Spool();
+
+  // How long the end of each transaction takes: pages written and flushed to the disk. Called on whatever thread commits; set before
+  // there are any.
+  void OnFsync(std::function<void(absl::Duration)> took);
 
   SpoolTail tail() const;              // as of Open
   // One transaction: batches, file positions and idempotent replies; fsynced when it returns ok.

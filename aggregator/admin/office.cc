@@ -125,8 +125,11 @@ absl::StatusOr<v1::ListAgentsResponse> Office::ListAgents(const Identity& who, c
     if (head) {
       a->set_last_seen_ns(head->logged_ns);
       a->set_lag_ns(std::max<int64_t>(0, head->logged_ns - static_cast<int64_t>(head->wall_close_ns)));
-      a->set_events(head->cum_events);
-      a->set_lost(head->cum_lost + head->bodies_missing);
+      const EpochTotals earlier = epochs_.Before(*head);
+      a->set_events(earlier.events + head->cum_events);
+      a->set_lost(earlier.lost + head->cum_lost + head->bodies_missing);
+      a->set_epoch_events(head->cum_events);
+      a->set_epoch_lost(head->cum_lost);
       a->set_epoch(head->epoch);
       a->set_batch_seq(head->batch_seq);
       a->set_policy_version(head->policy_version);
@@ -282,6 +285,16 @@ absl::StatusOr<v1::StatusResponse> Office::Status(const Identity& who) {
     out->set_name(f.name);
     out->set_cursor(f.cursor);
     out->set_behind(head.size > f.cursor ? head.size - f.cursor : 0);
+  }
+  for (const ShardFacts& shard : p_.ledger.shard_facts()) {
+    v1::StatusResponse::Shard* out = s.add_shards();
+    out->set_number(shard.number);
+    out->set_first_leaf(shard.first);
+    out->set_end_leaf(shard.end);
+    out->set_last_logged_ns(shard.last_logged_ns);
+    out->set_bytes(shard.bytes);
+    out->set_sealed(shard.sealed);
+    out->set_repacked(shard.repacked);
   }
   s.set_agents_live(facts.live);
   s.set_agents_silent(facts.silent);

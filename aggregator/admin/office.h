@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "aggregator/admin/epochs.h"
 #include "aggregator/alarms/alarms.h"
 #include "aggregator/alarms/watch.h"
 #include "aggregator/enrol/authority.h"
@@ -42,7 +43,7 @@ struct OfficeParts {
 
 class Office {
  public:
-  explicit Office(OfficeParts parts) : p_(std::move(parts)) {}
+  explicit Office(OfficeParts parts) : p_(std::move(parts)), epochs_(p_.ledger) {}
   absl::StatusOr<v1::CreateTokenResponse> CreateToken(const Identity& who, const v1::CreateTokenRequest& request);
   absl::StatusOr<v1::ListAgentsResponse> ListAgents(const Identity& who, const v1::ListAgentsRequest& request);
   absl::Status RevokeAgent(const Identity& who, const v1::RevokeAgentRequest& request);
@@ -56,6 +57,7 @@ class Office {
   absl::Status Refuse(const Identity& who, std::string_view name, std::string details, std::string_view act, std::string_view needs);
   absl::StatusOr<std::vector<AgentIdentityRecord>> Find(const std::string& name, const std::string& account) const;
   const OfficeParts p_;
+  Epochs epochs_;
 };
 
 }  // namespace orgtrail

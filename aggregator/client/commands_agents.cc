@@ -35,6 +35,7 @@ std::string AgentJson(const pb::Agent& a) {
   json += ",\"lastSeen\":" + (a.last_seen_ns() > 0 ? JsonString(Rfc3339(absl::FromUnixNanos(a.last_seen_ns()), 3)) : std::string("null"));
   json += ",\"lagSeconds\":" + std::to_string(static_cast<double>(a.lag_ns()) / 1e9);
   json += ",\"events\":" + std::to_string(a.events()) + ",\"lost\":" + std::to_string(a.lost());
+  json += ",\"epochEvents\":" + std::to_string(a.epoch_events()) + ",\"epochLost\":" + std::to_string(a.epoch_lost());
   json += ",\"epoch\":" + std::to_string(a.epoch()) + ",\"batch\":" + std::to_string(a.batch_seq());
   json += ",\"uncleanEpochs\":" + std::to_string(a.unclean_epochs()) + ",\"policyVersion\":" + std::to_string(a.policy_version());
   json += ",\"carries\":" + JsonString(a.carries()) + ",\"version\":" + JsonString(a.version()) + ",\"address\":" + JsonString(a.address());
@@ -67,7 +68,8 @@ absl::Status Print(Context& context, const pb::ListAgentsResponse& answer, bool 
       if (a.last_seen_ns() > 0) std::printf("  last seen    %s ago, from %s\n", HumanAge(static_cast<double>(now - a.last_seen_ns()) / 1e9).c_str(), a.address().c_str());
       std::printf("  chain        epoch %llu, batch %llu; %llu unclean epochs\n", static_cast<unsigned long long>(a.epoch()),
                   static_cast<unsigned long long>(a.batch_seq()), static_cast<unsigned long long>(a.unclean_epochs()));
-      std::printf("  events       %s in this epoch, %s lost\n", HumanCount(static_cast<double>(a.events())).c_str(), HumanCount(static_cast<double>(a.lost())).c_str());
+      std::printf("  events       %s, %s lost; in this epoch %s, %s lost\n", HumanCount(static_cast<double>(a.events())).c_str(), HumanCount(static_cast<double>(a.lost())).c_str(),
+                  HumanCount(static_cast<double>(a.epoch_events())).c_str(), HumanCount(static_cast<double>(a.epoch_lost())).c_str());
       std::printf("  lag          %s from sealed to logged\n", HumanAge(static_cast<double>(a.lag_ns()) / 1e9).c_str());
       std::printf("  policy       version %llu\n", static_cast<unsigned long long>(a.policy_version()));
       if (!a.clock().empty()) std::printf("  clock        %s\n", a.clock().c_str());
@@ -77,13 +79,19 @@ absl::Status Print(Context& context, const pb::ListAgentsResponse& answer, bool 
     }
     return absl::OkStatus();
   }
-  Table table({"ACCOUNT", "REGION", "AGENT", "STATE", "LAST SEEN", "LAG", "EVENTS", "LOST", "EPOCH", "UNCLEAN", "POLICY"});
+  std::vector<std::string> header = {"ACCOUNT", "REGION", "AGENT", "STATE", "LAST SEEN", "LAG", "EVENTS", "LOST", "EPOCH", "UNCLEAN", "POLICY"};
+  if (context.wide()) header.insert(header.end(), {"EPOCH EVENTS", "EPOCH LOST", "BATCH", "VERSION", "ADDRESS", "UUID"});
+  Table table(std::move(header));
   for (const pb::Agent& a : answer.agents()) {
-    table.Add({a.account(), a.region(), a.name(), a.state(),
-               a.last_seen_ns() > 0 ? HumanAge(static_cast<double>(now - a.last_seen_ns()) / 1e9) + " ago" : "never",
-               HumanAge(static_cast<double>(a.lag_ns()) / 1e9), HumanCount(static_cast<double>(a.events())),
-               HumanCount(static_cast<double>(a.lost())), std::to_string(a.epoch()), std::to_string(a.unclean_epochs()),
-               std::to_string(a.policy_version())});
+    std::vector<std::string> row = {
+        a.account(), a.region(), a.name(), a.state(), a.last_seen_ns() > 0 ? HumanAge(static_cast<double>(now - a.last_seen_ns()) / 1e9) + " ago" : "never",
+        HumanAge(static_cast<double>(a.lag_ns()) / 1e9), HumanCount(static_cast<double>(a.events())), HumanCount(static_cast<double>(a.lost())),
+        std::to_string(a.epoch()), std::to_string(a.unclean_epochs()), std::to_string(a.policy_version())};
+    if (context.wide()) {
+      row.insert(row.end(), {HumanCount(static_cast<double>(a.epoch_events())), HumanCount(static_cast<double>(a.epoch_lost())), std::to_string(a.batch_seq()),
+                             a.version(), a.address(), a.uuid().size() == 16 ? Uuid::FromBytes(a.uuid()).ToString() : ""});
+    }
+    table.Add(std::move(row));
   }
   if (table.rows() == 0) std::printf("No agents yet. Make a join token: orgtrail agent token --account ID --region R\n");
   std::printf("%s", table.Text(context.color()).c_str());
@@ -136,7 +144,7 @@ void AddAgents(CLI::App& app, Context& context) {
 
   CLI::App* agents = app.add_subcommand("agents", "The fleet: live, silent, lag, loss, epochs, policy version");
   agents->require_subcommand(1);
-  CLI::App* list = agents->add_subcommand("list", "Every agent, one a line");
+  CLI::App* list = agents->add_subcommand("list", "Every agent, one a line; -o wide: its epoch, version and address too");
   list->callback([&context] {
     context.Run([&]() -> absl::Status {
       ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());

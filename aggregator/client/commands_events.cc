@@ -12,9 +12,11 @@
 #include "aggregator/client/context.h"
 #include "aggregator/client/envelope.h"
 #include "aggregator/client/table.h"
+#include "common/base/cidr.h"
 #include "common/base/ids.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/daemon/usage.h"
 
 namespace orgtrail::client {
 namespace {
@@ -31,9 +33,10 @@ struct LookupFlags {
 
 absl::Status AddAttribute(const std::string& key, const std::string& value, pb::LookupRequest* request) {
   if (!ParseAttribute(key)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--attribute ", key, ": one of EventId, EventName, ReadOnly, Username, ResourceType, ResourceName, EventSource, AccessKeyId, "
-        "Account, Region, ErrorCode, SourceIp, Principal"));
+    const std::vector<std::string> known = {"EventId", "EventName", "ReadOnly", "Username", "ResourceType", "ResourceName", "EventSource",
+                                            "AccessKeyId", "Account", "Region", "ErrorCode", "SourceIp", "Principal"};
+    const std::string meant = Nearest(key, known);
+    return absl::InvalidArgumentError("--attribute " + key + ": " + (meant.empty() ? "one of " + absl::StrJoin(known, ", ") : "did you mean " + meant + "?"));
   }
   pb::Attribute* a = request->add_attributes();
   a->set_key(key);
@@ -53,6 +56,10 @@ absl::StatusOr<pb::LookupRequest> RequestOf(const Context& context, const Lookup
       {"ResourceName", &f.resource}, {"AccessKeyId", &f.access_key}};
   for (const auto& [key, value] : simple) {
     if (!value->empty()) RETURN_IF_ERROR(AddAttribute(key, *value, &request));
+  }
+  if (!f.ip.empty() && !ParseCidr(f.ip)) {
+    return absl::InvalidArgumentError("--ip " + f.ip + ": an address or a range, such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32; what is no address "
+                                      "(\"AWS Internal\") is found with -a SourceIp=…");
   }
   if (f.writes) RETURN_IF_ERROR(AddAttribute("ReadOnly", "false", &request));
   if (f.errors) RETURN_IF_ERROR(AddAttribute("HasError", "true", &request));
@@ -252,7 +259,7 @@ void AddEvents(CLI::App& app, Context& context) {
   lookup->add_option("--region", f->region, "In this region");
   lookup->add_option("--attribute,-a", f->attributes, "KEY=VALUE, exact: EventId, EventName, ReadOnly, Username, ResourceType, ResourceName, EventSource, AccessKeyId, ErrorCode, SourceIp, Principal; repeat to AND");
   lookup->add_option("--principal", f->principal, "Who: user name, ARN, principal id or role session");
-  lookup->add_option("--ip", f->ip, "From this address or CIDR");
+  lookup->add_option("--ip", f->ip, "From this address or range: 192.0.2.7, 10.0.0.0/8, 2001:db8::/32");
   lookup->add_option("--resource", f->resource, "Touching this resource: name or ARN");
   lookup->add_option("--access-key", f->access_key, "With this access key id");
   lookup->add_flag("--writes", f->writes, "Only what changes something (ReadOnly=false)");

@@ -60,6 +60,8 @@ class Interrupt {
   std::thread thread_;
 };
 
+constexpr size_t kLeastCursor = 40;   // characters; what is shorter is no cursor, but a time that was mistyped
+
 absl::StatusOr<pb::SubscribeRequest> RequestOf(const Context& context, const FeedFlags& f, const std::string& saved_cursor) {
   pb::SubscribeRequest request;
   if (f.order != "arrival") return absl::InvalidArgumentError("--order: arrival");
@@ -71,6 +73,8 @@ absl::StatusOr<pb::SubscribeRequest> RequestOf(const Context& context, const Fee
     request.set_now(true);
   } else if (absl::Time t; ParseWhen(f.from, context.clock.Wall(), &t)) {
     request.set_time_ns(absl::ToUnixNanos(t));
+  } else if (f.from.size() < kLeastCursor) {
+    return absl::InvalidArgumentError("--from " + f.from + ": start, now, a time such as 2026-11-20T09:00:00Z, 2026-11-20 or -2h, or a whole cursor");
   } else {
     request.set_cursor(f.from);
   }
@@ -192,7 +196,10 @@ void AddRecord(CLI::App& app, Context& context) {
       }
       const std::string url = f->agent.starts_with("unix:") ? f->agent + ":/records" : f->agent + "/records";
       absl::StatusOr<HttpResponse> answer = HttpPost(url, body, headers, absl::Seconds(60));
-      if (!answer.ok()) return Annotate(answer.status(), "agent " + f->agent);
+      if (!answer.ok()) {
+        return absl::Status(answer.status().code(), absl::StrCat(answer.status().message(), ": is the agent running, with an http source there (sources: in "
+                                                                 "agent.yaml)? --agent names another"));
+      }
       if (answer->status != 200) {
         return absl::UnavailableError(absl::StrCat("the agent answered ", answer->status, ": ", Printable(answer->body)));
       }

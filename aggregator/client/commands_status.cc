@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "aggregator/client/alarm.h"
 #include "aggregator/client/context.h"
+#include "aggregator/client/shards.h"
 #include "aggregator/client/table.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
@@ -12,6 +13,14 @@
 
 namespace orgtrail::client {
 namespace {
+
+std::vector<ShardFacts> ShardsOf(const pb::StatusResponse& s) {
+  std::vector<ShardFacts> shards;
+  for (const auto& shard : s.shards()) {
+    shards.push_back({shard.number(), shard.first_leaf(), shard.end_leaf(), shard.last_logged_ns(), shard.bytes(), shard.sealed(), shard.repacked()});
+  }
+  return shards;
+}
 
 absl::Status Status(Context& context) {
   ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
@@ -24,6 +33,7 @@ absl::Status Status(Context& context) {
     json += ",\"daysLeft\":" + (s.days_left() < 0 ? std::string("null") : absl::StrFormat("%.1f", s.days_left()));
     json += ",\"agents\":{\"live\":" + std::to_string(s.agents_live()) + ",\"silent\":" + std::to_string(s.agents_silent()) +
             ",\"total\":" + std::to_string(s.agents_total()) + "}";
+    json += ",\"shards\":" + ShardsJson(ShardsOf(s));
     json += ",\"ledgerFullSince\":" + (s.ledger_full_since_ns() == 0 ? std::string("null") : JsonString(Rfc3339(absl::FromUnixNanos(s.ledger_full_since_ns()))));
     json += ",\"subscriptions\":" + std::to_string(s.subscriptions()) + ",\"followers\":[";
     for (int i = 0; i < s.followers_size(); ++i) {
@@ -43,6 +53,9 @@ absl::Status Status(Context& context) {
               HumanCount(static_cast<double>(s.events())).c_str(), HumanCount(static_cast<double>(s.tree_size())).c_str());
   std::printf("  ledger       %s, %s free%s\n", HumanBytes(s.ledger_bytes()).c_str(), HumanBytes(s.disk_free_bytes()).c_str(),
               s.days_left() < 0 ? "" : (", about " + HumanCount(s.days_left()) + " days left").c_str());
+  const std::vector<ShardFacts> shards = ShardsOf(s);
+  std::printf("  shards       %s\n", ShardsLine(shards).c_str());
+  if (context.wide()) std::printf("%s", ShardsTable(shards, color).c_str());
   if (s.ledger_full_since_ns() != 0) {
     std::printf("               %s\n", Paint(color, "1;31", "FULL since " + Rfc3339(absl::FromUnixNanos(s.ledger_full_since_ns())) +
                                                              ": nothing is logged, agents keep their records").c_str());

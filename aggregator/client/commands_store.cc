@@ -8,8 +8,11 @@
 #include "aggregator/client/context.h"
 #include "aggregator/client/inspect.h"
 #include "aggregator/client/progress.h"
+#include "aggregator/client/shards.h"
 #include "aggregator/client/table.h"
 #include "aggregator/ledger/fsck.h"
+#include "aggregator/ledger/ledger.h"
+#include "aggregator/ledger/shard.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 
@@ -61,6 +64,39 @@ int FsckInChild(Context& context, const std::string& dir, bool quick) {
   return WEXITSTATUS(status);
 }
 
+// The ledger's directory that `path` means: itself, the state directory above it, one of its shards, or a shard's data file. "": none of these.
+std::string LedgerDirOf(Context& context, const std::string& path) {
+  const auto is_ledger = [&](const std::string& dir) { return context.fs.Facts(ShardDir(dir, 1)).ok(); };
+  for (const std::string& dir : {path, JoinPath(path, "ledger")}) {
+    if (is_ledger(dir)) return dir;
+  }
+  std::string up = path;
+  for (int levels = 0; levels < 3 && up.size() > 1; ++levels) {   // …/ledger/shard-000001/packed/data.mdb
+    up = DirName(up);
+    if (is_ledger(up)) return BaseName(path) == "data.mdb" || BaseName(path).starts_with("shard-") || BaseName(path) == kPackedDir ? up : "";
+  }
+  return "";
+}
+
+absl::Status InspectLedger(Context& context, const std::string& dir) {
+  LedgerOptions options;
+  options.dir = dir;
+  options.read_only = true;
+  ASSIGN_OR_RETURN(std::unique_ptr<Ledger> ledger, Ledger::Open(options, "", nullptr, context.fs, context.clock));
+  const std::vector<ShardFacts> shards = ledger->shard_facts();
+  const SignedHead head = ledger->head();
+  if (context.output() != Output::kTable) {
+    std::printf("{\"origin\":%s,\"treeSize\":%llu,\"events\":%llu,\"shards\":%s}\n", JsonString(ledger->origin()).c_str(),
+                static_cast<unsigned long long>(head.size), static_cast<unsigned long long>(head.events), ShardsJson(shards).c_str());
+    return absl::OkStatus();
+  }
+  std::printf("ledger %s: docs/formats/ledger.md\n  log          %s\n  holds        %s leaves, %s records\n  shards       %s\n%s", Printable(dir).c_str(),
+              Printable(ledger->origin()).c_str(), HumanCount(static_cast<double>(head.size)).c_str(), HumanCount(static_cast<double>(head.events)).c_str(),
+              ShardsLine(shards).c_str(), ShardsTable(shards, context.color()).c_str());
+  std::printf("Check it: orgtrail fsck %s    Prove it: orgtrail verify ledger %s\n", Printable(dir).c_str(), Printable(dir).c_str());
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void AddStore(CLI::App& app, Context& context) {
@@ -72,14 +108,16 @@ void AddStore(CLI::App& app, Context& context) {
   fsck->callback([dir, quick, &context] { context.exit_code = FsckInChild(context, *dir, *quick); });
 
   auto file = std::make_shared<std::string>();
-  CLI::App* inspect = app.add_subcommand("inspect", "Explain any file orgtrail wrote: frame, proof, checkpoint, token, certificate, …");
-  inspect->add_option("file", *file, "The file; - for standard input")->required();
+  CLI::App* inspect = app.add_subcommand("inspect", "Explain any file orgtrail wrote: frame, proof, checkpoint, token, certificate, …; and a ledger: its shards");
+  inspect->add_option("file", *file, "The file, or a ledger's directory (…/state/ledger); - for standard input")->required();
   inspect->callback([file, &context] {
     context.Run([&]() -> absl::Status {
       std::string bytes;
       if (*file == "-") {
         char buffer[65536];
         for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) bytes.append(buffer, n);
+      } else if (const std::string ledger = LedgerDirOf(context, *file); !ledger.empty()) {
+        return InspectLedger(context, ledger);
       } else {
         ASSIGN_OR_RETURN(bytes, ReadFile(context.fs, *file, 64 << 20));
       }

@@ -6,7 +6,9 @@
 #include <cstdio>
 
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/config/yaml.h"
+#include "common/crypto/x509.h"
 
 namespace orgtrail::client {
 namespace {
@@ -22,12 +24,48 @@ std::string DefaultProfilePath() {
   return JoinPath(base, "orgtrail/profile.yaml");
 }
 
+// What would make the connection fail without saying why.
+absl::Status CheckCredentials(const Profile& p, Fs& fs, absl::Time now) {
+  const size_t colon = p.server.rfind(':');
+  if (colon == std::string::npos || !ParseUint(std::string_view(p.server).substr(colon + 1)).has_value()) {
+    return absl::InvalidArgumentError("server " + p.server + ": HOST:PORT, such as " + p.server.substr(0, colon) + ":7443");
+  }
+  const auto of_profile = [&](const absl::Status& s) { return Annotate(s, "profile " + p.path); };
+  std::string text[3];
+  for (size_t i = 0; const std::string& file : {p.ca, p.certificate, p.key}) {
+    absl::StatusOr<std::string> read = ReadFile(fs, file);
+    if (!read.ok()) return of_profile(read.status());
+    text[i++] = *std::move(read);
+  }
+  const auto& [ca, certificate, key] = text;
+  const absl::StatusOr<CertificateFacts> facts = ReadCertificate(certificate);
+  if (!facts.ok()) return of_profile(Annotate(facts.status(), p.certificate));
+  const std::string who = facts->uris.empty() ? p.certificate : facts->uris.front();
+  if (now > facts->not_after) {
+    return absl::FailedPreconditionError("the certificate " + p.certificate + " (" + who + ") ran out on " + Rfc3339(facts->not_after) +
+                                         ": governance makes another with `orgtrail user create`");
+  }
+  if (now < facts->not_before) {
+    return absl::FailedPreconditionError("the certificate " + p.certificate + " (" + who + ") is not valid before " + Rfc3339(facts->not_before) +
+                                         ": is this machine's clock right? It says " + Rfc3339(now));
+  }
+  if (const absl::StatusOr<Hash> of_key = SpkiHashOfKey(key); !of_key.ok() || *of_key != facts->spki_hash) {
+    return absl::FailedPreconditionError("the key " + p.key + " is not that of the certificate " + p.certificate + (of_key.ok() ? "" : ", or no PEM key") +
+                                         ": name the two files that were made together");
+  }
+  if (const absl::Status issued = CheckIssued(certificate, ca, now); !issued.ok()) {
+    return absl::FailedPreconditionError("the certificate " + p.certificate + " (" + who + ") was not issued by the CA " + p.ca +
+                                         ": name the two of one organization");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 Output Context::output() const {
   if (output_flag == "json") return Output::kJson;
   if (output_flag == "jsonl") return Output::kJsonl;
-  if (output_flag == "table") return Output::kTable;
+  if (output_flag == "table" || output_flag == "wide") return Output::kTable;
   return isatty(STDOUT_FILENO) ? Output::kTable : Output::kJsonl;
 }
 
@@ -50,6 +88,9 @@ absl::StatusOr<Profile> Context::LoadProfile() const {
     root.String("key", &p.key);
     root.String("trust", &p.trust);
     RETURN_IF_ERROR(file.Finish());
+  } else if (named && absl::IsNotFound(text.status())) {
+    return absl::NotFoundError("there is no profile " + path + ": --profile and ORGTRAIL_PROFILE take a file, with a / in it, or the name of one under " +
+                               DirName(DefaultProfilePath()) + "; `orgtrail org init` and `orgtrail user create` write them");
   } else if (named) {
     return Annotate(text.status(), "profile " + path);
   }
@@ -71,9 +112,7 @@ absl::StatusOr<std::unique_ptr<Rpc>> Context::Connect() const {
         "no server to talk to: `orgtrail org init` writes a profile; name one with --profile FILE or ORGTRAIL_PROFILE, or give "
         "--server, --ca, --certificate and --key");
   }
-  for (const std::string& file : {p.ca, p.certificate, p.key}) {
-    if (absl::Status s = ReadFile(fs, file).status(); !s.ok()) return Annotate(s, "profile " + p.path);
-  }
+  RETURN_IF_ERROR(CheckCredentials(p, fs, clock.Wall()));
   return Rpc::Connect(p);
 }
 

@@ -33,6 +33,7 @@ struct Context {
   Fs& fs = PosixFs();
 
   Output output() const;                       // table on a terminal, else jsonl, unless -o says
+  bool wide() const { return output_flag == "wide"; }   // a table with every column
   bool color() const;
   absl::StatusOr<Profile> LoadProfile() const; // flags over the profile's file
   absl::StatusOr<std::unique_ptr<Rpc>> Connect() const;

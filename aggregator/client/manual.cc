@@ -1,5 +1,7 @@
 // Tab completion and the manual page, read off the same definitions that print --help.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -31,6 +33,20 @@ void BashCases(const CLI::App& app, const std::string& path, std::string* out) {
   for (const CLI::App* sub : app.get_subcommands({})) BashCases(*sub, path.empty() ? sub->get_name() : path + " " + sub->get_name(), out);
 }
 
+// What may follow each option that takes a value: the choices it names ("TEXT:{table,json}"), else a file.
+void Values(const CLI::App& app, std::map<std::string, std::string>* out) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_items_expected_max() == 0 || option->get_positional()) continue;
+    const std::string type = option->get_type_name();
+    const size_t open = type.find('{'), close = type.find('}');
+    std::string choices = open == std::string::npos || close == std::string::npos ? "" : type.substr(open + 1, close - open - 1);
+    std::replace(choices.begin(), choices.end(), ',', ' ');
+    for (const std::string& name : option->get_lnames()) out->emplace("--" + name, choices);
+    for (const std::string& name : option->get_snames()) out->emplace("-" + name, choices);
+  }
+  for (const CLI::App* sub : app.get_subcommands({})) Values(*sub, out);
+}
+
 void Names(const CLI::App& app, std::vector<std::string>* names) {
   for (const CLI::App* sub : app.get_subcommands({})) {
     names->push_back(sub->get_name());
@@ -47,10 +63,13 @@ std::string BashCompletion(const CLI::App& app) {
   out += "  local current=\"${COMP_WORDS[COMP_CWORD]}\" path=\"\" word words i\n";
   out += "  for ((i = 1; i < COMP_CWORD; ++i)); do\n    word=\"${COMP_WORDS[i]}\"\n    case \" " + Join(names) +
          " \" in *\" $word \"*) path=\"${path:+$path }$word\" ;; esac\n  done\n";
-  out += "  case \"${COMP_WORDS[COMP_CWORD-1]}\" in\n"
-         "    --dir|--out|--output|--cursor-file|--profile|--trust|--csr|--key|--ca|--certificate|--token-file|--against)\n"
-         "      COMPREPLY=($(compgen -f -- \"$current\")); return ;;\n"
-         "    -o) COMPREPLY=($(compgen -W \"table json jsonl\" -- \"$current\")); return ;;\n  esac\n";
+  std::map<std::string, std::string> values;
+  Values(app, &values);
+  out += "  case \"${COMP_WORDS[COMP_CWORD-1]}\" in\n";
+  for (const auto& [name, choices] : values) {
+    out += "    " + name + ") COMPREPLY=($(compgen " + (choices.empty() ? "-f" : "-W \"" + choices + "\"") + " -- \"$current\")); return ;;\n";
+  }
+  out += "  esac\n";
   out += "  case \"$path\" in\n";
   BashCases(app, "", &out);
   out += "    *) words=\"\" ;;\n  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"

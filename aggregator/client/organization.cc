@@ -66,36 +66,32 @@ absl::StatusOr<std::vector<GovernanceKey>> ReadGovernanceKeys(const Organization
   return keys;
 }
 
+// Every mistake at once, one a line.
 absl::Status Check(const OrganizationOptions& o) {
-  if (!IsName(o.org)) return absl::InvalidArgumentError("--org-id: a name of a-z, 0-9, '.', '_' and '-', such as o-demo");
-  if (!IsName(o.domain)) return absl::InvalidArgumentError("--domain: a domain name in lower case, such as example.org");
-  if (!IsAccountId(o.management_account)) {
-    return absl::InvalidArgumentError("--management-account: an account id is 12 digits, such as 111111111111");
-  }
+  std::vector<std::string> wrong;
+  const auto need = [&wrong](bool holds, std::string_view what) {
+    if (!holds) wrong.emplace_back(what);
+  };
+  need(IsName(o.org), "--org-id: a name of a-z, 0-9, '.', '_' and '-', such as o-demo");
+  need(IsName(o.domain), "--domain: a domain name in lower case, such as example.org");
+  need(IsAccountId(o.management_account), "--management-account: an account id is 12 digits, such as 111111111111");
   for (const std::string& a : o.accounts) {
-    if (!IsAccountId(a)) return absl::InvalidArgumentError(absl::StrCat("--account ", a, ": an account id is 12 digits, such as 222222222222"));
+    need(IsAccountId(a) || a == o.management_account, "--account " + a + ": an account id is 12 digits, such as 222222222222");
   }
-  if (o.regions.empty()) return absl::InvalidArgumentError("--region: at least one, such as us-east-1; the first is the home region");
-  for (const std::string& r : o.regions) {
-    if (!IsName(r)) return absl::InvalidArgumentError(absl::StrCat("--region ", r, ": a name such as eu-west-1"));
-  }
-  if (o.dir.empty() || o.dir[0] != '/') return absl::InvalidArgumentError("--dir: an absolute path");
-  for (const std::string& h : o.hosts) {
-    if (!IsHost(h)) return absl::InvalidArgumentError(absl::StrCat("--host ", h, ": a name or address such as trail.example.org"));
-  }
-  if (!IsHost(o.listen_address)) return absl::InvalidArgumentError("--listen: an address such as 0.0.0.0");
+  need(!o.regions.empty(), "--region: at least one, such as us-east-1; the first is the home region");
+  for (const std::string& r : o.regions) need(IsName(r), "--region " + r + ": a name such as eu-west-1");
+  need(!o.dir.empty() && o.dir[0] == '/', "--dir: an absolute path");
+  for (const std::string& h : o.hosts) need(IsHost(h), "--host " + h + ": a name or address such as trail.example.org");
+  need(IsHost(o.listen_address), "--listen: an address such as 0.0.0.0");
   for (const auto& [flag, port] : {std::pair{"--port", o.port}, {"--enrol-port", o.enrol_port}, {"--metrics-port", o.metrics_port}}) {
-    if (port < 1 || port > 65535) return absl::InvalidArgumentError(absl::StrCat(flag, ": between 1 and 65535"));
+    need(port >= 1 && port <= 65535, std::string(flag) + ": between 1 and 65535");
   }
-  if (o.port == o.enrol_port || o.port == o.metrics_port || o.enrol_port == o.metrics_port) {
-    return absl::InvalidArgumentError("--port, --enrol-port and --metrics-port: three different ones");
-  }
+  need(o.port != o.enrol_port && o.port != o.metrics_port && o.enrol_port != o.metrics_port,
+       "--port, --enrol-port and --metrics-port: three different ones");
   const int n = std::max<int>(1, static_cast<int>(o.governance_keys.size()));
-  if (o.threshold < 1 || o.threshold > n) return absl::InvalidArgumentError("--threshold: between 1 and the number of governance keys");
-  if (o.weaken_threshold < o.threshold || o.weaken_threshold > n) {
-    return absl::InvalidArgumentError("--weaken-threshold: between --threshold and the number of governance keys");
-  }
-  return absl::OkStatus();
+  need(o.threshold >= 1 && o.threshold <= n, "--threshold: between 1 and the number of governance keys, " + std::to_string(n));
+  need(o.weaken_threshold >= o.threshold && o.weaken_threshold <= n, "--weaken-threshold: between --threshold and the number of governance keys, " + std::to_string(n));
+  return wrong.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrJoin(wrong, "\n  "));
 }
 
 std::string PolicyBody(const OrganizationOptions& o, const std::string& origin, const std::string& log_vkey) {

@@ -12,7 +12,7 @@
 namespace orgtrail::client {
 
 struct OrganizationOptions {
-  std::string dir, org, domain = "orgtrail.internal", management_account;
+  std::string dir, org, domain = "internal", management_account;
   std::vector<std::string> accounts, regions;       // members; the management account is added
   std::vector<std::string> hosts;                   // names and addresses the aggregator is dialled by
   std::vector<std::string> governance_keys;         // NAME=FILE.pub (PEM); empty: one key is made here: DEMO

@@ -18,6 +18,27 @@ constexpr int kAnswerBytes = 64 << 20;   // what the server sends at most; one r
 
 constexpr auto kCallLimit = std::chrono::seconds(60);
 
+// gRPC says it in OpenSSL's and the system's words.
+std::string_view WhyUnreachable(std::string_view said) {
+  const struct {
+    std::string_view word, why;
+  } known[] = {
+      {"Connection refused", "nothing listens there. Is it running, and is this its `listen` port (7443 unless it was changed)?"},
+      {"certificate verify failed", "the certificate it shows was not issued by this profile's CA. Is this the profile of its organization?"},
+      {"wrong version number", "what listens there does not speak TLS. Is this its `listen` port (7443 unless it was changed)?"},
+      {"Socket closed", "it ended the connection, as it does when your certificate ran out, was revoked, or is of another organization"},
+      {"DNS resolution failed", "no such host name is known"},
+      {"Name or service not known", "no such host name is known"},
+      {"No route to host", "there is no way to that address from here"},
+      {"imeout", "it does not answer. Is a firewall in between?"},
+      {"imed out", "it does not answer. Is a firewall in between?"},
+  };
+  for (const auto& k : known) {
+    if (said.find(k.word) != std::string_view::npos) return k.why;
+  }
+  return "is it running, and is this certificate of its organization?";
+}
+
 // Whether gRPC says so because no aggregator answered; else UNAVAILABLE is the aggregator's own word, and says what to do.
 bool IsOfTransport(std::string_view message) {
   constexpr std::string_view kBeginnings[] = {"failed to connect", "connections to all", "DNS", "Socket closed", "Connection ", "recvmsg", "sendmsg",
@@ -84,8 +105,8 @@ class GrpcRpc final : public Rpc {
   absl::Status Explain(const grpc::Status& status) const {
     absl::Status s = FromGrpc(status);
     if (absl::IsUnavailable(s) && IsOfTransport(ToStd(s.message()))) {
-      return absl::UnavailableError(absl::StrCat("cannot reach the aggregator at ", server_, " (", s.message(),
-                                                 "): is it running, and is this certificate of its organization?"));
+      return absl::UnavailableError(absl::StrCat("cannot reach the aggregator at ", server_, ": ", ToAbsl(WhyUnreachable(ToStd(s.message()))),
+                                                 " (", s.message(), ")"));
     }
     if (s.message().empty()) {
       return absl::Status(s.code(), absl::StrCat(server_, " answers, but not to this call: is it the aggregator's `listen` port (7443), not its "

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "aggregator/index/ordinals.h"
 #include "common/base/status.h"
 
 namespace orgtrail {
@@ -43,7 +44,7 @@ class Remap {
     }
     return writer.AddRecords(out);
   }
-  uint32_t operator()(size_t run, uint32_t ordinal) const { return to_[run][ordinal]; }
+  const uint32_t* Of(size_t run) const { return to_[run].data(); }   // by the run's own ordinals
 
  private:
   std::vector<std::vector<uint32_t>> to_;
@@ -76,27 +77,46 @@ absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr
   const size_t k = runs.size();
   uint64_t term[kMergeWays], at[kMergeWays] = {};
   for (size_t i = 0; i < k; ++i) term[i] = runs[i]->facts().terms > 0 ? runs[i]->TermAt(0) : kDone;
-  std::vector<uint32_t> ordinals;
-  std::vector<uint64_t> bitmap;
+  std::vector<uint32_t> one;
+  OrdinalSet all(records);
   for (;;) {
     uint64_t least = term[0];
     for (size_t i = 1; i < k; ++i) least = std::min(least, term[i]);
-    ordinals.clear();
-    // Later leaves are mostly newer: from the last input backwards the new ordinals come nearly ascending.
+    // The inputs that have it. Later leaves are mostly newer: from the last input backwards the new ordinals come nearly ascending.
+    size_t having[kMergeWays], n = 0;
     for (size_t i = k; i-- > 0;) {
-      if (term[i] != least || at[i] == runs[i]->facts().terms) continue;
-      const size_t before = ordinals.size();
-      if (!runs[i]->PostingsAt(at[i]).AppendTo(&ordinals)) return absl::DataLossError("history merge: a damaged list in " + runs[i]->path());
-      for (size_t o = before; o < ordinals.size(); ++o) ordinals[o] = remap(i, ordinals[o]);
-      ++at[i];
-      term[i] = at[i] < runs[i]->facts().terms ? runs[i]->TermAt(at[i]) : kDone;
+      if (term[i] == least && at[i] < runs[i]->facts().terms) having[n++] = i;
     }
-    if (ordinals.empty()) {
+    if (n == 0) {
       if (least != kDone) return absl::DataLossError("history merge: a term without records");
       break;
     }
-    SortOrdinals(&ordinals, records, &bitmap);
-    RETURN_IF_ERROR(writer->AddTerm(least, ordinals));
+    Postings lists[kMergeWays];
+    uint64_t count = 0;
+    for (size_t h = 0; h < n; ++h) {
+      lists[h] = runs[having[h]]->PostingsAt(at[having[h]]);
+      count += lists[h].count();
+    }
+    if (count == 1 && n == 1) {  // most terms: event ids
+      const uint32_t only = lists[0].Seek(0);
+      if (only == kNoOrdinal) return absl::DataLossError("history merge: a damaged list in " + runs[having[0]]->path());
+      RETURN_IF_ERROR(writer->AddTerm(least, std::span(remap.Of(having[0]) + only, 1)));
+    } else {
+      all.Begin(count);
+      for (size_t h = 0; h < n; ++h) {
+        one.clear();
+        if (!lists[h].AppendTo(&one)) return absl::DataLossError("history merge: a damaged list in " + runs[having[h]]->path());
+        all.AddAll(one.size(), [from = one.data(), to = remap.Of(having[h])](size_t i) { return to[from[i]]; });
+      }
+      const std::span<const uint32_t> sorted = all.Sorted();
+      if (sorted.empty()) return absl::DataLossError("history merge: a term without records");
+      RETURN_IF_ERROR(writer->AddTerm(least, sorted));
+    }
+    for (size_t h = 0; h < n; ++h) {
+      const size_t i = having[h];
+      ++at[i];
+      term[i] = at[i] < runs[i]->facts().terms ? runs[i]->TermAt(at[i]) : kDone;
+    }
   }
   return writer->Finish(facts);
 }

@@ -13,7 +13,7 @@
 
 namespace orgtrail {
 
-inline constexpr size_t kMergeWays = 8;
+inline constexpr size_t kMergeWays = 16;
 inline constexpr uint64_t kMergeRecords = 1 << 25;  // a run never grows beyond this: 4 bytes a record is 128 MiB while merging
 
 // Writes the merged run under `path`; its level is one above the highest. DataLoss when an input's checksums differ.

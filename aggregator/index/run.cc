@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 
+#include "aggregator/index/ordinals.h"
 #include "common/base/status.h"
 #include "common/crypto/digest.h"
 
@@ -19,6 +20,7 @@ constexpr uint32_t kBlock = 128;                 // ordinals between two skip en
 constexpr uint32_t kBitmapBit = 0x8000'0000u;
 constexpr uint32_t kInlineBit = 0x8000'0000u;    // in a dictionary reference: the one ordinal itself
 constexpr size_t kEntryBytes = 12;               // u64 term, u32 reference
+constexpr size_t kVarintBytes = 5;               // at most
 constexpr size_t kFlushBytes = 1 << 20;
 constexpr size_t kSpillBytes = 8 << 20;
 
@@ -44,12 +46,14 @@ template <class T>
 void Store(std::string& out, T v) {
   out.append(reinterpret_cast<const char*>(&v), sizeof v);
 }
-void PutVarint(std::string& out, uint32_t v) {
+// Past what it wrote.
+char* PutVarint(char* out, uint32_t v) {
   while (v >= 0x80) {
-    out.push_back(static_cast<char>(v | 0x80));
+    *out++ = static_cast<char>(v | 0x80);
     v >>= 7;
   }
-  out.push_back(static_cast<char>(v));
+  *out++ = static_cast<char>(v);
+  return out;
 }
 // False past the end or beyond five bytes.
 bool GetVarint(const char** at, const char* end, uint32_t* out) {
@@ -175,15 +179,23 @@ bool Postings::AppendTo(std::vector<uint32_t>* out) const {
     case Kind::kOne:
       out->push_back(one_);
       return true;
-    case Kind::kBitmap:
+    case Kind::kBitmap: {
+      const size_t before = out->size();
+      out->resize(before + count_);
+      uint32_t n = 0;
       for (uint32_t w = 0; w < (records_ + 31) / 32; ++w) {
         for (uint32_t bits = Load<uint32_t>(begin_ + size_t{w} * 4); bits != 0; bits &= bits - 1) {
           const uint32_t o = w * 32 + static_cast<uint32_t>(std::countr_zero(bits));
-          if (o >= records_) return false;
-          out->push_back(o);
+          if (o >= records_ || n == count_) {
+            out->resize(before + n);
+            return false;
+          }
+          (*out)[before + n++] = o;
         }
       }
-      return true;
+      out->resize(before + n);
+      return n == count_;
+    }
     case Kind::kDeltas: {
       const size_t before = out->size();
       out->resize(before + count_);
@@ -362,8 +374,11 @@ std::optional<std::vector<uint32_t>> Run::Gather(TermRange range, size_t most) c
   all.reserve(found);
   // Lists of neighbouring terms lie side by side. A damaged one ends early here, and is found when its run is merged.
   for (uint64_t i = begin; i < end; ++i) (void)PostingsAt(i).AppendTo(&all);
-  std::vector<uint64_t> bitmap;
-  SortOrdinals(&all, facts_.records, &bitmap);
+  OrdinalSet set(facts_.records);
+  set.Begin(all.size());
+  set.AddAll(all.size(), [&all](size_t i) { return all[i]; });
+  const std::span<const uint32_t> sorted = set.Sorted();
+  all.assign(sorted.begin(), sorted.end());
   return all;
 }
 
@@ -428,9 +443,9 @@ absl::Status RunWriter::AddTerm(uint64_t term, std::span<const uint32_t> ordinal
       Store(buffer_, count | kBitmapBit);
       const size_t words = buffer_.size();
       buffer_.resize(words + (records_ + 31) / 32 * 4);
+      char* const bits = buffer_.data() + words;
       for (const uint32_t o : ordinals) {  // bit o of little-endian 32-bit words is bit o % 8 of byte o / 8
-        char& byte = buffer_[words + o / 8];
-        byte = static_cast<char>(static_cast<uint8_t>(byte) | (1u << (o % 8)));
+        bits[o / 8] = static_cast<char>(static_cast<uint8_t>(bits[o / 8]) | (1u << (o % 8)));
       }
     } else {
       Store(buffer_, count);
@@ -438,13 +453,18 @@ absl::Status RunWriter::AddTerm(uint64_t term, std::span<const uint32_t> ordinal
       const size_t skips = buffer_.size();
       if (blocks > 1) buffer_.resize(skips + size_t{blocks} * 8);
       const size_t deltas = buffer_.size();
-      for (uint32_t i = 0; i < count; ++i) {
-        if (i % kBlock == 0 && blocks > 1) {
-          const uint32_t entry[2] = {ordinals[i], static_cast<uint32_t>(buffer_.size() - deltas)};
-          std::memcpy(buffer_.data() + skips + size_t{i / kBlock} * 8, entry, 8);
+      for (uint32_t block = 0; block < blocks; ++block) {
+        const std::span<const uint32_t> of_block = ordinals.subspan(size_t{block} * kBlock, std::min(kBlock, count - block * kBlock));
+        char varints[kBlock * kVarintBytes];
+        char* at = varints;
+        if (blocks > 1) {
+          const uint32_t entry[2] = {of_block[0], static_cast<uint32_t>(buffer_.size() - deltas)};
+          std::memcpy(buffer_.data() + skips + size_t{block} * 8, entry, 8);
         } else {
-          PutVarint(buffer_, i == 0 ? ordinals[0] : ordinals[i] - ordinals[i - 1]);
+          at = PutVarint(at, of_block[0]);
         }
+        for (size_t i = 1; i < of_block.size(); ++i) at = PutVarint(at, of_block[i] - of_block[i - 1]);
+        buffer_.append(varints, static_cast<size_t>(at - varints));
       }
       buffer_.append(Padding(buffer_.size() - begin, 4), '\0');
     }
@@ -480,22 +500,6 @@ absl::Status RunWriter::Finish(RunFacts facts) {
   file_.reset();
   finished_ = true;
   return fs_.Rename(path_ + ".tmp", path_, Fsync::kYes);
-}
-
-void SortOrdinals(std::vector<uint32_t>* ordinals, uint64_t records, std::vector<uint64_t>* bitmap) {
-  if (std::is_sorted(ordinals->begin(), ordinals->end())) return;
-  if (ordinals->size() < records / 256 + 64) {
-    std::sort(ordinals->begin(), ordinals->end());
-    return;
-  }
-  bitmap->assign((records + 63) / 64, 0);
-  for (const uint32_t o : *ordinals) (*bitmap)[o / 64] |= uint64_t{1} << (o % 64);
-  ordinals->clear();
-  for (size_t w = 0; w < bitmap->size(); ++w) {
-    for (uint64_t bits = (*bitmap)[w]; bits != 0; bits &= bits - 1) {
-      ordinals->push_back(static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(bits))));
-    }
-  }
 }
 
 void SortTerms(std::vector<TermAtOrdinal>* terms, std::vector<TermAtOrdinal>* scratch) {

@@ -152,7 +152,5 @@ struct TermAtOrdinal {
 };
 // Sorts by (term, ordinal); the input is ascending in ordinal. `scratch` is resized as needed.
 void SortTerms(std::vector<TermAtOrdinal>* terms, std::vector<TermAtOrdinal>* scratch);
-// Ascending order for ordinals in [0, records). Long lists go through a bitmap: linear, whatever their order.
-void SortOrdinals(std::vector<uint32_t>* ordinals, uint64_t records, std::vector<uint64_t>* bitmap);
 
 }  // namespace orgtrail

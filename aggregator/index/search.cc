@@ -9,6 +9,8 @@ namespace {
 constexpr size_t kDense = 32;
 constexpr size_t kFew = 128;   // collected whatever else there is
 
+bool Older(const HistoryRecord& a, const HistoryRecord& b) { return Newer(b, a); }
+
 bool Wanted(const HistoryRecord& r, const HistoryQuery& q) {
   if (q.addresses.has_value()) {
     const uint64_t key = AddressKey(r);
@@ -25,9 +27,13 @@ HistorySearch::HistorySearch(HistorySnapshot snapshot, HistoryQuery query)
   std::sort(query_.terms.begin(), query_.terms.end());
   query_.terms.erase(std::unique(query_.terms.begin(), query_.terms.end()), query_.terms.end());
   Source memory;
-  for (const auto& block : snapshot_.recent) block->Find(query_.terms, &memory.found);
-  std::erase_if(memory.found, [&](const HistoryRecord& r) { return !Wanted(r, query_); });
-  std::sort(memory.found.begin(), memory.found.end(), Newer);
+  for (const auto& block : snapshot_.recent) {
+    const auto before = static_cast<ptrdiff_t>(memory.found.size());
+    block->Find(query_.terms, &memory.found);
+    memory.found.erase(std::remove_if(memory.found.begin() + before, memory.found.end(), [&](const HistoryRecord& r) { return !Wanted(r, query_); }),
+                       memory.found.end());
+  }
+  std::make_heap(memory.found.begin(), memory.found.end(), Older);   // a page needs few of them: not sorted
   memory.opened = true;
   if (Advance(memory)) heap_.push_back(std::move(memory));
   const int64_t latest = query_.after.has_value() ? std::min(query_.end_ns, query_.after->time_ns) : query_.end_ns;
@@ -71,8 +77,10 @@ void HistorySearch::Open(Source& source) const {
 
 bool HistorySearch::Advance(Source& source) {
   if (source.run == nullptr) {
-    if (source.next >= source.found.size()) return false;
-    source.head = source.found[source.next++];
+    if (source.found.empty()) return false;
+    std::pop_heap(source.found.begin(), source.found.end(), Older);
+    source.head = source.found.back();
+    source.found.pop_back();
     return true;
   }
   if (!source.opened) Open(source);

@@ -32,7 +32,7 @@ class HistorySearch {
     std::shared_ptr<const Run> run;
     std::vector<Postings> lists;               // shortest first
     std::vector<uint32_t> gathered;            // of the address range, when that is a list
-    std::vector<HistoryRecord> found;          // memory: newest first
+    std::vector<HistoryRecord> found;          // memory: a heap, the newest in front
     uint32_t next = 0;                         // ordinal
     uint32_t end = 0;
     bool opened = false;

@@ -33,6 +33,7 @@ class DiskLedger final : public Ledger {
   Tick MaybeAnchor(Tick now) override;
   void SetCarries(std::function<std::string(const Uuid&)> carries) override { inflater_.SetCarries(std::move(carries)); }
   Stats stats() const override;
+  std::vector<ShardFacts> shard_facts() const override;
   Stage* Background() override { return repacker_.get(); }
 
   const std::string& origin() const override { return origin_; }
@@ -62,6 +63,7 @@ class DiskLedger final : public Ledger {
  private:
   struct Published {
     SignedHead head;
+    int64_t logged_ns = 0;               // of its last leaf
     bool woken = false;
   };
   // One item of a group while its transaction is open: what becomes true when it commits.
@@ -115,7 +117,6 @@ class DiskLedger final : public Ledger {
   mutable Guarded<Published> published_;
   std::atomic<uint64_t> size_{0};         // published_.head.size, for those who need nothing else
   std::atomic<uint64_t> sealed_bytes_{0};
-  std::atomic<double> last_commit_seconds_{0};
 };
 
 }  // namespace orgtrail

@@ -132,7 +132,10 @@ std::string DiskLedger::Note(const TreeState& state) const {
 
 void DiskLedger::Publish(const TreeState& state, std::string note) {
   size_.store(state.size, std::memory_order_release);
-  published_.With([&](Published& p) { p.head = SignedHead{state.size, state.root, std::move(note), state.events}; });
+  published_.With([&](Published& p) {
+    p.head = SignedHead{state.size, state.root, std::move(note), state.events};
+    p.logged_ns = state.last_logged_ns;
+  });
 }
 
 DiskLedger::~DiskLedger() {
@@ -360,14 +363,16 @@ absl::StatusOr<Flush> DiskLedger::Append(std::span<Admitted> group) {
       RETURN_IF_ERROR(txn->Put(active->meta, kStateKey, next.Encode()));
       const uint64_t note_size = stored_note_size_;
       absl::Status committed = StoreNewestNote(*txn, *active);  // of the flush before: costs no fsync of its own
+      const Tick filled = clock_.Now();
       if (committed.ok()) committed = txn->Commit();
       if (!committed.ok()) {
         stored_note_size_ = note_size;
         return committed;
       }
+      const Tick done = clock_.Now();
+      if (options_.on_commit) options_.on_commit(done - begin, done - filled);
     }
   }
-  last_commit_seconds_ = absl::ToDoubleSeconds(clock_.Now() - begin);
 
   Flush flush;
   for (size_t i = 0; i < group.size(); ++i) {
@@ -424,8 +429,25 @@ Ledger::Stats DiskLedger::stats() const {
   stats.oldest_reader_txns = env.oldest_reader_txns;
   stats.shards = set->active_number();
   stats.open_shards = static_cast<uint32_t>(shards_.open() + 1);
-  stats.last_commit_seconds = last_commit_seconds_;
   return stats;
+}
+
+std::vector<ShardFacts> DiskLedger::shard_facts() const {
+  const std::shared_ptr<const Shards::Set> set = shards_.set();
+  const auto [size, logged_ns] = published_.Peek([](const Published& p) { return std::pair(p.head.size, p.logged_ns); });
+  std::vector<ShardFacts> all;
+  for (uint32_t n = 1; n <= set->sealed.size(); ++n) {
+    const SealedShard& s = set->sealed[n - 1];
+    ShardFacts& facts = all.emplace_back(ShardFacts{.number = n, .first = s.first, .end = s.end, .last_logged_ns = s.last_logged_ns, .sealed = true});
+    const std::string dir = ShardDir(options_.dir, n);
+    absl::StatusOr<FileFacts> file = fs_.Facts(JoinPath(JoinPath(dir, kPackedDir), "data.mdb"));
+    facts.repacked = file.ok();
+    if (!file.ok()) file = fs_.Facts(JoinPath(dir, "data.mdb"));
+    if (file.ok()) facts.bytes = file->size;
+  }
+  all.push_back({.number = set->active_number(), .first = set->first(), .end = std::max(size, set->first()),
+                 .last_logged_ns = size > set->first() ? logged_ns : 0, .bytes = set->active->env->UsedBytes()});
+  return all;
 }
 
 absl::StatusOr<std::unique_ptr<Ledger>> Ledger::Open(const LedgerOptions& options, std::string origin, const SigningKey* log_key,

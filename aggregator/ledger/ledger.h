@@ -35,9 +35,20 @@ struct LedgerOptions {
   // 32 bytes, or empty: off. When set, the batch key inside each newly stored frame is replaced by its AES-256-GCM sealing under
   // this key, bound to origin and leaf; reads restore it. Leaves stored without stay readable; sealed ones need the key.
   std::string kek;
+  // How long a transaction of records took, and of that its end, when pages are written and flushed to the disk. On the writer's thread.
+  std::function<void(absl::Duration commit, absl::Duration fsync)> on_commit;
   // Governance's declaration that the log goes on from what is here, verified by the caller: then an anchor ahead of the ledger, or none,
   // is no LOG_ROLLBACK. Its restored head must be what is here, or in front of it.
   std::optional<Recovery> recovery;
+};
+
+// What people are shown of a shard.
+struct ShardFacts {
+  uint32_t number = 0;
+  uint64_t first = 0, end = 0;        // its leaves: [first, end)
+  int64_t last_logged_ns = 0;         // of its last leaf; 0: it has none
+  uint64_t bytes = 0;
+  bool sealed = false, repacked = false;
 };
 
 class Ledger : public LedgerReader {
@@ -63,9 +74,10 @@ class Ledger : public LedgerReader {
     uint32_t shards = 0, open_shards = 0;
     uint32_t to_repack = 0;           // sealed shards that are not repacked yet
     double repack_share = 0;          // of the shard that is being repacked
-    double last_commit_seconds = 0;
   };
   virtual Stats stats() const = 0;
+  // The shards, ascending, as their files are now.
+  virtual std::vector<ShardFacts> shard_facts() const = 0;
   // What repacks sealed shards when it is stepped, on one thread (repack.h); null when read-only.
   virtual Stage* Background() { return nullptr; }
 };

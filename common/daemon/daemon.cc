@@ -11,6 +11,7 @@
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/daemon/manual.h"
+#include "common/daemon/usage.h"
 #include "common/rpc/credentials.h"
 
 namespace orgtrail {
@@ -72,7 +73,9 @@ std::optional<int> Daemon::Parse(int argc, char** argv) {
   try {
     app_->parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app_->exit(e) == 0 ? 0 : 2;
+    if (e.get_exit_code() == 0) return app_->exit(e);   // --help and the like
+    std::fputs(ExplainUsage(*app_, argc, argv, e).c_str(), stderr);
+    return 2;
   }
   LogLevel least = LogLevel::kInfo;
   ParseLogLevel(log_level_, &least);
@@ -80,7 +83,11 @@ std::optional<int> Daemon::Parse(int argc, char** argv) {
   return std::nullopt;
 }
 
-absl::StatusOr<std::string> Daemon::ReadConfig(Fs& fs) const { return ReadFile(fs, config_path_, 1 << 20); }
+absl::StatusOr<std::string> Daemon::ReadConfig(Fs& fs) const {
+  absl::StatusOr<std::string> text = ReadFile(fs, config_path_, 1 << 20);
+  if (!text.ok()) return absl::Status(text.status().code(), absl::StrCat(texts_.name, ": --config: ", text.status().message()));
+  return text;
+}
 
 std::optional<int> Daemon::Checked(const absl::Status& parsed) const {
   if (!parsed.ok()) {

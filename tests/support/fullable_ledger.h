@@ -22,6 +22,7 @@ class FullableLedger final : public Ledger {
   Tick MaybeAnchor(Tick now) override { return real_.MaybeAnchor(now); }
   void SetCarries(std::function<std::string(const Uuid&)> c) override { real_.SetCarries(std::move(c)); }
   Stats stats() const override { return real_.stats(); }
+  std::vector<ShardFacts> shard_facts() const override { return real_.shard_facts(); }
   const std::string& origin() const override { return real_.origin(); }
   SignedHead head() const override { return real_.head(); }
   bool WaitBeyond(uint64_t size, absl::Duration limit) const override { return real_.WaitBeyond(size, limit); }

@@ -5,4 +5,4 @@ orgtrail_test(alarms_test
   SOURCES tests/unit/aggregator/alarms/alarms_test.cc tests/unit/aggregator/alarms/notifier_test.cc tests/unit/aggregator/alarms/watch_test.cc
   DEPS aggregator_alarms common_http test_ledger_builder)
 orgtrail_test(audit_test SOURCES tests/unit/common/format/audit_test.cc DEPS common_seal)
-orgtrail_test(office_test SOURCES tests/unit/aggregator/admin/office_test.cc DEPS aggregator_admin test_ledger_builder)
+orgtrail_test(office_test SOURCES tests/unit/aggregator/admin/office_test.cc tests/unit/aggregator/admin/epochs_test.cc DEPS aggregator_admin test_ledger_builder)

@@ -120,6 +120,22 @@ TEST_F(OrganizationTest, TheDemoPolicyIsSigned) {
   EXPECT_NE(note.find(Hex(Sha256(Read("policy/policy-1.json")).view())), std::string::npos);
 }
 
+TEST_F(OrganizationTest, EveryMistakeIsNamedAtOnce) {
+  o_.org = "O Demo";
+  o_.accounts = {"1"};
+  o_.regions = {"US East"};
+  o_.port = 0;
+  const absl::Status made = Make().status();
+  EXPECT_TRUE(absl::IsInvalidArgument(made));
+  for (const char* flag : {"--org-id: ", "--account 1: ", "--region US East: ", "--port: "}) {
+    EXPECT_NE(made.message().find(flag), absl::string_view::npos) << flag << " in " << made;
+  }
+}
+
+TEST_F(OrganizationTest, TheLogIsNamedOnce) {
+  EXPECT_EQ(Make()->origin, "orgtrail.internal/o-demo");
+}
+
 TEST_F(OrganizationTest, MistakesAreNamedAndWriteNothing) {
   SigningKey key;
   const std::string ada = Pub("ada", &key), bob = Pub("bob");

@@ -64,13 +64,13 @@ class RecoveryTest : public testing::Test {
   TestAgent* agent = nullptr;
 };
 
-// Ends the process after the commit, before anything is signed or published: the commit is followed by one look at the clock.
+// Ends the process after the commit, before anything is signed or published: it looks at the clock when it begins, before the commit, and after it.
 class KillingClock final : public Clock {
  public:
   explicit KillingClock(const StillClock& real) : real_(real) {}
   absl::Time Wall() const override { return real_.Wall(); }
   Tick Now() const override {
-    if (++calls_ == 2) ::kill(::getpid(), SIGKILL);
+    if (++calls_ == 3) ::kill(::getpid(), SIGKILL);
     return real_.Now();
   }
   ClockQuality Quality() const override { return real_.Quality(); }

@@ -171,6 +171,19 @@ TEST_F(ShardsTest, RepackedItReadsAsOneAndTakesLess) {
     ASSERT_GT(Repack(*many.built.ledger), 0);
     const Ledger::Stats after = many.built.ledger->stats();
     EXPECT_LT(after.used_bytes, before.used_bytes);
+    const std::vector<ShardFacts> facts = many.built.ledger->shard_facts();
+    ASSERT_EQ(facts.size(), after.shards);
+    uint64_t next = 0;
+    for (const ShardFacts& f : facts) {
+      const bool grows = f.number == facts.size();
+      EXPECT_EQ(f.first, next);
+      EXPECT_EQ(f.sealed, !grows);
+      EXPECT_EQ(f.repacked, !grows);
+      EXPECT_GT(f.bytes, 0u);
+      EXPECT_EQ(f.last_logged_ns > 0, f.end > f.first);
+      next = f.end;
+    }
+    EXPECT_EQ(next, many.built.ledger->head().size);
     ExpectSame(*many.built.ledger, *one.built.ledger);
     EXPECT_FALSE(stdfs::exists(ShardDir(many.built.options.dir, 1) + "/data.mdb"));
     ASSERT_EQ(Describe(many.built.Open()), "ok");
