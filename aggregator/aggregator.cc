@@ -44,6 +44,8 @@
 #include "common/format/recovery.h"
 #include "common/http/observability.h"
 #include "common/metrics/metrics.h"
+#include "common/rpc/allowance.h"
+#include "common/rpc/call_limit.h"
 #include "common/rpc/credentials.h"
 
 namespace orgtrail {
@@ -158,10 +160,13 @@ struct Aggregator::Impl {
   absl::Status LogRepairs(Fs& fs, const Clock& clock);
   absl::Status StartFollowers(Fs& fs, const Clock& clock, Rng& rng);
   void StartScrub(Fs& fs, const Clock& clock);
-  absl::Status OpenDoors();
+  absl::Status OpenDoors(const Clock& clock);
   std::vector<FollowerFacts> Followers() const { return {{"history", history->indexed_to()}}; }
   HealthReport Health() const;
   void Stop();
+
+  // Of one identity: agents keep a connection, people's commands open one each.
+  Allowance agent_handshakes{100, 20}, other_handshakes{500, 50};
 };
 
 absl::Status Aggregator::Impl::ReadKeys(Fs& fs) {
@@ -566,17 +571,29 @@ void Aggregator::Impl::StartScrub(Fs& fs, const Clock& clock) {
   });
 }
 
-absl::Status Aggregator::Impl::OpenDoors() {
+absl::Status Aggregator::Impl::OpenDoors(const Clock& clock) {
   const TlsFiles files{config.tls_certificate, config.tls_key, config.ca_certificate};
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort(config.listen, MutualServerCredentials(files, config.org, [](const Identity&) { return true; }), &port);
+  // Connections without a call are closed after a minute (rpc/credentials.cc): so an identity never has many of them.
+  builder.AddListeningPort(config.listen, MutualServerCredentials(files, config.org, [this, &clock](const Identity& who) {
+                             Allowance& allowance = who.kind == Identity::Kind::kAgent ? agent_handshakes : other_handshakes;
+                             return allowance.Take(who.ToUri(), clock.Now()) == Allowance::Took::kOne;
+                           }), &port);
   SetServerLimits(builder);
   // gRPC buffers a message as far as it comes before it compares its length with the limit: beyond this it ends streams instead.
   grpc::ResourceQuota quota("door");
   quota.Resize(config.connection_bytes);
   builder.SetResourceQuota(quota);
   builder.SetMaxSendMessageSize(64 << 20);
+  Counter& cuts = metrics.GetCounter("orgtrail_rpc_connections_cut_total", "Connections closed because they began more calls than anybody needs.");
+  CallLimit calls;
+  calls.single = "/orgtrail.v1.Ingest/Push";
+  calls.cut = [&cuts](const std::string& address) {
+    cuts.Add();
+    LogWarn("A connection began far more calls than anybody needs and was closed.", {{"address", address}});
+  };
+  AddCallLimit(builder, std::move(calls), clock);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 64);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
@@ -657,7 +674,7 @@ absl::StatusOr<std::unique_ptr<Aggregator>> Aggregator::Start(const AggregatorCo
   RETURN_IF_ERROR(impl.OpenStores(fs, clock, rng));
   RETURN_IF_ERROR(impl.StartPath(config_text, fs, clock, rng));
   RETURN_IF_ERROR(impl.StartFollowers(fs, clock, rng));
-  RETURN_IF_ERROR(impl.OpenDoors());
+  RETURN_IF_ERROR(impl.OpenDoors(clock));
   const SignedHead head = impl.ledger->head();
   LogInfo("aggregator is up", {{"origin", config.Origin()}, {"listen", config.listen}, {"enrol", config.enrol_listen},
                                {"metrics", config.metrics_listen}, {"leaves", std::to_string(head.size)}, {"records", std::to_string(head.events)}});

@@ -7,7 +7,7 @@ orgtrail_library(common_crypto
   SOURCES common/crypto/digest.cc common/crypto/sha256_pair.cc common/crypto/sign.cc common/crypto/cipher.cc common/crypto/x509.cc common/crypto/server_certificate.cc common/crypto/pin.cc common/crypto/idle_tls.cc
           common/crypto/openssl.cc
   DEPS common_base OpenSSL::SSL OpenSSL::Crypto)
-orgtrail_library(common_lmdb SOURCES common/lmdb/env.cc common/lmdb/short_file.cc DEPS common_base PkgConfig::lmdb)
+orgtrail_library(common_lmdb SOURCES common/lmdb/env.cc common/lmdb/short_file.cc DEPS common_base common_fs PkgConfig::lmdb)
 orgtrail_library(common_merkle SOURCES common/merkle/tree.cc common/merkle/proofs.cc DEPS common_crypto)
 orgtrail_library(common_json SOURCES common/json/scanner.cc common/json/fields.cc common/json/padding.cc common/json/members.cc DEPS common_base)
 orgtrail_library(common_compress SOURCES common/compress/zstd.cc common/compress/gzip.cc
@@ -26,6 +26,6 @@ orgtrail_library(common_http_client SOURCES common/http/client.cc DEPS common_ba
 orgtrail_library(common_observability SOURCES common/http/observability.cc DEPS common_http common_metrics)
 orgtrail_library(common_metrics SOURCES common/metrics/metrics.cc DEPS common_base)
 orgtrail_library(common_config SOURCES common/config/yaml.cc DEPS common_base yaml-cpp)
-orgtrail_library(common_rpc SOURCES common/rpc/credentials.cc common/rpc/status.cc DEPS common_crypto orgtrail_proto gRPC::grpc++ absl::synchronization)
+orgtrail_library(common_rpc SOURCES common/rpc/call_limit.cc common/rpc/credentials.cc common/rpc/status.cc DEPS common_crypto orgtrail_proto gRPC::grpc++ absl::synchronization)
 orgtrail_library(common_manual SOURCES common/daemon/manual.cc common/daemon/usage.cc DEPS common_base CLI11::CLI11)
 orgtrail_library(common_daemon SOURCES common/daemon/daemon.cc DEPS common_manual common_rpc common_fs)

@@ -138,6 +138,7 @@ int Judge(const AuditReport& report, bool strict) {
     incomplete |= f.kind == AuditFinding::Kind::kIncomplete;
   }
   if (strict && report.tombstones > report.expired) incomplete = true;
+  if (strict && report.unexplained != 0) incomplete = true;
   return incomplete ? kIncomplete : kOk;
 }
 
@@ -149,6 +150,7 @@ void Print(Context& context, const AuditReport& r, const Checkpoint& checkpoint,
     json += ",\"leaves\":" + std::to_string(r.leaves) + ",\"batches\":" + std::to_string(r.batches) + ",\"events\":" + std::to_string(r.events);
     json += ",\"lost\":" + std::to_string(r.lost) + ",\"agents\":" + std::to_string(r.agents) + ",\"epochs\":" + std::to_string(r.epochs);
     json += ",\"uncleanEpochs\":" + std::to_string(r.unclean_epochs) + ",\"tombstones\":" + std::to_string(r.tombstones) + ",\"expired\":" + std::to_string(r.expired);
+    json += ",\"unexplained\":" + std::to_string(r.unexplained);
     json += ",\"bodiesMissing\":" + std::to_string(r.bodies_missing) + ",\"quarantinedBatches\":" + std::to_string(r.quarantined) + ",\"findings\":[";
     bool first = true;
     for (const AuditFinding& f : r.findings) {
@@ -166,6 +168,7 @@ void Print(Context& context, const AuditReport& r, const Checkpoint& checkpoint,
               HumanCount(static_cast<double>(r.batches)).c_str(), HumanCount(static_cast<double>(r.agents)).c_str(), HumanCount(static_cast<double>(r.epochs)).c_str(),
               HumanCount(static_cast<double>(r.events)).c_str(), seconds, HumanCount(seconds > 0 ? static_cast<double>(r.events) / seconds : 0).c_str());
   if (r.lost != 0) std::printf("  %s events were lost at their source and signed as lost\n", HumanCount(static_cast<double>(r.lost)).c_str());
+  if (r.unexplained != 0) std::printf("  %s of them without a record that says why\n", HumanCount(static_cast<double>(r.unexplained)).c_str());
   if (r.quarantined != 0) std::printf("  %s batches are set apart in quarantine; the notes below name the evidence\n", HumanCount(static_cast<double>(r.quarantined)).c_str());
   if (r.expired != 0) std::printf("  %s bodies expired by governance's order, the notes below name the leaves; their hashes verify\n", HumanCount(static_cast<double>(r.expired)).c_str());
   if (r.tombstones > r.expired) {
@@ -362,7 +365,7 @@ void AddProve(CLI::App& app, Context& context) {
   ledger->add_option("dir", l->dir, "The ledger's directory on this machine; default: over the network, from the profile's server");
   ledger->add_option("--trust", context.trust, "C2SP tlog-policy file with the log's key; default: the profile's");
   ledger->add_option("--key-encryption-key", l->kek, "With DIR: the ledger's kek.key; default: where org init puts it, ../../kek.key");
-  ledger->add_flag("--strict", l->strict, "Bodies that are gone make it incomplete (3)");
+  ledger->add_flag("--strict", l->strict, "Bodies that are gone, and losses that no record explains, make it incomplete (3)");
   ledger->add_option("--threads", l->threads, "Default: every core");
   ledger->callback([l, &context] { RunVerify(context, [&] { return VerifyLedger(context, *l); }); });
 

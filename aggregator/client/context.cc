@@ -25,7 +25,6 @@ std::string DefaultProfilePath() {
 }
 
 constexpr size_t kKekBytes = 32;
-
 // What would make the connection fail without saying why.
 absl::Status CheckCredentials(const Profile& p, Fs& fs, absl::Time now) {
   const size_t colon = p.server.rfind(':');

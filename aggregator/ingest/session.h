@@ -8,7 +8,7 @@
 // Holds    a receipt leaves only for what a commit covered, on the stream that brought it: two processes that run as one agent
 //          never see each other's. Grouped per stream and flush, never skipped. With one write of a stream in flight later
 //          commits gather and leave together.
-// Bounds   2 streams per identity; hello within 10 s; a receipt that cannot be written for 30 s ends the stream, and so does a minute
+// Bounds   2 streams per identity; hello within 10 s; a receipt that cannot be written for 30 s ends the stream, and so do 45 s
 //          without a whole message: heartbeats come more often, what comes byte by byte does not.
 #pragma once
 
@@ -55,8 +55,8 @@ struct SessionOptions {
   std::string log_vkey;
   int streams_per_identity = 2;
   absl::Duration first_message = absl::Seconds(10), ack_stall = absl::Seconds(30);
-  // A stream on which neither side finishes a message for so long is ended; at least three heartbeats. As long as an agent waits for us.
-  absl::Duration whole_message = absl::Seconds(60);
+  // A stream on which neither side finishes a message for so long is ended; at least three heartbeats.
+  absl::Duration whole_message = absl::Seconds(45);
   uint32_t least_interval_ms = 20;      // between an agent's batches; grows while verification is busy: pace.h
   uint32_t heartbeat_s = 10;
   std::function<std::pair<std::string, std::string>()> policy;  // note and body in force; null: none yet

@@ -25,6 +25,9 @@ absl::StatusOr<Filter> Filter::Make(const std::vector<std::pair<std::string, std
           "AccessKeyId, Account, Region, ErrorCode, SourceIp, Principal or HasError"));
     }
     if (value.empty()) return absl::InvalidArgumentError(absl::StrCat("attribute ", key, " has no value"));
+    if (value.size() > kMaxValueBytes) {
+      return absl::InvalidArgumentError(absl::StrCat("attribute ", key, " has a value of ", value.size(), " bytes; at most ", kMaxValueBytes));
+    }
     if ((*attribute == Attribute::kReadOnly || *attribute == Attribute::kHasError) && value != "true" && value != "false") {
       return absl::InvalidArgumentError(absl::StrCat(key, " is true or false, not \"", value, "\""));
     }

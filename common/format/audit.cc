@@ -5,6 +5,7 @@
 #include <deque>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "common/base/clock.h"
 #include "common/base/limits.h"
@@ -37,6 +38,7 @@ struct Audit::Agent {
   std::map<uint64_t, std::shared_ptr<const Keys>> trees;   // by tree_base, of the epoch under way
   std::deque<std::shared_ptr<const Keys>> apart;           // of branches in quarantine, the newest last
   uint64_t epoch = 0;
+  uint64_t unexplained = 0;                                // lost with its newest batch; the next one may say why
 };
 
 struct Audit::Item {
@@ -53,6 +55,7 @@ struct Audit::Item {
   std::string identity_error;
   Hash leaf;
   uint64_t tombstones = 0, expired = 0, bodies_missing = 0;
+  bool explains = false;                     // a loss record is among its rows, or may have been
   std::vector<std::string> broken;           // what Check found
   std::string undecodable;
   std::optional<Recovery> recovery;          // OTL1
@@ -232,6 +235,7 @@ void Audit::Check(Item& item) {
     if (h.n_events == 0) item.broken.emplace_back("FRAME_MALFORMED bodies missing of a batch that has none");
     if (item.view.bodies_gone == TombstoneReason::kExpired) item.broken.emplace_back("bodies that expire leave their hashes; this batch has none");
     item.bodies_missing = h.n_events;
+    item.explains = true;
     return;
   }
   absl::StatusOr<Events> events = InflateFrame(item.view, zstd);
@@ -241,6 +245,9 @@ void Audit::Check(Item& item) {
   }
   const RowHashes hashes = HashRows(item.view.batch_key, events->rows);
   broken(CheckRows(h, events->rows, hashes), "bodies");
+  item.explains = std::any_of(events->rows.begin(), events->rows.end(), [](const Row& row) {
+    return row.tombstone || row.event_class == static_cast<uint16_t>(EventClass::kLoss);
+  });
   for (const Row& row : events->rows) {
     item.tombstones += row.tombstone;
     item.expired += row.tombstone && row.reason == TombstoneReason::kExpired;
@@ -349,11 +356,28 @@ void Audit::Link(Item& item) {
   if (h.n_lost != 0) {
     Find(AuditFinding::Kind::kNote, item.index, who + ": " + std::to_string(h.n_lost) + " events lost at the source, signed as lost");
   }
+  Explain(agent, item, who);
   if (agent.chain.epoch == 0) agent.chain.uuid = h.agent_uuid;
   if (absl::Status linked = CheckLink(agent.chain, h, opens ? &item.opening : nullptr); !linked.ok()) {
     Find(AuditFinding::Kind::kTampered, item.index, who + ": chain: " + std::string(linked.message()));
   }
   agent.chain = Advance(agent.chain, h, item.leaf, item.new_root);
+}
+
+// A loss is signed with its batch; the record that says why may come with the next one, because the open batch can be full when it happens.
+void Audit::Explain(Agent& agent, const Item& item, const std::string& who) {
+  const BatchHeader& h = item.entry.header;
+  if (item.explains) {
+    agent.unexplained = 0;
+    return;
+  }
+  if (h.kind == BatchKind::kKeytreeRoll) return;   // it holds no records
+  uint64_t settled = std::exchange(agent.unexplained, h.n_lost);
+  if (h.kind == BatchKind::kEpochClose) settled += std::exchange(agent.unexplained, 0);   // nothing comes after it
+  if (settled == 0) return;
+  report_.unexplained += settled;
+  Find(AuditFinding::Kind::kNote, item.index, who + ": " + std::to_string(settled) + " events are missing at epoch " + std::to_string(h.epoch) + " batch " +
+                                                  std::to_string(h.batch_seq) + " or just before it, and no loss record says why");
 }
 
 void Audit::Drain() {

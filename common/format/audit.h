@@ -32,6 +32,7 @@ struct AuditFinding {
 
 struct AuditReport {
   uint64_t leaves = 0, batches = 0, events = 0, lost = 0, tombstones = 0, bodies_missing = 0, agents = 0, epochs = 0, unclean_epochs = 0;
+  uint64_t unexplained = 0;             // of the lost: no loss record within the next batch of their agent says why
   uint64_t quarantined = 0;             // batches that are set apart, each with evidence, or there is a finding
   uint64_t expired = 0;                 // of the tombstones: gone by an order of governance that the log holds, or there is a finding
   Hash root;
@@ -63,6 +64,7 @@ class Audit {
   void Link(Item& item);               // in order: chain and tree
   void FollowRetention(Item& item);
   void JudgeExpired();
+  void Explain(Agent& agent, const Item& item, const std::string& who);
   void Find(AuditFinding::Kind kind, uint64_t leaf, std::string what);
 
   const int threads_;

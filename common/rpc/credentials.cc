@@ -27,6 +27,7 @@ constexpr unsigned kNeverSeconds = 10 * 365 * 86'400;   // a channel lives as lo
 constexpr int kMessageBytes = static_cast<int>(limits::kFrameBytes) + (64 << 10);
 constexpr int kKeepaliveMs = 20'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
+constexpr int kIdleMs = 60'000;   // without a call: a client that comes back connects anew
 constexpr int kReadBytes = 8 << 10;   // that much memory waits for the next bytes of each connection; without a limit it is as much as came at once before
 constexpr int kIdentityOnly = 1;  // bit set of compression algorithms: gRPC 1.51 inflates before it limits
 
@@ -81,7 +82,7 @@ class SpiffeVerifier final : public tls::ExternalCertificateVerifier {
     if (holder.identity.org != org_) {
       return absl::PermissionDeniedError("SAN_INVALID: an identity of organization " + Printable(holder.identity.org));
     }
-    if (admit_ && !admit_(holder.identity)) return absl::PermissionDeniedError("AUTH_REVOKED: " + holder.identity.ToUri());
+    if (admit_ && !admit_(holder.identity)) return absl::PermissionDeniedError("not admitted: " + holder.identity.ToUri());
     return absl::OkStatus();
   }
 
@@ -179,6 +180,7 @@ void SetServerLimits(grpc::ServerBuilder& builder) {
   // Below our own clients' period, or they would be told ENHANCE_YOUR_CALM.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kKeepaliveMs / 4);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMs);
   builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadBytes);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second aggregator on the port is an error, not a partner

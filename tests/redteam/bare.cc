@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
+
 #include "absl/time/clock.h"
 #include "common/base/bytes.h"
 
@@ -25,6 +27,7 @@ int Dial(int port) {
 }
 
 BareTls::BareTls(int port, const std::string& certificate, const std::string& key, const std::string& ca) : fd_(Dial(port)) {
+  std::signal(SIGPIPE, SIG_IGN);   // OpenSSL writes to what the other side closed
   context_ = SSL_CTX_new(TLS_client_method());
   SSL_CTX_set_min_proto_version(context_, TLS1_3_VERSION);
   static const unsigned char kAlpn[] = {2, 'h', '2'};

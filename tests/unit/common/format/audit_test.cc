@@ -399,6 +399,41 @@ TEST_F(AuditTest, ATreeThatRollsAndEpochsThatFollow) {
   EXPECT_TRUE(Tampered(Run(leaves, Over(leaves)), roll));
 }
 
+TEST_F(AuditTest, ALossIsExplainedByTheNextBatchAtTheLatest) {           // 39
+  struct Case {
+    const char* what;
+    std::vector<std::pair<uint32_t, bool>> batches;   // lost before it; whether a loss record is in it
+    bool closed;
+    uint64_t unexplained;
+  };
+  const std::vector<Case> table = {
+      {"in its own batch", {{5, true}, {0, false}}, true, 0},
+      {"in the next", {{5, false}, {0, true}}, true, 0},
+      {"two batches later", {{5, false}, {0, false}, {0, true}}, true, 5},
+      {"never", {{5, false}, {2, false}, {0, false}}, true, 7},
+      {"one of two", {{5, false}, {2, true}, {3, false}, {0, false}}, true, 3},
+      {"may still come", {{5, false}}, false, 0},
+      {"nothing comes any more", {{5, false}}, true, 5},
+  };
+  for (const Case& c : table) {
+    SCOPED_TRACE(c.what);
+    SealedLog log("losses");
+    for (const auto& [lost, explains] : c.batches) {
+      if (lost > 0) log.sealer.Lose(lost);
+      log.sealer.Add(explains ? EventClass::kLoss : EventClass::kManagement, 0, "{}");
+      log.Close();
+    }
+    if (c.closed) {
+      absl::StatusOr<std::vector<SealedBatch>> last = log.sealer.CloseEpoch(0, {});
+      for (SealedBatch& b : *last) log.Append(std::move(b));
+    }
+    const std::vector<LogLeaf> leaves = Of(log);
+    const AuditReport r = Run(leaves, Over(leaves));
+    EXPECT_EQ(r.unexplained, c.unexplained) << Text(r);
+    EXPECT_EQ(Text(r).find("no loss record says why") != std::string::npos, c.unexplained > 0);
+  }
+}
+
 TEST_F(AuditTest, FindingsAreBounded) {
   std::vector<LogLeaf> leaves(1500, LogLeaf{"nonsense", false});
   const AuditReport r = Run(leaves, checkpoint_);
