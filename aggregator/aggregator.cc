@@ -22,6 +22,7 @@
 #include "aggregator/ledger/anchor.h"
 #include "aggregator/ledger/committer.h"
 #include "aggregator/ledger/ledger.h"
+#include "aggregator/ledger/pruner.h"
 #include "aggregator/ledger/registry.h"
 #include "aggregator/ledger/repair.h"
 #include "aggregator/own/own_agent.h"
@@ -103,7 +104,7 @@ struct Aggregator::Impl {
   Metrics metrics;
   SigningKey log_key;
   std::pair<std::string, std::string> policy;
-  std::string mac_key;
+  std::string mac_key, kek;
   Fanout fanout;
   Registry registry;
   std::unique_ptr<CertificateAuthority> authority;
@@ -118,6 +119,8 @@ struct Aggregator::Impl {
   std::unique_ptr<Notifier> notifier;
   std::unique_ptr<History> history;
   std::unique_ptr<Worker> history_worker, merger_worker, repack_worker;
+  std::unique_ptr<Pruner> pruner;
+  std::unique_ptr<Worker> prune_worker;
   std::unique_ptr<Scrubber> scrubber;
   std::unique_ptr<Worker> scrub_worker;
 
@@ -173,6 +176,12 @@ absl::Status Aggregator::Impl::ReadKeys(Fs& fs) {
   log_key = *std::move(key);
   ASSIGN_OR_RETURN(mac_key, ReadFile(fs, config.secrets, 1024));
   if (mac_key.size() != 32) return absl::FailedPreconditionError(config.secrets + ": must hold exactly 32 random bytes");
+  if (!config.ledger_kek.empty()) {
+    absl::StatusOr<std::string> bytes = ReadFile(fs, config.ledger_kek, 1024);
+    if (!bytes.ok()) return Annotate(bytes.status(), "ledger.key_encryption_key: what is logged under it can be neither read nor continued without it");
+    kek = *std::move(bytes);
+    if (kek.size() != 32) return absl::FailedPreconditionError(config.ledger_kek + ": must hold exactly 32 random bytes (ledger.key_encryption_key)");
+  }
   CaCertificate ca;
   ASSIGN_OR_RETURN(ca.cert_pem, ReadFile(fs, config.ca_certificate, 1 << 20));
   ASSIGN_OR_RETURN(ca.key_pem, ReadFile(fs, config.ca_key, 64 << 10));
@@ -197,6 +206,7 @@ absl::Status Aggregator::Impl::OpenStores(Fs& fs, const Clock& clock, Rng& rng) 
   options.shard_bytes = config.ledger_shard_bytes;
   options.shard_period = config.ledger_shard_period;
   options.tail_bytes = config.tail_bytes;
+  options.kek = kek;
   Histogram& commits = metrics.GetHistogram("orgtrail_ledger_commit_seconds", "time of one ledger transaction with its fsync; every receipt waits for one",
                                             Metrics::Latency());
   Histogram& fsyncs = metrics.GetHistogram("orgtrail_ledger_fsync_seconds",
@@ -411,6 +421,17 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
     repack_worker = std::make_unique<Worker>("repack", *ledger->Background(), clock);
     repack_worker->Start();
   }
+  PrunerOptions pruner_options;
+  pruner_options.keep = config.ledger_retention;
+  pruner_options.order_file = JoinPath(config.state_dir, "retention.note");
+  pruner_options.own = own->identity().uuid;
+  pruner_options.tell = [this](std::string_view code, bool refused, std::string_view what) {
+    alarms->Raise(code, refused ? Severity::kPage : Severity::kWarn, "retention", what, AlarmKind::kEvent);
+  };
+  pruner = std::make_unique<Pruner>(pruner_options, *ledger, *committer, fs, clock);
+  RETURN_IF_ERROR(pruner->Load());
+  prune_worker = std::make_unique<Worker>("prune", *pruner, clock);
+  prune_worker->Start();
   watch_worker->Start();
   StartScrub(fs, clock);
 
@@ -459,7 +480,7 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
                       record.details = std::move(details);
                       return own->Record(std::move(record)).status();
                     },
-                    own->identity().uuid, policy.first.find("\nadmins 1 ") != std::string::npos, clock, rng};
+                    own->identity().uuid, policy.first.find("\nadmins 1 ") != std::string::npos, clock, rng, [this] { return pruner->facts(); }};
   office = std::make_unique<Office>(std::move(parts));
   admin = std::make_unique<AdminService>(*office, registry, *reads);
 
@@ -524,6 +545,7 @@ void Aggregator::Impl::StartScrub(Fs& fs, const Clock& clock) {
   if (config.scrub_rate == 0) return;
   ScrubOptions options;
   options.ledger_dir = JoinPath(config.state_dir, "ledger");
+  options.kek_file = config.ledger_kek;
   options.history_dir = JoinPath(config.state_dir, "derived/history");
   options.state_file = JoinPath(config.state_dir, "derived/scrub");
   options.bytes_per_second = config.scrub_rate;
@@ -625,6 +647,7 @@ void Aggregator::Impl::Stop() {
   if (history_worker) history_worker->Stop();
   if (merger_worker) merger_worker->Stop();
   if (repack_worker) repack_worker->Stop();
+  if (prune_worker) prune_worker->Stop();
   if (scrub_worker) scrub_worker->Stop();
   scrubber.reset();
   if (history) {

@@ -4,7 +4,7 @@ orgtrail_library(aggregator_admit SOURCES aggregator/admit/address_term.cc aggre
 orgtrail_library(aggregator_ledger
   SOURCES aggregator/ledger/ledger.cc aggregator/ledger/committer.cc aggregator/ledger/registry.cc aggregator/ledger/head.cc aggregator/ledger/branch.cc
           aggregator/ledger/tail.cc aggregator/ledger/anchor.cc aggregator/ledger/shard.cc aggregator/ledger/inflater.cc
-          aggregator/ledger/fsck.cc aggregator/ledger/repair.cc aggregator/ledger/backup.cc aggregator/ledger/shards.cc aggregator/ledger/roll.cc aggregator/ledger/blocks.cc aggregator/ledger/repack.cc
+          aggregator/ledger/fsck.cc aggregator/ledger/repair.cc aggregator/ledger/backup.cc aggregator/ledger/shards.cc aggregator/ledger/roll.cc aggregator/ledger/blocks.cc aggregator/ledger/repack.cc aggregator/ledger/rewrite.cc aggregator/ledger/pruner.cc aggregator/ledger/expiry.cc aggregator/ledger/disk_ledger_pruning.cc
           aggregator/ledger/disk_ledger_reading.cc
   DEPS aggregator_admit common_format common_lmdb common_fs)
 orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/observe.cc
@@ -36,7 +36,7 @@ orgtrail_library(aggregator_client
   SOURCES aggregator/client/context.cc aggregator/client/rpc.cc aggregator/client/table.cc aggregator/client/shards.cc aggregator/client/envelope.cc
           aggregator/client/cursor_file.cc aggregator/client/organization.cc aggregator/client/manual.cc
           aggregator/client/commands_org.cc aggregator/client/commands_agents.cc aggregator/client/commands_events.cc
-          aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_alarms.cc aggregator/client/commands_prove.cc
+          aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_retention.cc aggregator/client/governance.cc aggregator/client/commands_alarms.cc aggregator/client/commands_prove.cc
           aggregator/client/commands_store.cc aggregator/client/commands_backup.cc aggregator/client/commands_repair.cc aggregator/client/child.cc aggregator/client/inspect.cc aggregator/client/progress.cc
   DEPS aggregator_config aggregator_admit aggregator_ledger aggregator_scrub common_rpc common_fs common_format common_http_client common_manual)
 orgtrail_program(orgtrail SOURCES aggregator/client/main.cc DEPS aggregator_client)

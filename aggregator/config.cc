@@ -13,6 +13,7 @@ namespace orgtrail {
 namespace {
 
 constexpr uint64_t kLeastMap = 16 << 20, kLeastTail = 1 << 20, kLeastShard = 1 << 20, kLeastScrub = 1 << 20, kLeastConnection = 32 << 20;
+constexpr absl::Duration kLeastRetention = absl::Hours(24 * 400);   // common/format/retention.h: kRetentionFloorDays
 
 // What a shard may grow to before the next begins: its last transactions need room beyond it.
 uint64_t LargestShard(uint64_t map_bytes) { return map_bytes / 4 * 3; }
@@ -61,6 +62,13 @@ absl::StatusOr<AggregatorConfig> ParseAggregatorConfig(std::string_view path, st
   ledger.Bytes("shard_bytes", &c.ledger_shard_bytes);
   ledger.Duration("shard_period", &c.ledger_shard_period);
   ledger.Bool("repack", &c.ledger_repack);
+  std::string retention = "forever";
+  ledger.String("retention", &retention);
+  if (retention != "forever") ledger.Duration("retention", &c.ledger_retention);
+  if (retention != "forever" && c.ledger_retention < kLeastRetention) {
+    ledger.Complain("retention", "forever, or at least 400d: nothing younger is ever pruned");
+  }
+  ledger.String("key_encryption_key", &c.ledger_kek);
   ledger.Bytes("tail_bytes", &c.tail_bytes);
   YamlNode scrub = ledger.Map("scrub");
   scrub.Bytes("rate", &c.scrub_rate);
@@ -197,12 +205,15 @@ std::string RenderAggregatorConfig(const AggregatorConfig& c) {
   y += Line("  shard_bytes", Bytes(c.ledger_shard_bytes), "a shard of this size is sealed, and the next begins …");
   y += Line("  shard_period", Length(c.ledger_shard_period), "… or after this long, whichever comes first");
   y += Line("  repack", c.ledger_repack ? "true" : "false", "rewrite sealed shards densely in the background: half a core at most");
+  y += Line("  retention", c.ledger_retention == absl::ZeroDuration() ? "forever" : Length(c.ledger_retention),
+            "or 400d and more: older bodies expire, once governance orders it (orgtrail retention order); hashes stay");
+  y += Line("  key_encryption_key", Quoted(c.ledger_kek), "a file of 32 random bytes: batch keys are encrypted under it on disk; \"\": they are not. Keep a copy");
   y += Line("  tail_bytes", Bytes(c.tail_bytes), "newest leaves kept in memory for followers");
   y += "  scrub:\n";
   y += Line("    rate", Bytes(c.scrub_rate), "a second: all that is kept is read through and checked, round after round; 0: never");
   y += Line("    pause", Length(c.scrub_pause), "between two rounds");
   y += "history:\n";
-  y += Line("  keep", Length(c.history_keep), "lookups reach this far back; the ledger keeps everything");
+  y += Line("  keep", Length(c.history_keep), "lookups reach this far back; the ledger as far as ledger.retention says");
   y += Line("reads", c.reads_allow ? "allow" : "refuse", "when a read cannot be logged (disk full): allow (journal it) or refuse");
   y += "alarms:\n";
   y += Line("  webhook", Quoted(c.alarm_webhook), "POSTs each alarm as JSON");

@@ -24,6 +24,8 @@ struct AggregatorConfig {
   std::string log_key;                    // Ed25519, PKCS#8 PEM
   std::string secrets;                    // 32 random bytes: MAC keys of cursors and page tokens
   std::string policy_note, policy_body;
+  absl::Duration ledger_retention;        // bodies older than this may expire, when governance orders it too; zero: kept for ever
+  std::string ledger_kek;                 // file of 32 random bytes: batch keys are encrypted under it at rest; empty: they are not
   uint64_t ledger_map_bytes = 1ull << 40;
   uint64_t ledger_shard_bytes = 16ull << 30;   // of a shard that is sealed; at most three quarters of the map
   absl::Duration ledger_shard_period = absl::Hours(24 * 30);

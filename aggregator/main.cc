@@ -20,13 +20,14 @@ namespace {
 // What the aggregator starts itself as, to have its stores read through: nobody else needs it, so no flag says so.
 std::optional<int> AsScrub(int argc, char** argv) {
   using namespace orgtrail;
-  if (argc != 6 || std::string_view(argv[1]) != kScrubCommand) return std::nullopt;
+  if (argc != 7 || std::string_view(argv[1]) != kScrubCommand) return std::nullopt;
   NameFilesThatFail();
   ScrubOrder order;
   order.ledger_dir = argv[2];
   order.history_dir = argv[3];
   order.from_shard = static_cast<uint32_t>(ParseUint(argv[4]).value_or(1));
   order.bytes_per_second = ParseUint(argv[5]).value_or(0);
+  order.kek_file = argv[6];
   return RunScrubChild(order, PosixFs(), SystemClock());
 }
 

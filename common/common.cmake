@@ -7,7 +7,7 @@ orgtrail_library(common_crypto
   SOURCES common/crypto/digest.cc common/crypto/sha256_pair.cc common/crypto/sign.cc common/crypto/cipher.cc common/crypto/x509.cc common/crypto/server_certificate.cc common/crypto/pin.cc common/crypto/idle_tls.cc
           common/crypto/openssl.cc
   DEPS common_base OpenSSL::SSL OpenSSL::Crypto)
-orgtrail_library(common_lmdb SOURCES common/lmdb/env.cc common/lmdb/short_file.cc DEPS common_base PkgConfig::lmdb)
+orgtrail_library(common_lmdb SOURCES common/lmdb/env.cc common/lmdb/short_file.cc DEPS common_base common_fs PkgConfig::lmdb)
 orgtrail_library(common_merkle SOURCES common/merkle/tree.cc common/merkle/proofs.cc DEPS common_crypto)
 orgtrail_library(common_json SOURCES common/json/scanner.cc common/json/fields.cc common/json/padding.cc common/json/members.cc DEPS common_base)
 orgtrail_library(common_compress SOURCES common/compress/zstd.cc common/compress/gzip.cc
@@ -15,7 +15,7 @@ orgtrail_library(common_compress SOURCES common/compress/zstd.cc common/compress
 orgtrail_library(common_format
   SOURCES common/format/event.cc common/format/batch.cc common/format/epoch.cc common/format/frame.cc common/format/note.cc
           common/format/control.cc common/format/chain.cc common/format/token.cc common/format/proof.cc common/format/audit.cc common/format/quarantine.cc common/format/verify_proof.cc
-          common/format/own_record.cc common/format/recovery.cc
+          common/format/own_record.cc common/format/recovery.cc common/format/retention.cc
   DEPS common_merkle common_compress common_crypto)
 orgtrail_library(common_seal SOURCES common/seal/sealer.cc common/seal/key_tree.cc DEPS common_format)
 orgtrail_library(common_http SOURCES common/http/server.cc common/http/request.cc DEPS common_base Boost::headers)

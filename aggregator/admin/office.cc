@@ -305,6 +305,19 @@ absl::StatusOr<v1::StatusResponse> Office::Status(const Identity& who) {
   s.set_subscriptions(p_.subscriptions());
   s.set_ledger_full_since_ns(facts.full_since_ns);
   s.set_ledger_full_why(facts.full_why);
+  if (p_.retention) {
+    const RetentionFacts r = p_.retention();
+    v1::StatusResponse::Retention* out = s.mutable_retention();
+    out->set_keep_s(absl::ToInt64Seconds(r.keep));
+    out->set_order_days(r.order_days);
+    out->set_order_leaf(r.order_leaf);
+    out->set_effective_ns(r.effective_ns);
+    out->set_minimum(r.minimum);
+    out->set_minimum_leaf(r.minimum_leaf);
+    out->set_oldest_body_ns(r.oldest_body_ns);
+    out->set_next_ns(r.next_ns);
+    out->set_why(r.why);
+  }
   return s;
 }
 

@@ -16,6 +16,7 @@
 #include "aggregator/enrol/desk.h"
 #include "aggregator/ingest/session.h"
 #include "aggregator/ledger/ledger.h"
+#include "aggregator/ledger/pruner.h"
 #include "aggregator/ledger/registry.h"
 #include "orgtrail/v1/admin.pb.h"
 
@@ -39,6 +40,7 @@ struct OfficeParts {
   bool demo = false;
   const Clock& clock;
   Rng& rng;
+  std::function<RetentionFacts()> retention = {};
 };
 
 class Office {

@@ -1,6 +1,7 @@
 #include "aggregator/client/child.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ absl::StatusOr<ChildEnd> InChild(const std::function<int(const std::function<voi
   int ends[2];
   if (::pipe(ends) != 0) return absl::ResourceExhaustedError("cannot make a pipe to a process that looks");
   std::fflush(stdout);
+  const pid_t parent = ::getpid();
   const pid_t child = fork();
   if (child < 0) {
     ::close(ends[0]);
@@ -36,6 +38,8 @@ absl::StatusOr<ChildEnd> InChild(const std::function<int(const std::function<voi
     return absl::ResourceExhaustedError("cannot start a process to look in");
   }
   if (child == 0) {
+    // It holds its parent's locks: who kills that and starts again must not meet them.
+    if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || ::getppid() != parent) _exit(1);
     ::close(ends[0]);
     ::dup2(ends[1], STDERR_FILENO);   // last words too
     NameFilesThatFail();

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "aggregator/client/context.h"
+#include "aggregator/client/governance.h"
 #include "aggregator/client/progress.h"
 #include "aggregator/client/table.h"
 #include "aggregator/ledger/anchor.h"
@@ -71,17 +72,7 @@ absl::Status Declare(Context& context, const std::string& state_dir, const Decla
       note = *there;
     }
   }
-  for (const std::string& file : f.key_files) {
-    ASSIGN_OR_RETURN(const std::string pem, ReadFile(context.fs, file, 64 << 10));
-    absl::StatusOr<SigningKey> key = SigningKey::FromPem(pem);
-    if (!key.ok()) return Annotate(key.status(), file);
-    const NoteKey* admin = nullptr;
-    for (const NoteKey& k : keys.admins) {
-      if (k.key == key->public_key()) admin = &k;
-    }
-    if (admin == nullptr) return absl::PermissionDeniedError(file + " is no governance key of this policy");
-    if (!OpenNote(note, *admin).ok()) note = SignNote(note, admin->name, *key);
-  }
+  RETURN_IF_ERROR(SignAsGovernance(context.fs, keys, f.key_files, &note));
   RETURN_IF_ERROR(WriteFileAtomically(context.fs, path, note, 0644));
   const size_t valid = ValidSignatures(note, keys);
   std::printf("%s: the log %s goes on from its first %llu leaves; %zu of %u signatures\n", path.c_str(), r.origin.c_str(),

@@ -223,8 +223,8 @@ absl::Status Show(Context& context, const std::string& id, const std::string& at
   if (context.output() != Output::kTable) {
     PrintEvents(context, {e}, envelope, absl::UTCTimeZone());
   } else {
-    std::printf("%s\n", e.record().empty() ? "(the body of this record is gone; the notes say why)" : e.record().c_str());
     const pb::Envelope& v = e.envelope();
+    std::printf("%s\n", e.record().empty() ? BodyGone(v).c_str() : e.record().c_str());
     std::printf("\naccount    %s   region %s\nagent      %s (%s/%s), epoch %llu, batch %llu, sequence %llu\n", Printable(v.account()).c_str(),
                 Printable(v.region()).c_str(), v.agent().c_str(), (v.agent_account().empty() ? v.account() : v.agent_account()).c_str(),
                 (v.agent_region().empty() ? v.region() : v.agent_region()).c_str(),

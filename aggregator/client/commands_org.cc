@@ -81,7 +81,7 @@ void AddOrg(CLI::App& app, Context& context) {
       std::printf("  Use it as governance:  export ORGTRAIL_PROFILE=%s\n", made.admin_profile.c_str());
       std::printf("  … as an auditor:       export ORGTRAIL_PROFILE=%s\n", made.auditor_profile.c_str());
       std::printf("  Give to verifiers:     %s\n", made.trust.c_str());
-      std::printf("  Keep a copy offline:   %s/ca/ca.key and %s/aggregator/log.key\n", dir.c_str(), dir.c_str());
+      std::printf("  Keep a copy offline:   %s/ca/ca.key, and log.key and kek.key in %s/aggregator\n", dir.c_str(), dir.c_str());
       return absl::OkStatus();
     });
   });

@@ -126,7 +126,7 @@ absl::Status VerifyOne(Context& context, const std::string& path, const std::str
 }
 
 struct LedgerFlags {
-  std::string dir;
+  std::string dir, kek;
   bool strict = false;
   int threads = 0;
 };
@@ -137,7 +137,7 @@ int Judge(const AuditReport& report, bool strict) {
     if (f.kind == AuditFinding::Kind::kTampered) return kTampered;
     incomplete |= f.kind == AuditFinding::Kind::kIncomplete;
   }
-  if (strict && report.tombstones != 0) incomplete = true;
+  if (strict && report.tombstones > report.expired) incomplete = true;
   if (strict && report.unexplained != 0) incomplete = true;
   return incomplete ? kIncomplete : kOk;
 }
@@ -149,7 +149,7 @@ void Print(Context& context, const AuditReport& r, const Checkpoint& checkpoint,
     json += "\",\"origin\":" + JsonString(checkpoint.origin) + ",\"treeSize\":" + std::to_string(checkpoint.size);
     json += ",\"leaves\":" + std::to_string(r.leaves) + ",\"batches\":" + std::to_string(r.batches) + ",\"events\":" + std::to_string(r.events);
     json += ",\"lost\":" + std::to_string(r.lost) + ",\"agents\":" + std::to_string(r.agents) + ",\"epochs\":" + std::to_string(r.epochs);
-    json += ",\"uncleanEpochs\":" + std::to_string(r.unclean_epochs) + ",\"tombstones\":" + std::to_string(r.tombstones);
+    json += ",\"uncleanEpochs\":" + std::to_string(r.unclean_epochs) + ",\"tombstones\":" + std::to_string(r.tombstones) + ",\"expired\":" + std::to_string(r.expired);
     json += ",\"unexplained\":" + std::to_string(r.unexplained);
     json += ",\"bodiesMissing\":" + std::to_string(r.bodies_missing) + ",\"quarantinedBatches\":" + std::to_string(r.quarantined) + ",\"findings\":[";
     bool first = true;
@@ -170,7 +170,10 @@ void Print(Context& context, const AuditReport& r, const Checkpoint& checkpoint,
   if (r.lost != 0) std::printf("  %s events were lost at their source and signed as lost\n", HumanCount(static_cast<double>(r.lost)).c_str());
   if (r.unexplained != 0) std::printf("  %s of them without a record that says why\n", HumanCount(static_cast<double>(r.unexplained)).c_str());
   if (r.quarantined != 0) std::printf("  %s batches are set apart in quarantine; the notes below name the evidence\n", HumanCount(static_cast<double>(r.quarantined)).c_str());
-  if (r.tombstones != 0) std::printf("  %s bodies are gone (tombstones); their hashes still verify\n", HumanCount(static_cast<double>(r.tombstones)).c_str());
+  if (r.expired != 0) std::printf("  %s bodies expired by governance's order, the notes below name the leaves; their hashes verify\n", HumanCount(static_cast<double>(r.expired)).c_str());
+  if (r.tombstones > r.expired) {
+    std::printf("  %s bodies are gone (tombstones); their hashes still verify\n", HumanCount(static_cast<double>(r.tombstones - r.expired)).c_str());
+  }
   if (r.bodies_missing != 0) {
     std::printf("  %s records came without their bodies (an agent's disk damaged them); that they were captured is signed, what they said is lost\n",
                 HumanCount(static_cast<double>(r.bodies_missing)).c_str());
@@ -197,7 +200,7 @@ absl::Status VerifyLedger(Context& context, const LedgerFlags& f) {
       return to == 0 ? absl::OkStatus()
                      : rpc->ReadLeaves(again, [&](const pb::Leaf& leaf) { return take(leaf.frame().empty() ? leaf.entry() : leaf.frame()); });
     };
-    Audit audit(threads, checkpoint, reread);
+    Audit audit(threads, checkpoint, reread, context.clock.WallNanos());
     Progress progress("verify", checkpoint.size, context.clock);
     pb::ReadLeavesRequest request;
     request.set_to(checkpoint.size);
@@ -225,6 +228,7 @@ absl::Status VerifyLedger(Context& context, const LedgerFlags& f) {
   LedgerOptions options;
   options.dir = f.dir;
   options.read_only = true;
+  ASSIGN_OR_RETURN(options.kek, LedgerKek(context.fs, f.kek, f.dir));
   if (trust.logs.size() != 1) return absl::InvalidArgumentError("verify ledger DIR needs a trust policy with exactly one log");
   absl::StatusOr<std::unique_ptr<Ledger>> ledger = Ledger::Open(options, trust.logs[0].name, nullptr, context.fs, context.clock);
   if (!ledger.ok()) {
@@ -240,12 +244,12 @@ absl::Status VerifyLedger(Context& context, const LedgerFlags& f) {
     }
     return absl::OkStatus();
   };
-  Audit audit(threads, checkpoint, reread);
+  Audit audit(threads, checkpoint, reread, context.clock.WallNanos());
   Progress progress("verify", head.size, context.clock);
   for (uint64_t i = 0; i < head.size; ++i) {
     absl::StatusOr<RawLeaf> raw = (*ledger)->ReadRaw(i);
     if (!raw.ok()) {
-      context.exit_code = kTampered;
+      context.exit_code = absl::IsFailedPrecondition(raw.status()) ? kVerifyUsage : kTampered;   // the key to read it is missing
       return raw.status();
     }
     audit.Add(std::move(raw->bytes), (raw->flags & kLeafQuarantined) != 0);
@@ -265,7 +269,7 @@ absl::Status VerifyFeed(Context& context, const std::string& path) {
   ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
   ASSIGN_OR_RETURN(pb::CheckpointResponse answer, rpc->Checkpoint());
   ASSIGN_OR_RETURN(Checkpoint checkpoint, Trusted(context, trust, answer.note()));
-  uint64_t checked = 0, line_number = 0, gone = 0;
+  uint64_t checked = 0, line_number = 0, gone = 0, expired = 0;
   std::set<std::pair<uint64_t, uint64_t>> seen;
   Progress progress("verify feed", 0, context.clock);
   for (std::string_view rest = text; !rest.empty();) {
@@ -290,7 +294,7 @@ absl::Status VerifyFeed(Context& context, const std::string& path) {
     }
     const std::string_view body = line.substr(record + kRecord.size(), line.size() - record - kRecord.size() - 1);
     if (body == "null") {   // its body is gone: nothing can be proven of it
-      ++gone;
+      ++(line.substr(0, record).find("\"EXPIRED\"") != std::string_view::npos ? expired : gone);
       continue;
     }
     if (!seen.emplace(*leaf, *event).second) {
@@ -301,7 +305,13 @@ absl::Status VerifyFeed(Context& context, const std::string& path) {
     request.set_at_set(true);
     request.set_leaf_index(*leaf);
     request.set_event_index(static_cast<uint32_t>(*event));
-    ASSIGN_OR_RETURN(pb::EventProofResponse p, rpc->EventProof(request));
+    absl::StatusOr<pb::EventProofResponse> given = rpc->EventProof(request);
+    if (absl::IsFailedPrecondition(given.status()) && given.status().message().find("EXPIRED ") != absl::string_view::npos) {
+      ++expired;   // since the feed was saved
+      continue;
+    }
+    RETURN_IF_ERROR(given.status());
+    const pb::EventProofResponse& p = *given;
     context.exit_code = kTampered;
     ASSIGN_OR_RETURN(EventProof proof, EventProof::Decode(p.proof()));
     if (proof.body != body) return absl::DataLossError(where + ": the record differs from leaf " + std::to_string(*leaf) + " event " + std::to_string(*event));
@@ -311,6 +321,10 @@ absl::Status VerifyFeed(Context& context, const std::string& path) {
   }
   std::printf("%s  %llu records, each proven against %s at size %llu\n", Paint(context.color(), "1;32", "PROVEN").c_str(),
               static_cast<unsigned long long>(checked), checkpoint.origin.c_str(), static_cast<unsigned long long>(checkpoint.size));
+  if (expired != 0) {
+    std::printf("  INCOMPLETE: the bodies of %llu more expired by governance's order; only a proof made before verifies them\n", static_cast<unsigned long long>(expired));
+    context.exit_code = kIncomplete;
+  }
   if (gone != 0) {
     std::printf("  INCOMPLETE: %llu more have no body and cannot be proven\n", static_cast<unsigned long long>(gone));
     context.exit_code = kIncomplete;
@@ -350,6 +364,7 @@ void AddProve(CLI::App& app, Context& context) {
   CLI::App* ledger = verify->add_subcommand("ledger", "Every leaf: hashes, signatures, chains, roots, against the signed checkpoint");
   ledger->add_option("dir", l->dir, "The ledger's directory on this machine; default: over the network, from the profile's server");
   ledger->add_option("--trust", context.trust, "C2SP tlog-policy file with the log's key; default: the profile's");
+  ledger->add_option("--key-encryption-key", l->kek, "With DIR: the ledger's kek.key; default: where org init puts it, ../../kek.key");
   ledger->add_flag("--strict", l->strict, "Bodies that are gone, and losses that no record explains, make it incomplete (3)");
   ledger->add_option("--threads", l->threads, "Default: every core");
   ledger->callback([l, &context] { RunVerify(context, [&] { return VerifyLedger(context, *l); }); });

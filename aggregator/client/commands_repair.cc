@@ -24,7 +24,7 @@ constexpr size_t kMostFindings = 200'000;
 constexpr uint32_t kNewest = UINT32_MAX;   // of a ledger whose newest shard cannot be opened
 
 struct Flags {
-  std::string state_dir;
+  std::string state_dir, kek_file;
   std::vector<std::string> from;
   bool dry_run = false, without_bodies = false;
 };
@@ -86,6 +86,7 @@ class Repairer {
   const Flags& flags_;
   const std::string ledger_dir_;
   std::vector<std::string> sources_;
+  std::string kek_;
   Outcome outcome_;
 };
 
@@ -93,6 +94,7 @@ class Repairer {
 absl::StatusOr<Damages> Repairer::Look(const std::string& dir, FsckOptions options, const char* what) {
   Damages damages;
   options.dir = dir;
+  options.kek = kek_;
   options.max_findings = kMostFindings;
   Progress progress(what, 0, context_.clock);
   for (uint32_t from = options.from_shard; from <= options.to_shard;) {
@@ -142,6 +144,7 @@ absl::StatusOr<std::optional<Candidate>> Repairer::Make(const std::function<absl
   const auto hear = [&](std::string_view line) {
     const std::vector<std::string> f = absl::StrSplit(ToAbsl(line), '\t');
     if (f[0] == "packed") candidate.is_packed = true;
+    else if (f[0] == "pruned") candidate.is_pruned = true;
     else if (f[0] == "put" && f.size() == 3) candidate.repaired.push_back({ParseUint(f[1]).value_or(0), f[2]});
     else if (f[0] == "left" && f.size() == 2) candidate.left.push_back(ParseUint(f[1]).value_or(0));
     else return false;
@@ -151,6 +154,7 @@ absl::StatusOr<std::optional<Candidate>> Repairer::Make(const std::function<absl
     const absl::StatusOr<Candidate> made = make();
     if (!made.ok()) return say(Describe(made.status())), 1;
     if (made->is_packed) say("packed");
+    if (made->is_pruned) say("pruned");
     for (const RepairedLeaf& r : made->repaired) say("put\t" + std::to_string(r.leaf) + "\t" + r.source);
     for (const uint64_t leaf : made->left) say("left\t" + std::to_string(leaf));
     return 0;
@@ -167,12 +171,13 @@ RepairOrder Repairer::Order(uint32_t shard) const {
   order.shard = shard;
   order.sources = sources_;
   order.give_up_bodies = flags_.without_bodies;
+  order.kek = kek_;
   return order;
 }
 
 absl::Status Repairer::Put(uint32_t shard, const Candidate& candidate, const std::string& words) {
   if (!flags_.dry_run) {
-    RETURN_IF_ERROR(Install(ledger_dir_, shard, candidate.is_packed, context_.fs));
+    RETURN_IF_ERROR(Install(ledger_dir_, shard, candidate.is_packed, context_.fs, candidate.is_pruned));
   } else {
     RETURN_IF_ERROR(RemoveCandidate(ledger_dir_, shard, context_.fs));
   }
@@ -284,6 +289,7 @@ absl::Status Repairer::Run() {
   if (!state.ok()) return held(state.status());
   const absl::StatusOr<std::unique_ptr<DirLock>> ledger = DirLock::Take(ledger_dir_);
   if (!ledger.ok()) return held(ledger.status());
+  ASSIGN_OR_RETURN(kek_, LedgerKek(context_.fs, flags_.kek_file, ledger_dir_));
   for (const std::string& from : flags_.from) sources_.push_back(LedgerDirOf(context_.fs, from));
 
   ASSIGN_OR_RETURN(const std::vector<uint32_t> numbers, ListShards(context_.fs, ledger_dir_));
@@ -336,6 +342,7 @@ void AddRepair(CLI::App& app, Context& context) {
   repair->add_option("dir", f->state_dir, "The aggregator's state_dir; stop the aggregator first")->required();
   repair->add_option("--from", f->from, "A backup, or the state_dir of another copy; repeat for several: the first that has what is missing counts")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  repair->add_option("--key-encryption-key", f->kek_file, "The ledger's kek.key; default: where org init puts it, beside state_dir");
   repair->add_flag("--dry-run", f->dry_run, "Do all but the last step: say what could be repaired, and change nothing");
   repair->add_flag("--without-bodies", f->without_bodies, "Leave batches that no copy has in the log without their records, so that reads say so");
   repair->footer("Nothing is taken on a copy's word: what is put back has the hash this ledger's tree holds for it. The aggregator logs what was done\n"

@@ -14,6 +14,26 @@
 namespace orgtrail::client {
 namespace {
 
+std::string Days(int64_t seconds) { return std::to_string(seconds / 86'400) + " days"; }
+
+std::string RetentionText(const pb::StatusResponse::Retention& r) {
+  std::string text = r.keep_s() == 0 ? "bodies are kept for ever" : "bodies are kept " + Days(r.keep_s());
+  if (r.order_days() != 0) text += "; governance ordered " + std::to_string(r.order_days()) + " days (leaf " + std::to_string(r.order_leaf()) + ")";
+  if (r.oldest_body_ns() != 0) text += "; the oldest is of " + Rfc3339(absl::FromUnixNanos(r.oldest_body_ns()));
+  if (r.minimum() != 0) text += "; those below leaf " + std::to_string(r.minimum()) + " expired (leaf " + std::to_string(r.minimum_leaf()) + ")";
+  if (r.next_ns() != 0) text += "; the next may go at " + Rfc3339(absl::FromUnixNanos(r.next_ns()));
+  return text;
+}
+
+std::string RetentionJson(const pb::StatusResponse::Retention& r) {
+  const auto time = [](int64_t ns) { return ns == 0 ? std::string("null") : JsonString(Rfc3339(absl::FromUnixNanos(ns))); };
+  std::string json = "{\"keepDays\":" + (r.keep_s() == 0 ? std::string("null") : std::to_string(r.keep_s() / 86'400));
+  json += ",\"orderDays\":" + (r.order_days() == 0 ? std::string("null") : std::to_string(r.order_days()) + ",\"orderLeaf\":" + std::to_string(r.order_leaf()));
+  json += ",\"effective\":" + time(r.effective_ns()) + ",\"minimum\":" + std::to_string(r.minimum());
+  if (r.minimum() != 0) json += ",\"minimumLeaf\":" + std::to_string(r.minimum_leaf());
+  return json + ",\"oldestBody\":" + time(r.oldest_body_ns()) + ",\"next\":" + time(r.next_ns()) + ",\"why\":" + JsonString(r.why()) + "}";
+}
+
 std::vector<ShardFacts> ShardsOf(const pb::StatusResponse& s) {
   std::vector<ShardFacts> shards;
   for (const auto& shard : s.shards()) {
@@ -35,6 +55,7 @@ absl::Status Status(Context& context) {
             ",\"total\":" + std::to_string(s.agents_total()) + "}";
     json += ",\"shards\":" + ShardsJson(ShardsOf(s));
     json += ",\"ledgerFullSince\":" + (s.ledger_full_since_ns() == 0 ? std::string("null") : JsonString(Rfc3339(absl::FromUnixNanos(s.ledger_full_since_ns()))));
+    json += ",\"retention\":" + RetentionJson(s.retention());
     json += ",\"subscriptions\":" + std::to_string(s.subscriptions()) + ",\"followers\":[";
     for (int i = 0; i < s.followers_size(); ++i) {
       const auto& f = s.followers(i);
@@ -61,6 +82,8 @@ absl::Status Status(Context& context) {
                                                              ": nothing is logged, agents keep their records").c_str());
     std::printf("               %s\n", Printable(s.ledger_full_why()).c_str());
   }
+  std::printf("  retention    %s\n", RetentionText(s.retention()).c_str());
+  if (!s.retention().why().empty()) std::printf("               %s\n", Printable(s.retention().why()).c_str());
   const std::string silent = std::to_string(s.agents_silent()) + " silent";
   std::printf("  agents       %u live, %s, %u enrolled\n", s.agents_live(), s.agents_silent() ? Paint(color, "31", silent).c_str() : silent.c_str(), s.agents_total());
   std::string followers;

@@ -19,13 +19,16 @@
 namespace orgtrail::client {
 namespace {
 
-int FsckHere(Context& context, const std::string& dir, bool quick) {
+int FsckHere(Context& context, const std::string& dir, bool quick, const std::string& kek_file) {
   Progress progress("fsck", 0, context.clock);
   std::vector<Finding> findings;
   FsckTotals totals;
   FsckOptions options;
   options.dir = dir;
   options.records = !quick;
+  absl::StatusOr<std::string> kek = LedgerKek(context.fs, kek_file, dir);
+  if (!kek.ok()) return context.Fail(kek.status(), kVerifyUsage);
+  options.kek = *std::move(kek);
   absl::Status checked = Fsck(options, [&](uint64_t done, uint64_t) { progress.At(done); }, &findings, &totals);
   if (!checked.ok()) {
     return context.Fail(checked, absl::IsDataLoss(checked) ? kTampered : absl::IsNotFound(checked) ? kVerifyUsage : kFailed);
@@ -36,19 +39,26 @@ int FsckHere(Context& context, const std::string& dir, bool quick) {
   }
   std::printf("%s: %s leaves, %s batches, %s records, %s in %u shard%s\n", findings.empty() ? "clean" : "DAMAGED", HumanCount(static_cast<double>(totals.leaves)).c_str(),
               HumanCount(static_cast<double>(totals.batches)).c_str(), HumanCount(static_cast<double>(totals.events)).c_str(), HumanBytes(totals.bytes).c_str(), totals.shards, totals.shards == 1 ? "" : "s");
+  if (totals.expired != 0) {
+    std::printf("the bodies of %s of these records expired by governance's order: no damage\n", HumanCount(static_cast<double>(totals.expired)).c_str());
+  }
   if (totals.bodies_missing != 0) {
     std::printf("%s of these records came without their bodies (an agent's disk damaged them; alarm BODIES_MISSING): no damage of this ledger\n",
                 HumanCount(static_cast<double>(totals.bodies_missing)).c_str());
   }
-  return findings.empty() ? kOk : kTampered;
+  if (totals.records_unchecked != 0) {
+    std::printf("the records of %s batches were not checked: their keys are encrypted. Give --key-encryption-key kek.key\n",
+                HumanCount(static_cast<double>(totals.records_unchecked)).c_str());
+  }
+  return !findings.empty() ? kTampered : totals.records_unchecked != 0 ? kIncomplete : kOk;
 }
 
 // A damaged map can raise SIGBUS anywhere it is touched, so a child looks and this process reports how that went.
-int FsckInChild(Context& context, const std::string& dir, bool quick) {
+int FsckInChild(Context& context, const std::string& dir, bool quick, const std::string& kek_file) {
   const pid_t child = fork();
   if (child < 0) return context.Fail(absl::ResourceExhaustedError("cannot start a process to look in"), kFailed);
   if (child == 0) {
-    const int code = FsckHere(context, dir, quick);
+    const int code = FsckHere(context, dir, quick, kek_file);
     std::fflush(stdout);
     _exit(code);
   }
@@ -102,10 +112,12 @@ absl::Status InspectLedger(Context& context, const std::string& dir) {
 void AddStore(CLI::App& app, Context& context) {
   auto dir = std::make_shared<std::string>();
   auto quick = std::make_shared<bool>(false);
-  CLI::App* fsck = app.add_subcommand("fsck", "Check a ledger's files: checksums, hashes, tree nodes, heads, indexes. 0 clean, 2 damaged");
+  CLI::App* fsck = app.add_subcommand("fsck", "Check a ledger's files: checksums, hashes, tree nodes, heads, indexes. 0 clean, 2 damaged, 3 not all could be checked");
   fsck->add_option("dir", *dir, "The ledger's directory (…/state/ledger); the aggregator may run meanwhile")->required();
   fsck->add_flag("--quick", *quick, "Checksums and indexes only; records are not inflated and hashed again");
-  fsck->callback([dir, quick, &context] { context.exit_code = FsckInChild(context, *dir, *quick); });
+  auto kek = std::make_shared<std::string>();
+  fsck->add_option("--key-encryption-key", *kek, "The ledger's kek.key; default: where org init puts it, ../../kek.key");
+  fsck->callback([dir, quick, kek, &context] { context.exit_code = FsckInChild(context, *dir, *quick, *kek); });
 
   auto file = std::make_shared<std::string>();
   CLI::App* inspect = app.add_subcommand("inspect", "Explain any file orgtrail wrote: frame, proof, checkpoint, token, certificate, …; and a ledger: its shards");

@@ -24,6 +24,7 @@ std::string DefaultProfilePath() {
   return JoinPath(base, "orgtrail/profile.yaml");
 }
 
+constexpr size_t kKekBytes = 32;
 // What would make the connection fail without saying why.
 absl::Status CheckCredentials(const Profile& p, Fs& fs, absl::Time now) {
   const size_t colon = p.server.rfind(':');
@@ -61,6 +62,15 @@ absl::Status CheckCredentials(const Profile& p, Fs& fs, absl::Time now) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> LedgerKek(Fs& fs, const std::string& file, const std::string& ledger_dir) {
+  const std::string path = file.empty() ? JoinPath(ledger_dir, "../../kek.key") : file;
+  absl::StatusOr<std::string> key = ReadFile(fs, path, 1024);
+  if (file.empty() && absl::IsNotFound(key.status())) return std::string();
+  if (!key.ok()) return key.status();
+  if (key->size() != kKekBytes) return absl::InvalidArgumentError(absl::StrCat(path, ": a key-encryption key has exactly ", kKekBytes, " bytes"));
+  return key;
+}
 
 Output Context::output() const {
   if (output_flag == "json") return Output::kJson;

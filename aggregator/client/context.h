@@ -46,6 +46,10 @@ struct Context {
 // "1042:7", as --at takes it. InvalidArgument says what is expected.
 absl::StatusOr<EventRef> ParseEventRef(std::string_view text);
 
+// The ledger's key-encryption key: `file`, or when that is empty kek.key where org init puts it, seen from the ledger's directory. Empty:
+// there is none.
+absl::StatusOr<std::string> LedgerKek(Fs& fs, const std::string& file, const std::string& ledger_dir);
+
 // Each adds its commands to the application; definitions in commands_*.cc.
 void AddOrg(CLI::App& app, Context& context);
 void AddPeople(CLI::App& app, Context& context);    // user create|revoke|cert
@@ -57,6 +61,7 @@ void AddAlarms(CLI::App& app, Context& context);
 void AddProve(CLI::App& app, Context& context);     // prove, verify proof|ledger|feed
 void AddStore(CLI::App& app, Context& context);     // fsck, inspect
 void AddBackup(CLI::App& app, Context& context);    // backup, restore, recovery declare
+void AddRetention(CLI::App& app, Context& context); // retention order
 void AddRepair(CLI::App& app, Context& context);
 void AddStatus(CLI::App& app, Context& context);    // status, version, completion, man
 

@@ -63,6 +63,17 @@ std::string EnvelopeJson(const orgtrail::v1::Event& event) {
   return json;
 }
 
+std::string BodyGone(const orgtrail::v1::Envelope& envelope) {
+  constexpr std::string_view kBy = "EXPIRED_BY_LEAF_";
+  for (const std::string& note : envelope.notes()) {
+    if (note.starts_with(kBy)) {
+      return "(the body of this record expired: governance ordered how long bodies are kept, and leaf " + note.substr(kBy.size()) +
+             " let it go. Its hash stays: a proof made before verifies as ever)";
+    }
+  }
+  return "(the body of this record is gone; the notes say why)";
+}
+
 EventLine LineOf(const orgtrail::v1::Event& event, const absl::TimeZone& zone) {
   EventLine line;
   line.account = event.envelope().account();
@@ -70,7 +81,8 @@ EventLine LineOf(const orgtrail::v1::Event& event, const absl::TimeZone& zone) {
   Scanned s(event.record());
   if (event.record().empty()) {
     line.time = absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixNanos(event.envelope().captured_ns()), zone);
-    line.event = "(body gone; see `events show`)";
+    const auto& notes = event.envelope().notes();
+    line.event = std::find(notes.begin(), notes.end(), "EXPIRED") != notes.end() ? "(body expired; see `events show`)" : "(body gone; see `events show`)";
     return line;
   }
   if (!s.ok) {

@@ -18,6 +18,9 @@ std::string EnvelopeOnlyJson(const orgtrail::v1::Envelope& envelope);
 struct EventLine {
   std::string time, account, region, principal, event, source_ip, error, id;
 };
+// What stands in the place of a record whose body is gone: why, as far as its envelope says.
+std::string BodyGone(const orgtrail::v1::Envelope& envelope);
+
 EventLine LineOf(const orgtrail::v1::Event& event, const absl::TimeZone& zone);
 
 // Values for --count-by: Account, Region, EventName, EventSource, Username, SourceIp, ErrorCode, …

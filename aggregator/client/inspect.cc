@@ -15,6 +15,7 @@
 #include "common/format/frame.h"
 #include "common/format/note.h"
 #include "common/format/proof.h"
+#include "common/format/retention.h"
 #include "common/format/token.h"
 #include "common/merkle/tree.h"
 
@@ -145,6 +146,16 @@ absl::StatusOr<std::string> Explain(std::string_view bytes) {
     return Epoch(opening);
   }
   if (bytes.starts_with("OTN1") || bytes.starts_with("OTV1") || bytes.starts_with("OTP1")) return Control(bytes);
+  if (bytes.starts_with("OTL1")) {
+    ASSIGN_OR_RETURN(const RecoveryLeaf leaf, RecoveryLeaf::Decode(bytes));
+    return "recovery leaf OTL1\n" + Line("when", Ns(leaf.wall_ns)) + Lines(leaf.note);
+  }
+  if (bytes.starts_with("OTR2")) {
+    ASSIGN_OR_RETURN(const RetentionLeaf leaf, RetentionLeaf::Decode(bytes));
+    return "retention leaf OTR2\n" + Line("when", Ns(leaf.wall_ns)) +
+           Line("gone", leaf.minimum == 0 ? "nothing: it announces an order" : "bodies of leaves below " + N(leaf.minimum) + ", logged up to " + Ns(static_cast<uint64_t>(leaf.newest_ns))) +
+           Lines(leaf.note);
+  }
   if (bytes.starts_with("c2sp.org/tlog-proof")) return Proof(bytes);
   if (bytes.starts_with("ot1.")) {
     ASSIGN_OR_RETURN(JoinToken token, JoinToken::Decode(bytes));
@@ -179,7 +190,7 @@ absl::StatusOr<std::string> Explain(std::string_view bytes) {
     return out;
   }
   return absl::InvalidArgumentError(
-      "no format of orgtrail's: known are frames, batch entries, epoch objects, identity, evidence and policy leaves, proofs, signed notes, "
+      "no format of orgtrail's: known are frames, batch entries, epoch objects, identity, evidence, policy, recovery and retention leaves, proofs, signed notes, "
       "checkpoints, trust policies, join tokens and certificates");
 }
 

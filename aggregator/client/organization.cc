@@ -197,6 +197,7 @@ absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& opt
   const SigningKey log_key = SigningKey::Generate(rng);
   config.log_key = w.Put("aggregator/log.key", log_key.ToPem(), 0600);
   config.secrets = w.Put("aggregator/secrets.key", rng.Bytes(32), 0600);
+  config.ledger_kek = w.Put("aggregator/kek.key", rng.Bytes(32), 0600);
   made.origin = config.Origin();
   made.log_vkey = NoteKey{made.origin, 1, log_key.public_key()}.Encode();
 

@@ -28,7 +28,7 @@ Subscription::Subscription(const Identity& who, const v1::SubscribeRequest& requ
     : access_(std::move(access)), filter_(std::move(filter)),
       accounts_(request.accounts().begin(), request.accounts().end()),
       regions_(request.regions().begin(), request.regions().end()), own_(request.own()), bodies_only_(request.bodies_only()),
-      max_(request.max()), ledger_(ledger), cursors_(std::move(mac_key), who, ledger), clock_(clock) {}
+      max_(request.max()), ledger_(ledger), expiry_(ledger), cursors_(std::move(mac_key), who, ledger), clock_(clock) {}
 
 absl::StatusOr<std::unique_ptr<Subscription>> Subscription::Open(const Identity& who, const v1::SubscribeRequest& request,
                                                                  const LedgerReader& ledger, std::string mac_key,
@@ -126,7 +126,7 @@ absl::StatusOr<Subscription::Got> Subscription::Next(v1::FeedMessage* out) {
         event->set_record(std::move(body));
         ++at_.event;
         if (!bodies_only_) {
-          FillEnvelope(*leaf, i, whole, event->mutable_envelope());
+          FillEnvelope(*leaf, i, whole, expiry_, event->mutable_envelope());
           event->mutable_envelope()->set_cursor(cursors_.Text(at_));
         }
         ++sent_;

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "aggregator/query/cursor.h"
+#include "aggregator/ledger/expiry.h"
 #include "aggregator/ledger/reader.h"
 #include "aggregator/query/access.h"
 #include "aggregator/query/filter.h"
@@ -50,6 +51,7 @@ class Subscription {
   const bool own_, bodies_only_;
   const uint64_t max_;
   const LedgerReader& ledger_;
+  const Expiry expiry_;
   CursorWriter cursors_;
   const Clock& clock_;
   FeedCursor at_;

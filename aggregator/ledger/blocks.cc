@@ -57,7 +57,7 @@ absl::StatusOr<std::shared_ptr<const std::string>> Blocks::Get(const ShardView::
   using Found = std::pair<std::shared_ptr<const std::string>, std::unique_ptr<ZstdDecompressor>>;
   auto [kept, zstd] = state_.With([&](State& s) -> Found {
     for (auto it = s.recent.begin(); it != s.recent.end(); ++it) {
-      if (it->shard != part.number || it->number != number) continue;
+      if (it->number != number || it->dir != part.shard->env->dir()) continue;
       s.recent.splice(s.recent.begin(), s.recent, it);
       return {it->plain, nullptr};
     }
@@ -77,7 +77,7 @@ absl::StatusOr<std::shared_ptr<const std::string>> Blocks::Get(const ShardView::
   state_.With([&](State& s) {
     if (s.idle.size() < kIdle) s.idle.push_back(std::move(zstd));
     if (!decoded.ok()) return;
-    s.recent.push_front({part.number, number, plain});
+    s.recent.push_front({part.shard->env->dir(), number, plain});
     if (s.recent.size() > kKept) evicted.splice(evicted.begin(), s.recent, std::prev(s.recent.end()));
   });
   if (!decoded.ok()) return decoded;

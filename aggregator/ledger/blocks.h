@@ -24,7 +24,7 @@ class Blocks {
 
  private:
   struct Block {
-    uint32_t shard = 0;
+    std::string dir;                                     // a rewritten shard has other blocks
     uint64_t number = 0;
     std::shared_ptr<const std::string> plain;
   };

@@ -14,6 +14,7 @@
 #include "aggregator/ledger/inflater.h"
 #include "aggregator/ledger/ledger.h"
 #include "aggregator/ledger/repack.h"
+#include "aggregator/ledger/rewrite.h"
 #include "aggregator/ledger/roll.h"
 #include "aggregator/ledger/shards.h"
 #include "aggregator/ledger/tail.h"
@@ -33,6 +34,8 @@ class DiskLedger final : public Ledger {
   Tick MaybeAnchor(Tick now) override;
   void SetCarries(std::function<std::string(const Uuid&)> carries) override { inflater_.SetCarries(std::move(carries)); }
   Stats stats() const override;
+  std::vector<SealedFacts> Sealed() const override;
+  absl::StatusOr<bool> DropBodies(const RetentionHistory& log) override;
   std::vector<ShardFacts> shard_facts() const override;
   Stage* Background() override { return repacker_.get(); }
 
@@ -75,6 +78,7 @@ class DiskLedger final : public Ledger {
   };
 
   absl::Status CheckNewest() const;
+  absl::Status CheckKek() const;
   absl::Status CheckAnchor() const;
   std::string Note(const TreeState& state) const;
   void Publish(const TreeState& state, std::string note);
@@ -88,6 +92,7 @@ class DiskLedger final : public Ledger {
   absl::Status StoreHead(lmdb::WriteTxn& txn, const Shard& active, const Leaf& leaf, const AgentHead& head, Placed& placed, int64_t logged_ns);
   std::string NewestNote() const;         // as it is stored
   absl::Status StoreNewestNote(lmdb::WriteTxn& txn, const Shard& active);
+  std::shared_ptr<const Leaf> InTail(uint64_t index) const;
   absl::StatusOr<RawLeaf> ReadRawIn(const ShardView& view, uint64_t index) const;
   std::optional<AgentHead> HeadIn(const ShardView& view, const Uuid& uuid) const;
   std::optional<uint64_t> OfPublished(const absl::StatusOr<std::optional<uint64_t>>& found, std::string_view what) const;
@@ -103,6 +108,7 @@ class DiskLedger final : public Ledger {
   std::unique_ptr<DirLock> lock_;
   Shards shards_;
   std::unique_ptr<Repacker> repacker_;
+  std::unique_ptr<ShardRewrite> pruning_;  // the pruner's
   Blocks blocks_;
   std::optional<BegunShard> begun_;       // the committer's: a successor whose predecessor is not sealed yet
   TreeState state_;                       // the committer's
@@ -116,7 +122,8 @@ class DiskLedger final : public Ledger {
   mutable Inflater inflater_;
   mutable Guarded<Published> published_;
   std::atomic<uint64_t> size_{0};         // published_.head.size, for those who need nothing else
-  std::atomic<uint64_t> sealed_bytes_{0};
+  std::atomic<uint64_t> sealed_bytes_{0}, freed_bytes_{0};  // freed: by bodies that expired since the start
+  std::atomic<uint64_t> gone_below_{0};   // bodies below went since the start: what memory still has of them is not shown
 };
 
 }  // namespace orgtrail

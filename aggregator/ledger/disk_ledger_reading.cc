@@ -53,7 +53,7 @@ absl::StatusOr<RawLeaf> DiskLedger::ReadRawIn(const ShardView& view, uint64_t in
   if (stored->HasSealedKey()) {
     if (options_.kek.empty()) {
       return absl::FailedPreconditionError(absl::StrCat(
-          "leaf ", index, " in ", dir, " was stored with its batch key encrypted: give the ledger its key-encryption key"));
+          "leaf ", index, " in ", dir, " was stored with its batch key encrypted: give the ledger its key-encryption key (kek.key)"));
     }
     const absl::StatusOr<std::string> key = GcmOpen(options_.kek, LeafKeyContext(origin_, index), stored->sealed_key);
     const size_t at = BatchKeyOffset(raw.bytes);
@@ -65,16 +65,21 @@ absl::StatusOr<RawLeaf> DiskLedger::ReadRawIn(const ShardView& view, uint64_t in
   return raw;
 }
 
+std::shared_ptr<const Leaf> DiskLedger::InTail(uint64_t index) const {
+  return index < gone_below_.load(std::memory_order_acquire) ? nullptr : tail_.Get(index);
+}
+
 absl::StatusOr<RawLeaf> DiskLedger::ReadRaw(uint64_t index) const {
   RETURN_IF_ERROR(CheckIndex(index));
-  if (const std::shared_ptr<const Leaf> leaf = tail_.Get(index)) return RawLeaf{index, leaf->logged_ns, leaf->flags, leaf->bytes};
+  if (const std::shared_ptr<const Leaf> leaf = InTail(index)) return RawLeaf{index, leaf->logged_ns, leaf->flags, leaf->bytes};
   return ReadRawIn(ShardView(shards_), index);
 }
 
 absl::StatusOr<std::shared_ptr<const Leaf>> DiskLedger::Read(uint64_t index) const {
   RETURN_IF_ERROR(CheckIndex(index));
-  if (std::shared_ptr<const Leaf> leaf = tail_.Get(index)) return leaf;
-  if (std::shared_ptr<const Leaf> leaf = inflater_.Remembered(index)) return leaf;
+  if (std::shared_ptr<const Leaf> leaf = InTail(index)) return leaf;
+  const bool gone = index < gone_below_.load(std::memory_order_acquire);
+  if (std::shared_ptr<const Leaf> leaf = gone ? nullptr : inflater_.Remembered(index)) return leaf;
   RawLeaf raw;
   Hash hash;
   {
@@ -89,13 +94,14 @@ absl::StatusOr<std::shared_ptr<const Leaf>> DiskLedger::Read(uint64_t index) con
 
 absl::StatusOr<std::shared_ptr<const LeafTerms>> DiskLedger::ReadTerms(uint64_t index) const {
   RETURN_IF_ERROR(CheckIndex(index));
-  if (std::shared_ptr<const LeafTerms> terms = tail_.Terms(index)) return terms;
+  const bool gone = index < gone_below_.load(std::memory_order_acquire);
+  if (std::shared_ptr<const LeafTerms> terms = gone ? nullptr : tail_.Terms(index)) return terms;
   return LedgerReader::ReadTerms(index);
 }
 
 absl::StatusOr<std::string> DiskLedger::ReadEntry(uint64_t index) const {
   RETURN_IF_ERROR(CheckIndex(index));
-  if (const std::shared_ptr<const Leaf> leaf = tail_.Get(index)) return std::string(EntryOf(leaf->bytes));
+  if (const std::shared_ptr<const Leaf> leaf = InTail(index)) return std::string(EntryOf(leaf->bytes));
   const ShardView view(shards_);
   ASSIGN_OR_RETURN(const ShardView::Part part, view.OfLeaf(index));
   const std::string& dir = part.shard->env->dir();

@@ -13,6 +13,7 @@
 #include "common/compress/zstd.h"
 #include "common/crypto/cipher.h"
 #include "common/format/frame.h"
+#include "common/format/retention.h"
 #include "common/fs/file.h"
 
 namespace orgtrail {
@@ -35,12 +36,20 @@ struct Log {
   int64_t last_logged_ns = INT64_MIN;
   uint64_t events = 0;
   bool is_whole = true;                 // false: a shard could not be read, so heads and records are not known
+  struct Expired {                      // of one shard
+    uint64_t first = 0, last = 0;       // leaves with bodies that expired
+    std::string file;
+  };
+  std::vector<Expired> expired;
 };
 
 // Its file, as it lies there now.
 std::string ShardFile(const std::string& ledger_dir, uint32_t number) {
-  const std::string dir = ShardDir(ledger_dir, number), packed = JoinPath(JoinPath(dir, kPackedDir), "data.mdb");
-  return PosixFs().Facts(packed).ok() ? packed : JoinPath(dir, "data.mdb");
+  const std::string dir = ShardDir(ledger_dir, number);
+  for (const std::string_view rewritten : {kPrunedDir, kPackedDir}) {
+    if (std::string file = JoinPath(JoinPath(dir, rewritten), "data.mdb"); PosixFs().Facts(file).ok()) return file;
+  }
+  return JoinPath(dir, "data.mdb");
 }
 
 // One shard.
@@ -135,6 +144,13 @@ void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const Store
   absl::StatusOr<Events> events = InflateFrame(*frame, zstd_);
   if (!events.ok()) return Find(index, "its records do not inflate: " + Describe(events.status()));
   const RowHashes hashes = HashRows(key, events->rows);
+  const auto expired = std::count_if(events->rows.begin(), events->rows.end(),
+                                     [](const Row& r) { return r.tombstone && r.reason == TombstoneReason::kExpired; });
+  if (expired != 0) {
+    totals_.expired += static_cast<uint64_t>(expired);
+    if (log_.expired.empty() || log_.expired.back().file != file_) log_.expired.push_back({index, index, file_});
+    log_.expired.back().last = index;
+  }
   if (hashes.root != header.events_root) {
     Find(index, "its records lead to " + Hex(hashes.root.view()) + ", its signed header says " + Hex(header.events_root.view()));
   }
@@ -456,6 +472,37 @@ absl::Status Begin(const Shards& shards, const Shards::Set& set, uint32_t number
   return absl::OkStatus();
 }
 
+// What the whole log says about retention, whichever shards are looked at: the leaf that lets bodies go stands in a later one. Nothing: a
+// shard cannot be read, so nobody can say what is missing without cause.
+std::optional<RetentionHistory> Retention(const Shards& shards, const Shards::Set& set, const FsckOptions& options, std::string origin,
+                                          std::vector<Finding>* findings) {
+  std::optional<RetentionHistory> log(std::move(origin));
+  for (uint32_t n = 1; n <= set.active_number(); ++n) {
+    const absl::StatusOr<std::shared_ptr<const Shard>> shard = shards.Get(set, n);
+    if (!shard.ok()) return std::nullopt;
+    const lmdb::ReadTxn txn(*(*shard)->env);
+    lmdb::Cursor cursor(txn, (*shard)->control);
+    for (bool more = cursor.First(); more; more = cursor.Next()) {
+      if (cursor.key().size() != 8) continue;
+      const uint64_t index = GetU64(cursor.key().data());
+      const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, txn.Get((*shard)->leaves, cursor.key()).value_or(""), Crc::kCheck);
+      if (!stored.ok()) continue;   // said when its shard is looked at
+      const auto find = [&](std::string what) {
+        if (n < options.from_shard || n > options.to_shard || findings->size() >= options.max_findings) return;
+        findings->push_back({index, (*shard)->env->dir() + "/data.mdb", "retention: " + std::move(what), std::string(kRestore)});
+      };
+      const size_t before = log->raises().size();
+      if (const absl::Status taken = log->Take(index, stored->bytes); !taken.ok()) find(std::string(taken.message()));
+      if (log->raises().size() == before) continue;
+      const RetentionHistory::Raise& raise = log->raises().back();
+      const bool fits = std::any_of(set.sealed.begin(), set.sealed.end(),
+                                    [&](const SealedShard& k) { return k.end == raise.minimum && k.last_logged_ns == raise.newest_ns; });
+      if (!fits) find("it lets bodies expire below leaf " + std::to_string(raise.minimum) + ", which is not the end of a shard, or not of that time");
+    }
+  }
+  return log;
+}
+
 }  // namespace
 
 absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t, uint64_t)>& progress,
@@ -503,6 +550,13 @@ absl::Status Fsck(const FsckOptions& options, const std::function<void(uint64_t,
     ++totals->shards;
     follows = Checker(options, shards, n, **shard, log, findings, totals).Run(progress);
     if (findings->size() >= options.max_findings) break;
+  }
+  if (const std::optional<RetentionHistory> retention = Retention(shards, *set, options, log.origin, findings)) {
+    for (const Log::Expired& e : log.expired) {
+      if (e.last < retention->minimum()) continue;
+      findings->push_back({std::max(e.first, retention->minimum()), e.file,
+                           "bodies are gone as expired up to leaf " + std::to_string(e.last) + ", and no order in the log covers them", std::string(kRestore)});
+    }
   }
   return absl::OkStatus();
 }

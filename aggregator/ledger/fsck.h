@@ -45,6 +45,7 @@ struct FsckTotals {
   uint64_t leaves = 0, batches = 0, events = 0, bytes = 0;
   uint64_t read_bytes = 0;         // values looked at, indexes and blocks too: what the disk delivered at least
   uint64_t bodies_missing = 0;     // records whose batch came without bodies: no damage of this ledger
+  uint64_t expired = 0;            // records whose bodies went by an order of governance that the log holds, or there is a finding
   uint32_t shards = 0;
   uint64_t fixed = 0;              // entries written anew
   uint64_t records_unchecked = 0;  // batches whose key is encrypted and was not given

@@ -26,7 +26,7 @@ absl::Status DiskLedger::Start(std::string origin) {
   if (!options_.read_only) {
     RETURN_IF_ERROR(fs_.MakeDirs(options_.dir, 0700));
     ASSIGN_OR_RETURN(lock_, DirLock::Take(options_.dir));
-    RETURN_IF_ERROR(Repacker::CleanUp(options_.dir, fs_));
+    RETURN_IF_ERROR(CleanUpRewrites(options_.dir, fs_));
   }
   ASSIGN_OR_RETURN(OpenedShards opened, OpenShards(options_.dir, options_.map_bytes, options_.read_only, fs_, clock_.WallNanos()));
   const bool fresh = !opened.state.has_value();
@@ -35,7 +35,8 @@ absl::Status DiskLedger::Start(std::string origin) {
   carried_bytes_ = opened.carried_bytes;
   for (uint32_t n = 1; n <= opened.sealed.size(); ++n) {
     const std::string dir = ShardDir(options_.dir, n);
-    absl::StatusOr<FileFacts> facts = fs_.Facts(JoinPath(JoinPath(dir, kPackedDir), "data.mdb"));
+    absl::StatusOr<FileFacts> facts = fs_.Facts(JoinPath(JoinPath(dir, kPrunedDir), "data.mdb"));
+    if (!facts.ok()) facts = fs_.Facts(JoinPath(JoinPath(dir, kPackedDir), "data.mdb"));
     if (!facts.ok()) facts = fs_.Facts(JoinPath(dir, "data.mdb"));
     if (facts.ok()) sealed_bytes_ += facts->size;
   }
@@ -72,6 +73,7 @@ absl::Status DiskLedger::Start(std::string origin) {
   // The data file's name: a first start may have ended before it got here, so each does it.
   if (!options_.read_only) RETURN_IF_ERROR(fs_.SyncDir(active->env->dir()));
   size_.store(state_.size, std::memory_order_release);
+  RETURN_IF_ERROR(CheckKek());
   if (state_.size > state_.first) {
     const lmdb::ReadTxn txn(*active->env);
     const absl::StatusOr<StoredLeaf> first = ReadLeaf(state_.first, txn.Get(active->leaves, IndexKey(state_.first)).value_or(""), Crc::kSkip);
@@ -110,6 +112,31 @@ absl::Status DiskLedger::CheckNewest() const {
   if (!last.ok()) return DamagedLeaf(newest, part.shard->env->dir(), ToStd(last.status().message()));
   ASSIGN_OR_RETURN(const Hash node, view.Node(0, newest));
   if (LeafHash(EntryOf(last->bytes)) != node) return DamagedLeaf(newest, part.shard->env->dir(), "its hash is not the tree's");
+  return absl::OkStatus();
+}
+
+// The newest batch says whether there is a key-encryption key, and which: found at the start, not at the first read a day later.
+absl::Status DiskLedger::CheckKek() const {
+  if (options_.read_only && options_.kek.empty()) return absl::OkStatus();  // entries and hashes are readable without it
+  constexpr uint64_t kLooked = 4096;
+  const ShardView view(shards_);
+  for (uint64_t index = state_.size; index > 0 && state_.size - index < kLooked;) {
+    --index;
+    ASSIGN_OR_RETURN(const ShardView::Part part, view.OfLeaf(index));
+    const std::optional<std::string_view> value = part.Get(part.shard->leaves, IndexKey(index));
+    const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, value.value_or(""), Crc::kSkip);
+    if (!stored.ok() || !IsBatch(stored->bytes)) continue;
+    if (!stored->HasSealedKey()) return absl::OkStatus();
+    if (options_.kek.empty()) {
+      return absl::FailedPreconditionError(absl::StrCat("leaf ", index, " in ", options_.dir,
+                                                        " has its batch key encrypted, and no ledger.key_encryption_key is configured: give the file it had"));
+    }
+    if (!GcmOpen(options_.kek, LeafKeyContext(origin_, index), stored->sealed_key).ok()) {
+      return absl::FailedPreconditionError(absl::StrCat("the batch key of leaf ", index, " in ", options_.dir,
+                                                        " does not open with this key-encryption key: it is another file than the one that was configured when it was logged"));
+    }
+    return absl::OkStatus();
+  }
   return absl::OkStatus();
 }
 
@@ -417,7 +444,7 @@ Ledger::Stats DiskLedger::stats() const {
   const std::shared_ptr<const Shards::Set> set = shards_.set();
   const lmdb::EnvStats env = set->active->env->Stats();
   Stats stats;
-  stats.used_bytes = sealed_bytes_ + env.used_bytes;
+  stats.used_bytes = sealed_bytes_ - std::min(sealed_bytes_.load(), freed_bytes_.load()) + env.used_bytes;
   if (repacker_ != nullptr) {
     const RepackProgress repacked = repacker_->progress();
     stats.used_bytes -= std::min(stats.used_bytes, repacked.bytes_before - std::min(repacked.bytes_before, repacked.bytes_after));

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -19,6 +20,7 @@
 #include "common/base/stage.h"
 #include "common/crypto/sign.h"
 #include "common/format/recovery.h"
+#include "common/format/retention.h"
 #include "common/fs/file.h"
 #include "common/lmdb/env.h"
 
@@ -76,6 +78,16 @@ class Ledger : public LedgerReader {
     double repack_share = 0;          // of the shard that is being repacked
   };
   virtual Stats stats() const = 0;
+  struct SealedFacts {
+    uint32_t number = 0;
+    uint64_t first = 0, end = 0;      // its leaves
+    int64_t last_logged_ns = 0;
+    bool pruned = false;              // its bodies are gone
+  };
+  virtual std::vector<SealedFacts> Sealed() const { return {}; }   // oldest first. Threads: any
+  // Drops the bodies of sealed shards below the minimum that `log`, folded from this ledger's leaves, allows; a slice each time. Whether
+  // there is nothing left to drop. DataLoss: a shard that is damaged stays as it is. Threads: one.
+  virtual absl::StatusOr<bool> DropBodies(const RetentionHistory&) { return true; }
   // The shards, ascending, as their files are now.
   virtual std::vector<ShardFacts> shard_facts() const = 0;
   // What repacks sealed shards when it is stepped, on one thread (repack.h); null when read-only.

@@ -13,7 +13,7 @@
 #include <optional>
 #include <string>
 
-#include "aggregator/ledger/blocks.h"
+#include "aggregator/ledger/rewrite.h"
 #include "aggregator/ledger/shards.h"
 #include "common/base/clock.h"
 #include "common/base/guarded.h"
@@ -37,20 +37,16 @@ class Repacker final : public Stage {
   RepackProgress progress() const {
     return progress_.Peek([](const RepackProgress& p) { return p; });
   }
-  // Removes what an earlier process left: an unfinished packing/, or the original beside a complete packed/. Before shards are opened.
-  static absl::Status CleanUp(const std::string& ledger_dir, Fs& fs);
 
  private:
-  struct Job;
   absl::Status Begin(uint32_t number);
-  absl::Status Advance(Job& job);
-  absl::Status Finish(Job& job);
+  absl::Status Advance();
   bool NextShard();
 
   Shards& shards_;
   Fs& fs_;
   const Clock& clock_;
-  std::unique_ptr<Job> job_;
+  std::unique_ptr<ShardRewrite> job_;
   uint32_t next_ = 1;
   Guarded<RepackProgress> progress_;
 };

@@ -10,9 +10,12 @@
 #include "aggregator/ledger/roll.h"
 #include "aggregator/ledger/shards.h"
 #include "common/base/bytes.h"
+#include "common/base/random.h"
 #include "common/base/status.h"
+#include "common/crypto/cipher.h"
 #include "common/format/batch.h"
 #include "common/format/chain.h"
+#include "common/format/expire.h"
 #include "common/format/frame.h"
 
 namespace orgtrail {
@@ -55,6 +58,7 @@ absl::StatusOr<std::vector<Source>> OpenSources(const RepairOrder& order, const 
     options.dir = dir;
     options.read_only = true;
     options.map_bytes = order.map_bytes;
+    options.kek = order.kek;
     absl::StatusOr<std::unique_ptr<Ledger>> ledger = Ledger::Open(options, origin, nullptr, fs, clock);
     if (!ledger.ok()) return Annotate(ledger.status(), dir);
     sources.push_back({dir, *std::move(ledger)});
@@ -82,11 +86,19 @@ struct Patch {
   uint16_t flags = 0;
 };
 
-absl::Status Put(Shard& to, uint64_t index, const Patch& patch) {
+// With a key-encryption key the batch key is sealed again, as the ledger does.
+absl::Status Put(Shard& to, uint64_t index, Patch patch, const std::string& kek, const std::string& origin) {
   ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*to.env));
   StoredLeaf leaf;
   leaf.flags = patch.flags;
   leaf.logged_ns = patch.logged_ns;
+  std::string sealed;
+  if (const size_t at = BatchKeyOffset(patch.bytes); !kek.empty() && IsBatch(patch.bytes) && at != std::string_view::npos) {
+    sealed = GcmSeal(kek, LeafKeyContext(origin, index), std::string_view(patch.bytes).substr(at, 32), SystemRng());
+    std::fill_n(patch.bytes.begin() + static_cast<ptrdiff_t>(at), 32, '\0');
+    leaf.form = LeafForm::kSealedKey;
+    leaf.sealed_key = sealed;
+  }
   leaf.bytes = patch.bytes;
   std::string value(StoredSize(leaf), '\0');
   WriteLeaf(index, leaf, value.data());
@@ -113,6 +125,7 @@ absl::StatusOr<Candidate> CopyAndPatch(const RepairOrder& order, Fs& fs, const C
   ASSIGN_OR_RETURN(const std::shared_ptr<const Shard> own, shards.Get(*set, order.shard));
   Candidate candidate;
   candidate.is_packed = own->blocks.has_value();
+  candidate.is_pruned = BaseName(own->env->dir()) == kPrunedDir;
   const std::string dir = CandidateDir(order.ledger_dir, order.shard);
   RETURN_IF_ERROR(RemoveAll(fs, dir));
   RETURN_IF_ERROR(fs.MakeDirs(dir, 0700));
@@ -127,6 +140,7 @@ absl::StatusOr<Candidate> CopyAndPatch(const RepairOrder& order, Fs& fs, const C
   }
   ASSIGN_OR_RETURN(const std::vector<Source> sources, OpenSources(order, origin, fs, clock));
   ZstdDecompressor zstd;
+  ZstdCompressor zip(1);
   for (const uint64_t index : order.leaves) {
     std::optional<std::string> value;
     std::optional<Hash> want;
@@ -151,7 +165,13 @@ absl::StatusOr<Candidate> CopyAndPatch(const RepairOrder& order, Fs& fs, const C
       // Where this ledger's own hash is damaged, the root that all leaves must lead to decides.
       const Hash hash = LeafHash(EntryOf(raw->bytes));
       if (!CheckFetched(*raw, want.value_or(hash), zstd).ok()) continue;
-      RETURN_IF_ERROR(Put(*to, index, {std::move(raw->bytes), raw->logged_ns, raw->flags}));
+      if (candidate.is_pruned && IsBatch(raw->bytes)) {   // what expired does not come back
+        ASSIGN_OR_RETURN(const FrameView frame, FrameView::Decode(raw->bytes));
+        if (!frame.bodies_gone) {
+          ASSIGN_OR_RETURN(raw->bytes, ExpiredFrame(frame, zstd, zip));
+        }
+      }
+      RETURN_IF_ERROR(Put(*to, index, {std::move(raw->bytes), raw->logged_ns, raw->flags}, candidate.is_pruned ? "" : order.kek, origin));
       candidate.repaired.push_back({index, source.dir});
       done = true;
       break;
@@ -162,7 +182,7 @@ absl::StatusOr<Candidate> CopyAndPatch(const RepairOrder& order, Fs& fs, const C
       if (std::optional<std::string> bodiless = WithoutBodies(*value, index, *want)) {
         // What stands before the bytes may be damaged as well; the tree does not hold it.
         const uint16_t flags = stored->flags & (kLeafQuarantined | kLeafLate);
-        RETURN_IF_ERROR(Put(*to, index, {*std::move(bodiless), std::clamp(stored->logged_ns, not_before, not_after), flags}));
+        RETURN_IF_ERROR(Put(*to, index, {*std::move(bodiless), std::clamp(stored->logged_ns, not_before, not_after), flags}, "", origin));
         candidate.repaired.push_back({index, ""});
         continue;
       }
@@ -204,9 +224,11 @@ absl::StatusOr<Candidate> CopyWhole(const RepairOrder& order, const std::string&
       if (root != anchored->root) return absl::FailedPreconditionError(from + " is of another log than the anchor");
     }
   }
-  const std::string shard_dir = ShardDir(from, order.shard), packed = JoinPath(JoinPath(shard_dir, kPackedDir), "data.mdb");
-  candidate.is_packed = fs.Facts(packed).ok();
-  file = candidate.is_packed ? packed : JoinPath(shard_dir, "data.mdb");
+  const std::string shard_dir = ShardDir(from, order.shard), packed = JoinPath(JoinPath(shard_dir, kPackedDir), "data.mdb"),
+                    pruned = JoinPath(JoinPath(shard_dir, kPrunedDir), "data.mdb");
+  candidate.is_pruned = fs.Facts(pruned).ok();
+  candidate.is_packed = candidate.is_pruned || fs.Facts(packed).ok();
+  file = candidate.is_pruned ? pruned : candidate.is_packed ? packed : JoinPath(shard_dir, "data.mdb");
   const std::string dir = CandidateDir(order.ledger_dir, order.shard);
   RETURN_IF_ERROR(RemoveAll(fs, dir));
   RETURN_IF_ERROR(fs.MakeDirs(dir, 0700));
@@ -241,8 +263,9 @@ absl::StatusOr<Candidate> CopyWhole(const RepairOrder& order, const std::string&
   return candidate;
 }
 
-absl::Status Install(const std::string& ledger_dir, uint32_t shard, bool is_packed, Fs& fs) {
-  const std::string dir = ShardDir(ledger_dir, shard), candidate = CandidateDir(ledger_dir, shard), packed = JoinPath(dir, kPackedDir);
+absl::Status Install(const std::string& ledger_dir, uint32_t shard, bool is_packed, Fs& fs, bool is_pruned) {
+  const std::string dir = ShardDir(ledger_dir, shard), candidate = CandidateDir(ledger_dir, shard), pruned = JoinPath(dir, kPrunedDir);
+  const std::string packed = is_pruned ? pruned : JoinPath(dir, kPackedDir);
   const std::string file = JoinPath(candidate, "data.mdb");
   {
     ASSIGN_OR_RETURN(const std::unique_ptr<File> written, fs.Open(file, OpenMode::kAppend, 0600));
@@ -250,6 +273,7 @@ absl::Status Install(const std::string& ledger_dir, uint32_t shard, bool is_pack
   }
   fs.Remove(JoinPath(candidate, "lock.mdb")).IgnoreError();
   RETURN_IF_ERROR(fs.SyncDir(candidate));
+  if (!is_pruned) RETURN_IF_ERROR(RemoveAll(fs, pruned));   // it would be read instead
   if (is_packed && !fs.Facts(packed).ok()) {
     RETURN_IF_ERROR(fs.Rename(candidate, packed, Fsync::kYes));
     fs.Remove(JoinPath(dir, "data.mdb")).IgnoreError();   // the next start removes it otherwise

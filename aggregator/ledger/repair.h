@@ -33,6 +33,7 @@ struct RepairOrder {
   std::vector<uint64_t> leaves;         // damaged
   bool give_up_bodies = false;          // a batch that no source has is left without its bodies, when its entry is sound
   uint64_t map_bytes = 1ull << 40;
+  std::string kek;                      // the ledger's key-encryption key; empty: it has none
 };
 
 struct RepairedLeaf {
@@ -40,7 +41,8 @@ struct RepairedLeaf {
   std::string source;                   // empty: it is without bodies now
 };
 struct Candidate {                      // what lies in repairing/
-  bool is_packed = false;               // to become packed/
+  bool is_packed = false;               // it has the tables of a repacked shard: to become packed/
+  bool is_pruned = false;               // … or, its bodies having expired, pruned/
   std::vector<RepairedLeaf> repaired;
   std::vector<uint64_t> left;           // damaged leaves that no source has
 };
@@ -49,8 +51,8 @@ absl::StatusOr<Candidate> CopyAndPatch(const RepairOrder& order, Fs& fs, const C
 // Step 1, of a shard that cannot: the whole file of source `from`, which must be sound there and hold what this ledger's shard did.
 // FailedPrecondition: it does not, and why. `anchor`: the newest checkpoint known, for the shard that grows.
 absl::StatusOr<Candidate> CopyWhole(const RepairOrder& order, const std::string& from, const std::string& anchor_dir, Fs& fs, const Clock& clock);
-// Step 3: the candidate takes the original's place.
-absl::Status Install(const std::string& ledger_dir, uint32_t shard, bool is_packed, Fs& fs);
+// Step 3: the candidate takes the original's place. A copy that has bodies which expired here loses them when the aggregator runs again.
+absl::Status Install(const std::string& ledger_dir, uint32_t shard, bool is_packed, Fs& fs, bool is_pruned = false);
 absl::Status RemoveCandidate(const std::string& ledger_dir, uint32_t shard, Fs& fs);
 
 }  // namespace orgtrail

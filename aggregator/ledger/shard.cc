@@ -90,10 +90,12 @@ absl::StatusOr<Shard> Shard::OpenSealed(const std::string& dir) {
   options.map_bytes = 0;
   options.read_only = true;
   options.immutable = true;
-  const std::string packed = JoinPath(dir, kPackedDir);
-  absl::StatusOr<Shard> opened = OpenEnv(packed, options, /*packed=*/true);
+  const std::string pruned = JoinPath(dir, kPrunedDir), packed = JoinPath(dir, kPackedDir);
+  absl::StatusOr<Shard> opened = OpenEnv(pruned, options, /*packed=*/true);
+  if (absl::IsNotFound(opened.status())) opened = OpenEnv(packed, options, /*packed=*/true);
   if (absl::IsNotFound(opened.status())) opened = OpenEnv(dir, options);
-  if (absl::IsNotFound(opened.status())) opened = OpenEnv(packed, options, /*packed=*/true);  // repacked between the two looks
+  if (absl::IsNotFound(opened.status())) opened = OpenEnv(packed, options, /*packed=*/true);  // rewritten between two looks
+  if (absl::IsNotFound(opened.status())) opened = OpenEnv(pruned, options, /*packed=*/true);
   if (!opened.ok()) return opened.status();
   Shard shard = *std::move(opened);
   const lmdb::ReadTxn txn(*shard.env);

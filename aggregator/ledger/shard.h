@@ -34,13 +34,14 @@ struct Shard {
   std::optional<lmdb::Table> blocks;    // of a repacked shard
 
   static absl::StatusOr<Shard> Open(const std::string& dir, uint64_t map_bytes, bool read_only);
-  // A shard that is never written again, repacked when it has been: mapped at its file's size. DataLoss when it is not sealed.
+  // A shard that is never written again, repacked or pruned when it has been: mapped at its file's size. DataLoss when it is not sealed.
   static absl::StatusOr<Shard> OpenSealed(const std::string& dir);
   // To be filled by whoever repacks (repack.h).
   static absl::StatusOr<Shard> OpenPacking(const std::string& dir, uint64_t map_bytes);
 };
-// Within a shard's directory: its leaves in large blocks, complete and checked; and while that is being made.
+// Within a shard's directory: its leaves in large blocks, complete and checked; and while that is being made. The same without bodies.
 inline constexpr std::string_view kPackedDir = "packed", kPackingDir = "packing";
+inline constexpr std::string_view kPrunedDir = "pruned", kPruningDir = "pruning";
 std::string ShardDir(const std::string& ledger_dir, uint32_t number);  // …/shard-000001
 // Numbers of the shards there are, ascending. DataLoss when one is missing in between; empty when there is no such directory.
 absl::StatusOr<std::vector<uint32_t>> ListShards(Fs& fs, const std::string& ledger_dir);

@@ -101,6 +101,12 @@ v1::Completeness Completeness::Of(const Access& access, uint64_t indexed_to, uin
     }
     complete_to = std::min(complete_to, head.wall_close_ns);
   }
+  if (start_ns != 0) {
+    if (const std::optional<RetentionHistory::Raise> gone = expiry_.Newest(); gone && start_ns <= gone->newest_ns) {
+      out.add_losses(absl::StrCat("the bodies of what was logged before ", Rfc3339(absl::FromUnixNanos(gone->newest_ns)), " expired (leaf ", gone->leaf,
+                                  "): no attribute finds those records"));
+    }
+  }
   out.set_complete_to_ns(complete_to == UINT64_MAX ? 0 : static_cast<int64_t>(complete_to));
   return out;
 }

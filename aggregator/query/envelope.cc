@@ -57,7 +57,7 @@ constexpr NoteName kNotes[] = {
 
 }  // namespace
 
-void FillEnvelope(const Leaf& leaf, size_t i, bool whole, v1::Envelope* out) {
+void FillEnvelope(const Leaf& leaf, size_t i, bool whole, const Expiry& expiry, v1::Envelope* out) {
   const Row& row = leaf.events.rows[i];
   const RowFacts& facts = leaf.facts[i];
   const BatchHeader& header = leaf.header;
@@ -81,6 +81,10 @@ void FillEnvelope(const Leaf& leaf, size_t i, bool whole, v1::Envelope* out) {
   if (std::string by = PostedBy(leaf, i); !by.empty()) out->set_posted_by(std::move(by));
   for (const NoteName& n : kNotes) {
     if (facts.notes & n.note) out->add_notes(n.name);
+  }
+  if (row.tombstone && row.reason == TombstoneReason::kExpired) {
+    out->add_notes("EXPIRED");
+    if (const std::optional<uint64_t> by = expiry.By(leaf.index)) out->add_notes("EXPIRED_BY_LEAF_" + std::to_string(*by));
   }
   if (row.tombstone && row.event_class == 0) out->add_notes("BODIES_MISSING");   // with its hash: the whole batch's
   if (leaf.flags & kLeafLate) out->add_notes("LATE");

@@ -76,7 +76,7 @@ class Lookup::Leaves {
 };
 
 Lookup::Lookup(const History& history, const LedgerReader& ledger, const Completeness& completeness, std::string mac_key)
-    : history_(history), ledger_(ledger), completeness_(completeness), mac_key_(std::move(mac_key)) {
+    : history_(history), ledger_(ledger), completeness_(completeness), mac_key_(std::move(mac_key)), expiry_(ledger) {
   CHECK(mac_key_.size() == 32);
 }
 
@@ -178,7 +178,7 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
   Leaves leaves(ledger_);
   CursorWriter cursors(mac_key_, who, ledger_);
   HistorySearch search(snapshot, query);
-  uint64_t quarantined = 0;
+  uint64_t quarantined = 0, gone = 0;
   size_t bytes = 0;
   for (size_t checked = 0;; ++checked) {
     const std::optional<HistoryRecord> record = search.Next();
@@ -197,11 +197,13 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
             bytes += body.size() + 512;
             v1::Event* event = response.add_events();
             event->set_record(std::move(body));
-            FillEnvelope(*leaf, record->event, whole, event->mutable_envelope());
+            FillEnvelope(*leaf, record->event, whole, expiry_, event->mutable_envelope());
             event->mutable_envelope()->set_copies(copies.count);
             event->mutable_envelope()->set_cursor(cursors.Text({record->leaf, record->event + 1u}));
           }
         }
+      } else if (leaf->events.rows[record->event].tombstone) {
+        ++gone;
       }
     } else {
       ++quarantined;
@@ -214,6 +216,10 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
   }
   *response.mutable_completeness() = completeness_.Of(access, snapshot.indexed_to, query.tree_size, request.start_ns(), request.end_ns());
   response.mutable_completeness()->set_quarantined_matches(quarantined);
+  if (gone != 0) {
+    response.mutable_completeness()->add_losses(
+        absl::StrCat(gone, " records that the history finds have no body any more, and are left out: nothing can be compared with the question"));
+  }
   return response;
 }
 
@@ -262,7 +268,7 @@ absl::StatusOr<v1::GetEventResponse> Lookup::Get(const Identity& who, const v1::
     if (response.events_size() > 0 && bytes > kPageBytes) break;
     v1::Event* event = response.add_events();
     event->set_record(std::move(body));
-    FillEnvelope(*leaf, ref.event, whole, event->mutable_envelope());
+    FillEnvelope(*leaf, ref.event, whole, expiry_, event->mutable_envelope());
     event->mutable_envelope()->set_cursor(CursorWriter(mac_key_, who, ledger_).Text({ref.leaf, ref.event + 1}));
   }
   if (response.events_size() == 0) {

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "aggregator/index/history.h"
 #include "aggregator/index/search.h"
+#include "aggregator/ledger/expiry.h"
 #include "aggregator/query/access.h"
 #include "aggregator/query/completeness.h"
 #include "aggregator/query/filter.h"
@@ -50,6 +51,7 @@ class Lookup {
   const LedgerReader& ledger_;
   const Completeness& completeness_;
   const std::string mac_key_;
+  const Expiry expiry_;
 };
 
 // What is recorded of a read: the request, as a JSON object.

@@ -90,6 +90,10 @@ int RunScrubChild(const ScrubOrder& order, Fs& fs, const Clock& clock) {
   FsckOptions options;
   options.dir = order.ledger_dir;
   options.from_shard = order.from_shard;
+  if (!order.kek_file.empty()) {
+    absl::StatusOr<std::string> kek = ReadFile(fs, order.kek_file, 1024);
+    if (kek.ok()) options.kek = *std::move(kek);   // else the aggregator says so at its next start; all but the records is looked at
+  }
   options.entering = [&](uint32_t shard, const std::string& file) {
     tell();
     Say(ScrubLine::At(totals.leaves, totals.leaves, totals.read_bytes));

@@ -110,7 +110,7 @@ bool Scrubber::Launch() {
   posix_spawnattr_setsigdefault(&attributes, &ignored);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   std::vector<std::string> words = {"orgtrail-aggregator", kScrubCommand, options_.ledger_dir, options_.history_dir, std::to_string(shard_),
-                                    std::to_string(options_.bytes_per_second)};
+                                    std::to_string(options_.bytes_per_second), options_.kek_file};
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);

@@ -30,6 +30,7 @@ namespace orgtrail {
 struct ScrubOptions {
   std::string program = "/proc/self/exe";   // with kScrubCommand: this one
   std::string ledger_dir, history_dir, state_file;
+  std::string kek_file;                     // ledger.key_encryption_key; empty: none
   uint64_t bytes_per_second = 16 << 20;
   absl::Duration pause = absl::Hours(24);   // between rounds
 };

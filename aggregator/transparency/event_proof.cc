@@ -1,6 +1,7 @@
 #include "aggregator/transparency/event_proof.h"
 
 #include "aggregator/ledger/branch.h"
+#include "aggregator/ledger/expiry.h"
 #include "common/base/status.h"
 #include "common/compress/zstd.h"
 #include "common/format/epoch.h"
@@ -47,6 +48,12 @@ absl::StatusOr<EventProof> BuildEventProof(const LedgerReader& ledger, const Reg
     return absl::NotFoundError(absl::StrCat("leaf ", ref.leaf, " has ", events.rows.size(), " events, none at ", ref.event));
   }
   const Row& row = events.rows[ref.event];
+  if (row.tombstone && row.reason == TombstoneReason::kExpired) {
+    const std::optional<uint64_t> by = Expiry(ledger).By(ref.leaf);
+    return absl::FailedPreconditionError(absl::StrCat("EXPIRED the body of the record at ", ref.leaf, ":", ref.event, " expired by leaf ",
+                                                      by ? std::to_string(*by) : "?", ", governance's order: a proof needs it. Its hash ", Hex(row.leaf.view()),
+                                                      " is still under the log's root, and a proof that was made before verifies as ever"));
+  }
   if (row.tombstone) {
     return absl::FailedPreconditionError(absl::StrCat("the record at ", ref.leaf, ":", ref.event, " has no body any more"));
   }

@@ -347,12 +347,17 @@ bool Verifier::Lane::Recount(Job& job, Leaf& leaf) {
   if (job.view.bodies_gone) {
     // What is signed is checked like any batch; its root and count cannot be. Refused, the chain would end here for ever.
     if (h.n_events == 0) return RefuseStatus(job, absl::InvalidArgumentError("FRAME_MALFORMED bodies missing of a batch that has none"), "");
+    // Only the log lets bodies expire, and says so in a leaf; what an agent's disk damaged is corrupt.
+    if (*job.view.bodies_gone != TombstoneReason::kCorrupt) return RefuseStatus(job, absl::InvalidArgumentError("FRAME_MALFORMED bodies that an agent calls expired or redacted"), "");
     job.bodies_gone = true;
     leaf.events = GoneEvents(h, *job.view.bodies_gone);
     return true;
   }
   absl::StatusOr<Events> events = InflateFrame(job.view, zstd_);
   if (!events.ok()) return RefuseStatus(job, events.status(), "FRAME_MALFORMED");
+  if (std::any_of(events->rows.begin(), events->rows.end(), [](const Row& r) { return r.tombstone && r.reason != TombstoneReason::kCorrupt; })) {
+    return RefuseStatus(job, absl::InvalidArgumentError("FRAME_MALFORMED bodies that an agent calls expired or redacted"), "");
+  }
   const RowHashes hashes = HashRows(job.view.batch_key, events->rows);
   if (absl::Status s = CheckRows(h, events->rows, hashes); !s.ok()) return RefuseStatus(job, s, "ROOT_MISMATCH");
   leaf.events = *std::move(events);

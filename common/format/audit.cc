@@ -22,6 +22,7 @@ namespace {
 
 constexpr size_t kGroup = 256;
 constexpr size_t kFindings = 1000;
+constexpr int64_t kHour = 3'600'000'000'000, kDay = 24 * kHour;
 constexpr size_t kTreesApart = 64;   // of one agent in quarantine: its branches sign side by side, each with trees of its own
 
 }  // namespace
@@ -53,7 +54,7 @@ struct Audit::Item {
   std::string identity_key;                  // of its agent; empty: no enrolment seen
   std::string identity_error;
   Hash leaf;
-  uint64_t tombstones = 0, bodies_missing = 0;
+  uint64_t tombstones = 0, expired = 0, bodies_missing = 0;
   bool explains = false;                     // a loss record is among its rows, or may have been
   std::vector<std::string> broken;           // what Check found
   std::string undecodable;
@@ -61,8 +62,8 @@ struct Audit::Item {
   std::optional<EvidenceLeaf> evidence;      // OTV1
 };
 
-Audit::Audit(int threads, const Checkpoint& checkpoint, RereadLog reread)
-    : threads_(threads < 1 ? 1 : threads), checkpoint_(checkpoint), reread_(std::move(reread)) {}
+Audit::Audit(int threads, const Checkpoint& checkpoint, RereadLog reread, int64_t now_ns)
+    : threads_(threads < 1 ? 1 : threads), checkpoint_(checkpoint), reread_(std::move(reread)), now_ns_(now_ns), retention_(checkpoint.origin) {}
 Audit::~Audit() = default;
 
 void Audit::Find(AuditFinding::Kind kind, uint64_t leaf, std::string what) {
@@ -120,6 +121,8 @@ void Audit::Prepare(Item& item) {
       } else {
         item.undecodable = std::string(recovery.status().message());
       }
+    } else if (magic == "OTR2") {
+      if (const absl::Status decoded = RetentionLeaf::Decode(item.bytes).status(); !decoded.ok()) item.undecodable = std::string(decoded.message());
     } else if (magic != "OTN1") {
       item.undecodable = magic == "OTB1" ? "a batch's entry without its frame: the records are missing" : "bytes of no kind this release writes";
     } else {
@@ -230,6 +233,7 @@ void Audit::Check(Item& item) {
   }
   if (item.view.bodies_gone) {
     if (h.n_events == 0) item.broken.emplace_back("FRAME_MALFORMED bodies missing of a batch that has none");
+    if (item.view.bodies_gone == TombstoneReason::kExpired) item.broken.emplace_back("bodies that expire leave their hashes; this batch has none");
     item.bodies_missing = h.n_events;
     item.explains = true;
     return;
@@ -241,12 +245,55 @@ void Audit::Check(Item& item) {
   }
   const RowHashes hashes = HashRows(item.view.batch_key, events->rows);
   broken(CheckRows(h, events->rows, hashes), "bodies");
-  item.explains = std::any_of(events->rows.begin(), events->rows.end(),
-                              [](const Row& row) { return row.event_class == static_cast<uint16_t>(EventClass::kLoss); });
-  for (const Row& row : events->rows) item.tombstones += row.tombstone;
+  item.explains = std::any_of(events->rows.begin(), events->rows.end(), [](const Row& row) {
+    return row.tombstone || row.event_class == static_cast<uint16_t>(EventClass::kLoss);
+  });
+  for (const Row& row : events->rows) {
+    item.tombstones += row.tombstone;
+    item.expired += row.tombstone && row.reason == TombstoneReason::kExpired;
+  }
+}
+
+// What the log says about retention, against the rules for it and against what agents signed.
+void Audit::FollowRetention(Item& item) {
+  const size_t before = retention_.raises().size();
+  const std::optional<uint64_t> known = retention_.newest() ? std::optional(retention_.newest()->leaf) : std::nullopt;
+  if (const absl::Status taken = retention_.Take(item.index, item.bytes); !taken.ok()) {
+    item.broken.push_back("retention: " + std::string(taken.message()));
+    return;
+  }
+  if (const auto& newest = retention_.newest(); newest && newest->leaf != known) {
+    Find(AuditFinding::Kind::kNote, item.index,
+         "governance ordered that bodies are kept for " + std::to_string(newest->order.keep_days) + " days; in effect from " +
+             Rfc3339(absl::FromUnixNanos(newest->effective_ns)));
+  }
+  if (retention_.raises().size() == before) return;
+  const RetentionHistory::Raise& raise = retention_.raises().back();
+  if (raise.wall_ns > now_ns_ && raise.wall_ns - now_ns_ > kDay) {
+    item.broken.push_back("retention: bodies expired at " + Rfc3339(absl::FromUnixNanos(raise.wall_ns)) + ", which is not yet");
+  }
+  const int64_t floor_ns = raise.wall_ns - kRetentionFloorDays * kDay;
+  const bool is_old = std::any_of(seen_.begin(), seen_.lower_bound(floor_ns / kHour), [&](const auto& s) { return s.second >= raise.minimum; });
+  if (!is_old) {
+    item.broken.push_back("retention: no agent had seen leaf " + std::to_string(raise.minimum - 1) + " by " + Rfc3339(absl::FromUnixNanos(floor_ns)) +
+                          ": bodies went that were not " + std::to_string(kRetentionFloorDays) + " days old");
+  }
+}
+
+void Audit::JudgeExpired() {
+  for (const uint64_t leaf : expired_) {
+    if (retention_.Of(leaf) == nullptr) Find(AuditFinding::Kind::kTampered, leaf, "its bodies are gone as expired, and no order in the log covers them");
+  }
+  if (retention_.raises().empty()) return;
+  for (const RetentionHistory::Raise& r : retention_.raises()) {
+    Find(AuditFinding::Kind::kNote, r.leaf,
+         "bodies of leaves " + std::to_string(r.from) + " to " + std::to_string(r.minimum - 1) + ", logged up to " + Rfc3339(absl::FromUnixNanos(r.newest_ns)) +
+             ", expired at " + Rfc3339(absl::FromUnixNanos(r.wall_ns)) + " by governance's order to keep " + std::to_string(r.keep_days) + " days");
+  }
 }
 
 void Audit::Link(Item& item) {
+  if (!item.is_batch && item.undecodable.empty()) FollowRetention(item);
   if (item.recovery) {
     const Recovery& r = *item.recovery;
     if (r.origin != checkpoint_.origin || r.restored_size != item.index || r.restored_root != frontier_.Root()) {
@@ -280,6 +327,13 @@ void Audit::Link(Item& item) {
   report_.events += h.n_events;
   report_.lost += h.n_lost;
   report_.tombstones += item.tombstones;
+  report_.expired += item.expired;
+  if (item.expired != 0) {
+    expired_.push_back(item.index);
+    if (expired_.size() > kFindings) expired_.pop_front();   // what an order covers is below all that it does not
+  }
+  uint64_t& seen = seen_[static_cast<int64_t>(h.wall_close_ns) / kHour];
+  seen = std::max(seen, h.seen_size);
   const std::string who = h.account + "/" + h.region + "/" + h.agent;
   report_.bodies_missing += item.bodies_missing;
   if (item.bodies_missing != 0) {
@@ -350,6 +404,7 @@ AuditReport Audit::Finish() {
     Find(absl::IsDataLoss(verdicts.status()) ? AuditFinding::Kind::kTampered : AuditFinding::Kind::kIncomplete, 0,
          std::string(verdicts.status().message()));
   }
+  JudgeExpired();
   report_.agents = agents_.size();
   report_.root = frontier_.Root();
   if (frontier_.size() < checkpoint_.size) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -17,6 +18,7 @@
 #include "common/format/control.h"
 #include "common/format/note.h"
 #include "common/format/quarantine.h"
+#include "common/format/retention.h"
 #include "common/merkle/tree.h"
 
 namespace orgtrail {
@@ -32,6 +34,7 @@ struct AuditReport {
   uint64_t leaves = 0, batches = 0, events = 0, lost = 0, tombstones = 0, bodies_missing = 0, agents = 0, epochs = 0, unclean_epochs = 0;
   uint64_t unexplained = 0;             // of the lost: no loss record within the next batch of their agent says why
   uint64_t quarantined = 0;             // batches that are set apart, each with evidence, or there is a finding
+  uint64_t expired = 0;                 // of the tombstones: gone by an order of governance that the log holds, or there is a finding
   Hash root;
   std::vector<AuditFinding> findings;   // at most 1,000; `more` counts the rest
   uint64_t more = 0;
@@ -40,8 +43,9 @@ struct AuditReport {
 class Audit {
  public:
   // `checkpoint` is what the log claims; its signature is the caller's to check. `reread` is called by Finish() when batches are
-  // marked as quarantined: their evidence is checked against the log. Without it they are a finding.
-  Audit(int threads, const Checkpoint& checkpoint, RereadLog reread = nullptr);
+  // marked as quarantined: their evidence is checked against the log. Without it they are a finding. `now_ns` is the verifier's clock: no
+  // body has expired by an order of the future.
+  Audit(int threads, const Checkpoint& checkpoint, RereadLog reread = nullptr, int64_t now_ns = INT64_MAX);
   ~Audit();
   // The next leaf's bytes: a whole OTF1 for a batch, else the control entry; `quarantined` as the ledger marked it.
   void Add(std::string bytes, bool quarantined);
@@ -58,13 +62,19 @@ class Audit {
   static std::shared_ptr<const Keys> TreeApart(const Agent& agent, const Hash& root);
   static void Check(Item& item);       // any thread: hashes and signatures
   void Link(Item& item);               // in order: chain and tree
+  void FollowRetention(Item& item);
+  void JudgeExpired();
   void Explain(Agent& agent, const Item& item, const std::string& who);
   void Find(AuditFinding::Kind kind, uint64_t leaf, std::string what);
 
   const int threads_;
   const Checkpoint checkpoint_;
   const RereadLog reread_;
+  const int64_t now_ns_;
   QuarantineAudit quarantine_;
+  RetentionHistory retention_;
+  std::map<int64_t, uint64_t> seen_;    // by the hour of agents' clocks: how much of the log a batch quoted
+  std::deque<uint64_t> expired_;        // the newest leaves with bodies that expired
   Hash root_at_checkpoint_;
   std::vector<std::unique_ptr<Item>> group_;
   std::map<Uuid, Agent> agents_;

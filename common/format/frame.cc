@@ -5,6 +5,7 @@
 #include "common/base/bytes.h"
 #include "common/base/status.h"
 #include "common/crypto/cipher.h"
+#include "common/format/expire.h"
 #include "common/merkle/tree.h"
 
 namespace orgtrail {
@@ -63,6 +64,25 @@ void Store64(char* p, uint64_t v) {
   std::memcpy(p, &v, 8);
 }
 
+// Rows as columns, limits::kRowBytes of room for each.
+template <class R>
+void StoreColumns(const std::vector<R>& rows, char* p) {
+  const Columns at(rows.size());
+  uint64_t seq = 0, wall = 0, boot = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const R& row = rows[i];
+    Store16(p + 2 * i, row.flags);
+    Store16(p + at.classes + 2 * i, row.event_class);
+    Store32(p + at.lengths + 4 * i, row.body_len);
+    Store64(p + at.seqs + 8 * i, row.seq - seq);
+    Store64(p + at.walls + 8 * i, row.wall_ns - wall);
+    Store64(p + at.boots + 8 * i, row.boot_ns - boot);
+    seq = row.seq;
+    wall = row.wall_ns;
+    boot = row.boot_ns;
+  }
+}
+
 }  // namespace
 
 std::string_view TombstoneReasonName(TombstoneReason reason) {
@@ -114,18 +134,21 @@ absl::StatusOr<Events> InflateFrame(const FrameView& frame, ZstdDecompressor& zs
     if (absl::IsResourceExhausted(inflated)) return inflated;
     return Malformed(inflated.message());
   }
-  const std::string_view plain = events.storage.view();
-  const size_t n = frame.n_rows;
+  RETURN_IF_ERROR(SplitRows(events.storage.view(), frame.n_rows, &events.rows));
+  return events;
+}
+
+absl::Status SplitRows(std::string_view plain, size_t n, std::vector<Row>* rows) {
   if (plain.size() < n * limits::kRowBytes) {
     return absl::InvalidArgumentError(absl::StrCat("COUNT_MISMATCH frame: ", n, " rows do not fit in ", plain.size(), " bytes"));
   }
   const Columns at(n);
   const char* p = plain.data();
   std::string_view bodies = plain.substr(n * limits::kRowBytes);
-  events.rows.resize(n);
+  rows->resize(n);
   uint64_t seq = 0, wall = 0, boot = 0;
   for (size_t i = 0; i < n; ++i) {
-    Row& row = events.rows[i];
+    Row& row = (*rows)[i];
     row.flags = GetU16(p + 2 * i);
     row.event_class = GetU16(p + at.classes + 2 * i);
     row.body_len = GetU32(p + at.lengths + 4 * i);
@@ -155,7 +178,29 @@ absl::StatusOr<Events> InflateFrame(const FrameView& frame, ZstdDecompressor& zs
   if (!bodies.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("COUNT_MISMATCH frame: ", bodies.size(), " bytes belong to no row"));
   }
-  return events;
+  return absl::OkStatus();
+}
+
+std::string TombstonedRows(const std::vector<Row>& rows, TombstoneReason reason) {
+  std::string plain(rows.size() * limits::kRowBytes, '\0');
+  std::vector<Row> marked = rows;
+  for (Row& row : marked) row.flags |= kRowTombstone;
+  StoreColumns(marked, plain.data());
+  plain.reserve(plain.size() + rows.size() * kTombstoneBytes);
+  for (const Row& row : rows) {
+    plain.append(row.leaf.view());
+    plain.push_back(static_cast<char>(row.tombstone ? row.reason : reason));
+  }
+  return plain;
+}
+
+absl::StatusOr<std::string> ExpiredFrame(const FrameView& frame, ZstdDecompressor& unzip, ZstdCompressor& zip) {
+  ASSIGN_OR_RETURN(Events events, InflateFrame(frame, unzip));
+  std::string expired = Outer(frame.entry, frame.extension, kNoKey, frame.n_rows);
+  if (frame.n_rows == 0) return expired;
+  HashRows(frame.batch_key, events.rows);
+  zip.Compress(TombstonedRows(events.rows, TombstoneReason::kExpired), &expired);
+  return expired;
 }
 
 std::string BodilessFrame(std::string_view entry, std::string_view extension, TombstoneReason reason) {
@@ -259,20 +304,7 @@ std::string FramePacker::Finish(std::string_view entry, std::string_view extensi
 
   const size_t begin = kRowRoom - n * limits::kRowBytes;
   char* p = plain_.data() + begin;
-  const Columns at(n);
-  uint64_t seq = 0, wall = 0, boot = 0;
-  for (size_t i = 0; i < n; ++i) {
-    const RawRow& row = rows_[i];
-    Store16(p + 2 * i, row.flags);
-    Store16(p + at.classes + 2 * i, row.event_class);
-    Store32(p + at.lengths + 4 * i, row.body_len);
-    Store64(p + at.seqs + 8 * i, row.seq - seq);
-    Store64(p + at.walls + 8 * i, row.wall_ns - wall);
-    Store64(p + at.boots + 8 * i, row.boot_ns - boot);
-    seq = row.seq;
-    wall = row.wall_ns;
-    boot = row.boot_ns;
-  }
+  StoreColumns(rows_, p);
   zstd.Compress(std::string_view(plain_).substr(begin), &frame);
   rows_.clear();
   plain_.resize(kRowRoom);

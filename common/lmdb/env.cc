@@ -18,6 +18,7 @@
 
 #include "common/base/mutant.h"
 #include "common/base/status.h"
+#include "common/fs/file.h"
 #include "common/lmdb/short_file.h"
 
 namespace orgtrail::lmdb {
@@ -238,6 +239,17 @@ bool Cursor::Seek(std::string_view key) {
 
 constexpr uint64_t kGrowthWhileRead = 64ull << 30;
 
+// Whether LMDB died while it made the file. It writes the first two pages in one call and refuses a file with less for ever; but the number of
+// the newest commit in the first page (MDB_page, then MDB_meta up to mm_txnid) says whether there was ever more.
+absl::StatusOr<bool> IsNeverMade(const std::string& file, uint64_t bytes) {
+  constexpr size_t kTxnId = 144;
+  if (bytes >= 2 * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE))) return false;
+  ASSIGN_OR_RETURN(const std::unique_ptr<File> opened, PosixFs().Open(file, OpenMode::kRead));
+  char head[kTxnId + 8];
+  ASSIGN_OR_RETURN(const size_t read, opened->ReadAt(0, head, sizeof head));
+  return read < sizeof head || std::all_of(head + kTxnId, std::end(head), [](char c) { return c == 0; });
+}
+
 absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOptions& options) {
   std::unique_ptr<Env> env(new Env);
   env->dir_ = std::string(dir);
@@ -252,7 +264,14 @@ absl::StatusOr<std::unique_ptr<Env>> Env::Open(std::string_view dir, const EnvOp
 
   const std::string data = env->dir_ + "/data.mdb";
   const bool existed = ::stat(data.c_str(), &st) == 0;
-  const uint64_t file_bytes = existed ? static_cast<uint64_t>(st.st_size) : 0;
+  uint64_t file_bytes = existed ? static_cast<uint64_t>(st.st_size) : 0;
+  if (!options.read_only && existed) {
+    ASSIGN_OR_RETURN(const bool never_made, IsNeverMade(data, file_bytes));
+    if (never_made) {
+      RETURN_IF_ERROR(PosixFs().Remove(data));
+      file_bytes = 0;
+    }
+  }
   if (options.read_only && !existed) return LmdbStatus("open", dir, ENOENT);
 
   int rc = mdb_env_create(&env->env_);

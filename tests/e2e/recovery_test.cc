@@ -37,6 +37,7 @@ class Recovery : public ::testing::Test {
   std::string policy() const { return organization_.Path("org/policy/policy-1.note"); }
   std::string governance() const { return organization_.Path("org/governance/demo.key"); }
   std::string backup() const { return organization_.Path("backup"); }
+  std::string kek() const { return organization_.Path("org/aggregator/kek.key"); }   // kept apart from the backup
   Ran Run(std::vector<std::string> args) const {
     args.insert(args.begin(), Program("orgtrail"));
     return RunProgram(args);
@@ -62,8 +63,12 @@ TEST_F(Recovery, ADeclaredRestoreGoesOnByItselfAndLosesNothingAgentsKept) {
   const Ran first = Run({"backup", state(), "--to", backup()});   // of a running aggregator
   ASSERT_EQ(first.code, 0) << first.err;
   EXPECT_THAT(first.out, HasSubstr("checked"));
-  EXPECT_EQ(Run({"fsck", backup() + "/ledger"}).code, 0);
-  EXPECT_EQ(Run({"verify", "ledger", backup() + "/ledger", "--trust", organization_.trust(), "--strict"}).code, 0);
+  EXPECT_EQ(Run({"fsck", backup() + "/ledger", "--key-encryption-key", kek()}).code, 0);
+  const Ran without = Run({"fsck", backup() + "/ledger"});
+  EXPECT_EQ(without.code, 3);   // the records cannot be checked, all else is
+  EXPECT_THAT(without.out, HasSubstr("--key-encryption-key"));
+  EXPECT_EQ(Run({"verify", "ledger", backup() + "/ledger", "--trust", organization_.trust()}).code, 64);
+  EXPECT_EQ(Run({"verify", "ledger", backup() + "/ledger", "--key-encryption-key", kek(), "--trust", organization_.trust(), "--strict"}).code, 0);
   Tell(agent, told, 60);
   ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent); }));
   ASSERT_EQ(organization_.Orgtrail(read, "auditor").code, 0);
@@ -126,7 +131,7 @@ TEST_F(Recovery, ADeclaredRestoreGoesOnByItselfAndLosesNothingAgentsKept) {
   ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(second) && organization_.Ready(); }));
   const Ran next = Run({"backup", state(), "--to", backup()});
   EXPECT_EQ(next.code, 0) << next.err;
-  EXPECT_EQ(Run({"fsck", backup() + "/ledger"}).code, 0);
+  EXPECT_EQ(Run({"fsck", backup() + "/ledger", "--key-encryption-key", kek()}).code, 0);
 }
 
 TEST_F(Recovery, WhatCannotHaveChangedIsCopiedOnce) {
@@ -153,12 +158,12 @@ TEST_F(Recovery, WhatCannotHaveChangedIsCopiedOnce) {
   EXPECT_THAT(copied(), ::testing::Not(HasSubstr(" 0 B as it was")));
   ASSERT_EQ(organization_.StopAggregator(), 0);
   copied();
-  EXPECT_EQ(Run({"fsck", backup() + "/ledger"}).code, 0);
-  EXPECT_EQ(Run({"verify", "ledger", backup() + "/ledger", "--trust", organization_.trust(), "--strict"}).code, 0);
+  EXPECT_EQ(Run({"fsck", backup() + "/ledger", "--key-encryption-key", kek()}).code, 0);
+  EXPECT_EQ(Run({"verify", "ledger", backup() + "/ledger", "--key-encryption-key", kek(), "--trust", organization_.trust(), "--strict"}).code, 0);
   const std::string place = organization_.Path("elsewhere");
   fs::create_directories(place);
   ASSERT_EQ(Run({"restore", backup(), "--to", place}).code, 0);
-  EXPECT_EQ(Run({"verify", "ledger", place + "/ledger", "--trust", organization_.trust(), "--strict"}).code, 0);
+  EXPECT_EQ(Run({"verify", "ledger", place + "/ledger", "--key-encryption-key", kek(), "--trust", organization_.trust(), "--strict"}).code, 0);
 }
 
 TEST_F(Recovery, AnUndeclaredRollbackIsRefusedByAggregatorAndAgents) {

@@ -102,6 +102,7 @@ TEST_F(RedHost, MemoryHoldsNoKeyThatHasSigned) {
     LedgerOptions options;
     options.dir = organization.ledger_dir();
     options.read_only = true;
+    options.kek = ReadWhole(organization.Path("org/aggregator/kek.key"));
     const absl::StatusOr<std::unique_ptr<Ledger>> ledger = Ledger::Open(options, "", nullptr, PosixFs(), SystemClock());
     ASSERT_TRUE(ledger.ok()) << ledger.status();
     const std::optional<uint64_t> opening = (*ledger)->Find({*uuid, 1, 0});

@@ -33,6 +33,7 @@ class LyingIngest final : public v1::Ingest::Service {
     LedgerOptions options;
     options.dir = organization.ledger_dir();
     options.read_only = true;
+    options.kek = ReadWhole(organization.Path("org/aggregator/kek.key"));
     absl::StatusOr<std::unique_ptr<Ledger>> ledger = Ledger::Open(options, "", nullptr, PosixFs(), SystemClock());
     if (!ledger.ok()) Fail("the ledger: " + std::string(ledger.status().message()));
     ledger_ = *std::move(ledger);

@@ -290,6 +290,7 @@ TEST_F(RedTeam, TheLedgersFileIsTorn) {
   LedgerOptions options;
   options.dir = copy;
   options.read_only = true;
+  options.kek = ReadWhole(organization.Path("org/aggregator/kek.key"));
   uint64_t leaves = 0;
   {
     const auto intact = Ledger::Open(options, "", nullptr, PosixFs(), SystemClock());

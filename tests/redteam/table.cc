@@ -69,12 +69,11 @@ struct NotHere {
 };
 const NotHere kNotHere[] = {
     {"24", "no source with a counter of its own losses in this release; what a file source knows it lost is a signed loss record (file_tail_test)"},
-    {"96", "nothing can be pruned in this release: there is no command for it"},
     {"69 in part, 70–81", "policy is logged, not obeyed, in this release: nobody can weaken what is always captured"},
     {"92, 90 in part", "there are no witnesses in this release: a fork is seen by the agents it is shown to"},
     {"97–100", "log files and digests are not delivered in this release"},
     {"103", "one region's log in this release"},
-    {"105", "nothing is pruned or redacted in this release"},
+    {"105 in part", "nothing is redacted in this release"},
 };
 
 std::string TestsOf(const std::string& program) {

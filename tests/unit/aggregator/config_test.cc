@@ -42,6 +42,8 @@ AggregatorConfig Odd() {  // nothing is its default, and paths are hostile
   c.ledger_shard_bytes = 300ull << 20;
   c.ledger_shard_period = absl::Hours(36);
   c.ledger_repack = false;
+  c.ledger_kek = "/k e k";
+  c.ledger_retention = absl::Hours(24 * 500);
   c.scrub_rate = 5 << 20;
   c.scrub_pause = absl::Minutes(90);
   c.tail_bytes = 5'000'000;
@@ -65,8 +67,8 @@ TEST(AggregatorConfig, WhatIsRenderedIsReadBack) {
               std::tie(c.org, c.domain, c.region, c.home, c.management_account, c.accounts, c.regions, c.state_dir, c.listen));
     EXPECT_EQ(std::tie(r->enrol_listen, r->enrol_method, r->certificate_life, r->metrics_listen, r->tls_certificate, r->tls_key, r->ca_certificate, r->ca_key),
               std::tie(c.enrol_listen, c.enrol_method, c.certificate_life, c.metrics_listen, c.tls_certificate, c.tls_key, c.ca_certificate, c.ca_key));
-    EXPECT_EQ(std::tie(r->log_key, r->secrets, r->policy_note, r->policy_body, r->ledger_map_bytes, r->ledger_shard_bytes, r->ledger_shard_period, r->ledger_repack, r->scrub_rate, r->scrub_pause, r->tail_bytes, r->history_keep, r->reads_allow),
-              std::tie(c.log_key, c.secrets, c.policy_note, c.policy_body, c.ledger_map_bytes, c.ledger_shard_bytes, c.ledger_shard_period, c.ledger_repack, c.scrub_rate, c.scrub_pause, c.tail_bytes, c.history_keep, c.reads_allow));
+    EXPECT_EQ(std::tie(r->log_key, r->secrets, r->policy_note, r->policy_body, r->ledger_map_bytes, r->ledger_shard_bytes, r->ledger_shard_period, r->ledger_repack, r->ledger_kek, r->ledger_retention, r->scrub_rate, r->scrub_pause, r->tail_bytes, r->history_keep, r->reads_allow),
+              std::tie(c.log_key, c.secrets, c.policy_note, c.policy_body, c.ledger_map_bytes, c.ledger_shard_bytes, c.ledger_shard_period, c.ledger_repack, c.ledger_kek, c.ledger_retention, c.scrub_rate, c.scrub_pause, c.tail_bytes, c.history_keep, c.reads_allow));
     EXPECT_EQ(std::tie(r->alarm_webhook, r->alarm_exec, r->heartbeat_interval, r->batch_interval_ms, r->verify_threads),
               std::tie(c.alarm_webhook, c.alarm_exec, c.heartbeat_interval, c.batch_interval_ms, c.verify_threads));
   }
@@ -74,7 +76,7 @@ TEST(AggregatorConfig, WhatIsRenderedIsReadBack) {
 
 TEST(AggregatorConfig, SaysItsDefaultsPlainly) {
   const std::string text = RenderAggregatorConfig(Least());
-  for (const char* line : {"certificate_life: 24h", "map_bytes: 1TiB", "shard_bytes: 16GiB", "shard_period: 30d", "repack: true", "rate: 16MiB", "pause: 24h", "tail_bytes: 32MiB", "keep: 90d", "reads: allow", "heartbeat_interval: 10s"}) {
+  for (const char* line : {"certificate_life: 24h", "map_bytes: 1TiB", "shard_bytes: 16GiB", "shard_period: 30d", "repack: true", "retention: forever", "rate: 16MiB", "pause: 24h", "tail_bytes: 32MiB", "keep: 90d", "reads: allow", "heartbeat_interval: 10s"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
 }
@@ -116,6 +118,7 @@ TEST(AggregatorConfig, MistakesAreNamed) {
            {[](auto& a) { a.ledger_shard_bytes = 1024; }, "ledger.shard_bytes: expected 1MiB to three quarters of map_bytes; 16GiB is usual, not \"1KiB\""},
            {[](auto& a) { a.ledger_shard_bytes = 1ull << 40; }, "ledger.shard_bytes: expected 1MiB to three quarters of map_bytes; 16GiB is usual, not \"1TiB\""},
            {[](auto& a) { a.ledger_shard_period = absl::ZeroDuration(); }, "ledger.shard_period: expected at least 1s; 30d is usual, not \"0ms\""},
+           {[](auto& a) { a.ledger_retention = absl::Hours(24 * 399); }, "ledger.retention: expected forever, or at least 400d: nothing younger is ever pruned, not \"399d\""},
            {[](auto& a) { a.tail_bytes = 0; }, "ledger.tail_bytes: expected at least 1MiB, not \"0\""},
            {[](auto& a) { a.history_keep = absl::ZeroDuration(); }, "history.keep: expected at least 1h; 90d is usual, not \"0ms\""},
            {[](auto& a) { a.alarm_webhook = "alerts"; }, "alarms.webhook: expected an address such as https://alerts.example.org/orgtrail, not \"alerts\""},

@@ -8,6 +8,7 @@
 #include "common/format/chain.h"
 #include "common/format/control.h"
 #include "common/format/proof.h"
+#include "common/format/retention.h"
 #include "common/format/token.h"
 
 namespace orgtrail::fuzz {
@@ -76,6 +77,9 @@ inline void Control(std::string_view in) {
   if (absl::StatusOr<IdentityLeaf> leaf = IdentityLeaf::Decode(in); leaf.ok()) CHECK(leaf->Encode() == in);
   if (absl::StatusOr<EvidenceLeaf> leaf = EvidenceLeaf::Decode(in); leaf.ok()) CHECK(leaf->Encode() == in);
   if (absl::StatusOr<PolicyLeaf> leaf = PolicyLeaf::Decode(in); leaf.ok()) CHECK(leaf->Encode() == in);
+  if (absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(in); leaf.ok()) CHECK(leaf->Encode() == in);
+  if (absl::StatusOr<RetentionLeaf> leaf = RetentionLeaf::Decode(in); leaf.ok()) CHECK(leaf->Encode() == in);
+  if (absl::StatusOr<RetentionOrder> order = RetentionOrder::Decode(in); order.ok()) CHECK(order->Text() == in);
 }
 
 inline void Note(std::string_view in) {

@@ -51,7 +51,7 @@ TEST_F(OrganizationTest, IsCompleteAndItsPartsFit) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->accounts, (std::vector<std::string>{"111111111111", "222222222222", "333333333333"}));
   EXPECT_EQ(config->Origin(), made->origin);
-  for (const std::string& path : {config->tls_certificate, config->tls_key, config->ca_certificate, config->ca_key, config->log_key, config->secrets,
+  for (const std::string& path : {config->tls_certificate, config->tls_key, config->ca_certificate, config->ca_key, config->log_key, config->secrets, config->ledger_kek,
                                   config->policy_note, config->policy_body}) {
     EXPECT_TRUE(PosixFs().Facts(path).ok()) << path;
   }
@@ -72,6 +72,8 @@ TEST_F(OrganizationTest, IsCompleteAndItsPartsFit) {
   EXPECT_EQ(ReadCertificate(Read("people/auditor.crt"))->uris, std::vector<std::string>{"spiffe://o-demo/role/auditor/auditor"});
   EXPECT_NE(Read("profiles/admin.yaml").find("server: \"trail.example.org:7443\""), std::string::npos);
   EXPECT_EQ(Read("aggregator/secrets.key").size(), 32u);
+  EXPECT_EQ(Read("aggregator/kek.key").size(), 32u);
+  EXPECT_NE(Read("aggregator/kek.key"), Read("aggregator/secrets.key"));
 }
 
 TEST_F(OrganizationTest, SecretsAreTheOwnersOnly) {
@@ -81,7 +83,7 @@ TEST_F(OrganizationTest, SecretsAreTheOwnersOnly) {
     EXPECT_EQ(stat((o_.dir + "/" + name).c_str(), &s), 0) << name;
     return s.st_mode & 0777;
   };
-  for (const char* secret : {"ca/ca.key", "aggregator/tls.key", "aggregator/log.key", "aggregator/secrets.key", "governance/demo.key", "people/admin.key",
+  for (const char* secret : {"ca/ca.key", "aggregator/tls.key", "aggregator/log.key", "aggregator/secrets.key", "aggregator/kek.key", "governance/demo.key", "people/admin.key",
                              "people/auditor.key"}) {
     EXPECT_EQ(mode(secret), 0600u) << secret;
   }

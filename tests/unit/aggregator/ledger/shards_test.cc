@@ -1,5 +1,4 @@
 // A ledger in shards is the ledger in one: the same reads, the same proofs, the same repeats; and rolling survives being killed anywhere.
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "common/base/status.h"
 #include "common/format/frame.h"
 #include "gtest/gtest.h"
+#include "tests/support/killing_fs.h"
 #include "tests/support/ledger_builder.h"
 #include "tests/support/temp_dir.h"
 
@@ -313,40 +313,6 @@ TEST_F(ShardsTest, ReadersGoOnWhileItRolls) {
 }
 
 // ---- ended in between ----------------------------------------------------------------------------------------------------------
-
-// Ends the process at one of the calls of a roll.
-class KillingFs final : public Fs {
- public:
-  explicit KillingFs(int at) : at_(at) {}
-  bool armed = false;
-
-  absl::StatusOr<std::unique_ptr<File>> Open(std::string_view p, OpenMode m, int perm) override { return PosixFs().Open(p, m, perm); }
-  absl::StatusOr<FileFacts> Facts(std::string_view p) override { return Count(), PosixFs().Facts(p); }
-  absl::StatusOr<std::vector<std::string>> List(std::string_view d) override { return PosixFs().List(d); }
-  absl::StatusOr<std::vector<std::string>> Glob(std::string_view p) override { return PosixFs().Glob(p); }
-  absl::Status Rename(std::string_view a, std::string_view b, Fsync f) override { return Count(), PosixFs().Rename(a, b, f); }
-  absl::Status Remove(std::string_view p) override { return Count(), PosixFs().Remove(p); }
-  absl::Status MakeDirs(std::string_view p, int perm) override {
-    Count();
-    const absl::Status made = PosixFs().MakeDirs(p, perm);
-    Count();
-    return made;
-  }
-  absl::Status SyncDir(std::string_view p) override {
-    Count();
-    const absl::Status synced = PosixFs().SyncDir(p);
-    Count();
-    return synced;
-  }
-  absl::StatusOr<uint64_t> FreeBytes(std::string_view p) override { return PosixFs().FreeBytes(p); }
-  absl::StatusOr<uint64_t> TotalBytes(std::string_view p) override { return PosixFs().TotalBytes(p); }
-
- private:
-  void Count() {
-    if (armed && --at_ < 0) ::kill(::getpid(), SIGKILL);
-  }
-  int at_;
-};
 
 TEST_F(ShardsTest, KilledAtEachStepOfARoll) {
   Begin(absl::Hours(1000));

@@ -382,6 +382,10 @@ TEST_F(VerifierTest, ABatchWithoutItsBodiesTakesItsPlaceAndIsFound) {     // 5
   std::string forged = without(whole);
   forged[forged.size() - 40 - 32] ^= 1;   // in the slot signature
   EXPECT_EQ(Give(forged), "SIG_INVALID");
+  for (const TombstoneReason reason : {TombstoneReason::kExpired, TombstoneReason::kRedacted}) {   // the log's to say, with a leaf
+    const FrameView view = *FrameView::Decode(whole);
+    EXPECT_EQ(Give(BodilessFrame(view.entry, view.extension, reason)), "FRAME_MALFORMED");
+  }
   ASSERT_EQ(Give(without(whole)), "") << last_.detail;
   EXPECT_TRUE(Found("BODIES_MISSING"));
   const uint64_t at = size() - 1;

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "common/format/retention.h"
 #include "tests/support/sealed_log.h"
 
 namespace orgtrail {
@@ -78,6 +79,16 @@ TEST_F(GoldenTest, Enrolment) {
   const std::string golden = Golden("otn1-enrolled.bin", log.entries[0]);
   EXPECT_EQ(golden, log.entries[0]);
   absl::StatusOr<IdentityLeaf> leaf = IdentityLeaf::Decode(golden);
+  ASSERT_TRUE(leaf.ok()) << leaf.status();
+  EXPECT_EQ(leaf->Encode(), golden);
+}
+
+TEST_F(GoldenTest, Retention) {
+  const std::string order = SignNote(RetentionOrder{SealedLog::kOrigin, 400, 1'790'000'000'000'000'000}.Text(), "o-example/governance/ann", log.log_key);
+  const std::string made = RetentionLeaf{1'790'086'400'000'000'000, 1042, 1'755'000'000'000'000'000, order}.Encode();
+  const std::string golden = Golden("otr2.bin", made);
+  EXPECT_EQ(golden, made);
+  absl::StatusOr<RetentionLeaf> leaf = RetentionLeaf::Decode(golden);
   ASSERT_TRUE(leaf.ok()) << leaf.status();
   EXPECT_EQ(leaf->Encode(), golden);
 }

@@ -194,6 +194,22 @@ TEST(Env, DamageIsDataLossAndNamesTheFile) {
   }
 }
 
+TEST(Env, AFileThatWasNeverMadeWholeIsMadeAnew) {
+  for (const size_t left : {1u, 4096u, 8191u}) {
+    TempDir dir;
+    MustOpen(dir.path()).reset();
+    std::filesystem::resize_file(dir / "data.mdb", left);   // power went while LMDB wrote its first two pages
+    EnvOptions reads = Small();
+    reads.read_only = true;
+    EXPECT_FALSE(Env::Open(dir.path(), reads).ok()) << left;   // who only reads changes nothing
+    EXPECT_EQ(std::filesystem::file_size(dir / "data.mdb"), left);
+    const std::unique_ptr<Env> env = MustOpen(dir.path());
+    ASSERT_NE(env, nullptr) << left;
+    EXPECT_TRUE(PutOne(*env, "k", "v").ok());
+    EXPECT_EQ(Value(*env, "k"), "v");
+  }
+}
+
 TEST(Env, PagesLmdbNeverWroteAreNotDamage) {
   // Random churn leaves data.mdb shorter than its page count after some commits: pages taken and given back within one
   // transaction. Every such file must open, and every one cut by a page that is in use must not.

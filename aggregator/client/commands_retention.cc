@@ -1,0 +1,75 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "aggregator/client/context.h"
+#include "aggregator/client/governance.h"
+#include "aggregator/ledger/ledger.h"
+#include "common/base/status.h"
+#include "common/format/retention.h"
+
+namespace orgtrail::client {
+namespace {
+
+struct OrderFlags {
+  std::string dir, policy;
+  uint32_t keep_days = 0;
+  std::vector<std::string> key_files;
+};
+
+// Writes state_dir/retention.note, or adds signatures to the one that is there when it orders the same.
+absl::Status Order(Context& context, const OrderFlags& f) {
+  if (f.keep_days < kRetentionFloorDays) {
+    return absl::InvalidArgumentError(absl::StrCat("--keep ", f.keep_days, ": at least ", kRetentionFloorDays, " days; aggregator and verifiers refuse less"));
+  }
+  ASSIGN_OR_RETURN(const std::string policy, ReadFile(context.fs, f.policy, 1 << 20));
+  ASSIGN_OR_RETURN(const RetentionGovernance governance, RetentionGovernance::OfPolicy(policy));
+  LedgerOptions options;
+  options.dir = JoinPath(f.dir, "ledger");
+  options.read_only = true;
+  ASSIGN_OR_RETURN(const std::unique_ptr<Ledger> ledger, Ledger::Open(options, "", nullptr, context.fs, context.clock));
+  RetentionOrder order;
+  order.origin = ledger->origin();
+  order.keep_days = f.keep_days;
+  order.time_ns = context.clock.WallNanos();
+
+  const std::string path = JoinPath(f.dir, "retention.note");
+  std::string note = order.Text();
+  if (absl::StatusOr<std::string> there = ReadFile(context.fs, path, 64 << 10); there.ok()) {
+    const size_t gap = there->rfind("\n\n");
+    const absl::StatusOr<RetentionOrder> known = RetentionOrder::Decode(std::string_view(*there).substr(0, gap == std::string::npos ? there->size() : gap + 1));
+    const bool waits = known.ok() && known->origin == order.origin && known->keep_days == order.keep_days &&
+                       ValidSignatures(*there, governance.keys) < governance.weaken_threshold;
+    if (waits) note = *there;
+  }
+  RETURN_IF_ERROR(SignAsGovernance(context.fs, governance.keys, f.key_files, &note));
+  RETURN_IF_ERROR(WriteFileAtomically(context.fs, path, note, 0644));
+  const size_t valid = ValidSignatures(note, governance.keys);
+  std::printf("%s: bodies of the log %s are kept for %u days; %zu of %u signatures\n", path.c_str(), order.origin.c_str(), f.keep_days, valid, governance.weaken_threshold);
+  if (valid < governance.weaken_threshold) {
+    std::printf("  More governance keys must sign: orgtrail retention order with their --governance-key-file.\n");
+  } else {
+    std::printf("  The aggregator logs it within a minute. It takes effect %s after that, where ledger.retention is set.\n",
+                absl::FormatDuration(absl::Seconds(governance.weaken_delay_s)).c_str());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddRetention(CLI::App& app, Context& context) {
+  CLI::App* retention = app.add_subcommand("retention", "How long bodies are kept: governance's orders");
+  retention->require_subcommand(1);
+  auto f = std::make_shared<OrderFlags>();
+  CLI::App* order = retention->add_subcommand("order", "Order that bodies are kept for so many days; sign it, or add a signature");
+  order->add_option("dir", f->dir, "The aggregator's state_dir; it may run")->required();
+  order->add_option("--keep", f->keep_days, "Days; 400 at least")->required();
+  order->add_option("--policy", f->policy, "The policy's note (aggregator.yaml: policy.note): it names the governance keys")->required();
+  order->add_option("--governance-key-file", f->key_files, "A governance key, PEM; repeat for several. Others sign later: the same command again")->required();
+  order->footer("What expires is the text of records, never their hashes, batches, signatures or proofs. The log announces the order for the policy's\n"
+                "weaken-delay before it takes effect, and says so again before the first body goes: orgtrail status, verify ledger.\n\n"
+                "Example:\n  orgtrail retention order /var/lib/orgtrail-aggregator --keep 400 --policy policy-1.note --governance-key-file ann.key\n");
+  order->callback([f, &context] { context.Run([&] { return Order(context, *f); }); });
+}
+
+}  // namespace orgtrail::client
