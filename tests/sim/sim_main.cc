@@ -2,6 +2,7 @@
 //
 //   --seed N      one seed, its whole history printed     --seeds N   so many, from --from (1)
 //   --mutant M    with mistake M (1 to 10) planted        --forever   seeds until one fails
+//   --forget      where a log is restored, spools forget at once what was acknowledged: some seeds do not come to rest yet
 //   --no-mutants  the seeds only                     --repeat N   the first N seeds here and in another process: the same histories
 //   --digest      a digest of each seed's run, and nothing else
 #include <chrono>
@@ -77,12 +78,14 @@ int Main(int argc, char** argv) {
   bool forever = false, one = false, mutants = true, digest = false;
   int mutant = 0, steps = Plan().steps;
   uint32_t without = 0;
+  bool forget = false;
   for (int i = 1; i < argc; ++i) {
     const auto value = [&] { return i + 1 < argc ? std::strtoull(argv[++i], nullptr, 0) : 0; };
     if (!std::strcmp(argv[i], "--seed")) one = true, from = value(), seeds = 1;
     else if (!std::strcmp(argv[i], "--seeds")) seeds = value();
     else if (!std::strcmp(argv[i], "--from")) from = value();
     else if (!std::strcmp(argv[i], "--steps")) steps = static_cast<int>(value());
+    else if (!std::strcmp(argv[i], "--forget")) forget = true;
     else if (!std::strcmp(argv[i], "--without")) without = static_cast<uint32_t>(value());
     else if (!std::strcmp(argv[i], "--mutant")) mutant = static_cast<int>(value());
     else if (!std::strcmp(argv[i], "--forever")) forever = true;
@@ -100,7 +103,7 @@ int Main(int argc, char** argv) {
   std::map<std::string, uint64_t> faults;
   uint64_t batches = 0, records = 0, gone = 0, shards = 0, steps_done = 0, failed = 0;
   for (uint64_t seed = from; forever || seed < from + seeds; ++seed) {
-    Plan plan{seed, steps, without, static_cast<Mutant>(mutant)};
+    Plan plan{seed, steps, without, static_cast<Mutant>(mutant), forget};
     Outcome outcome = Run(plan);
     for (const auto& [name, n] : outcome.faults) faults[name] += n;
     batches += outcome.batches;

@@ -28,6 +28,7 @@ struct Plan {
   int steps = 2500;                    // before everything heals
   uint32_t without = 0;                // bits of faults that do not strike, to find out which matter
   Mutant mutant = Mutant::kNone;
+  bool forgets_acked = false;          // with restores: spools keep what was acknowledged for a moment only. --forget
 };
 
 struct Outcome {
