@@ -9,8 +9,6 @@
 namespace orgtrail::sim {
 namespace {
 
-constexpr std::string_view kBatchesLost = "\"batchesLost\":";
-
 struct Chain {
   uint64_t epoch = 0, batch_seq = 0, last_seq = 0, events = 0, lost = 0;
   Hash leaf;
@@ -18,7 +16,7 @@ struct Chain {
   std::set<std::pair<Hash, uint32_t>> slots;   // (tree, slot) that signed
   std::vector<std::string> lines;
   uint64_t gone = 0;                           // events that came without bodies
-  bool gave_up = false;                        // a loss record says that batches behind a gap could not be read any more
+  bool gave_up = false;                        // a loss record says what a restored log and the spool both lack
   std::set<std::string> apart;                 // lines in quarantine
 };
 
@@ -87,8 +85,7 @@ void World::Judge() {
     for (const Row& row : leaf.events.rows) {
       chain.gone += row.tombstone;
       if (std::string line = LineOf(row.body); !line.empty()) chain.lines.push_back(std::move(line));
-      const size_t lost = row.event_class == static_cast<uint16_t>(EventClass::kLoss) ? row.body.find(kBatchesLost) : std::string_view::npos;
-      chain.gave_up |= lost != std::string_view::npos && row.body[lost + kBatchesLost.size()] != '0';
+      chain.gave_up |= row.event_class == static_cast<uint16_t>(EventClass::kLoss) && row.body.find("\"cause\":\"restore\"") != std::string_view::npos;
     }
   }
   outcome.records = rows.size();
@@ -141,7 +138,7 @@ void World::Judge() {
     if (!agent->Doubled() && !chain.apart.empty()) return Fail(agent->name + " was put in quarantine without cause");
     outcome.gone += missing;
     if (!agent->Doubled()) {   // what is missing is signed as captured, counted, and somebody was told
-      // … or, after a restore, in a batch that was damaged and had lost its place in the chain: then a record says so.
+      // … or, after a restore, in batches that are gone or have lost their place in the chain: then a record says so.
       if (missing > chain.gone && !chain.gave_up) return Fail(absl::StrCat(agent->name, ": ", missing, " lines are missing, only ", chain.gone, " are signed as captured"));
       const std::optional<AgentHead> its_head = ledger.HeadOf(agent->identity.uuid);
       if (its_head && its_head->bodies_missing != chain.gone) {
