@@ -76,6 +76,24 @@ class UplinkTest : public ::testing::Test {
       for (const SealedBatch& b : *closed) Store(b);
     }
   }
+  // A chain that goes on from `previous`, whatever the spool has behind it.
+  void OpenEpochAfter(uint64_t epoch, BatchKey previous, Hash leaf, uint64_t last_seq) {
+    EpochOpening opening;
+    opening.origin = world_.builder.origin;
+    opening.boot_id = world_.clock.BootId();
+    opening.clock_source = "ntp";
+    opening.cert_serial = "0a";
+    opening.reason = EpochReason::kUnclean;
+    opening.previous_epoch = previous.epoch;
+    opening.previous_batch_seq = previous.batch_seq;
+    opening.previous_leaf = leaf;
+    opening.previous_last_seq = last_seq;
+    sealer_ = std::make_unique<Sealer>(id_, key_, world_.clock, world_.builder.rng);
+    auto open = sealer_->OpenEpoch(epoch, opening, {});
+    CHECK_OK(open.status());
+    Store(*open);
+  }
+  Hash LeafOf(BatchKey key) const { return LeafHash(FrameView::Decode(*spool_->Read(key))->entry); }
   void Connect() {
     auto id = world_.sessions->Open(world_.CallerOf(id_));
     ASSERT_TRUE(id.ok()) << id.status();
@@ -361,7 +379,7 @@ TEST_F(UplinkTest, ARestoredLogIsTakenOnlyWithConsent) {
   EXPECT_TRUE(absl::IsDataLoss(Receive()));
   EXPECT_EQ(Evidence(), 1u);             // the same contradiction again: one file
   Cut();
-  Resume({.uuid = {}, .version = {}, .accept_restored_log = true});
+  Resume({.uuid = {}, .version = {}, .run = {}, .accept_restored_log = true});
   Connect();
   ASSERT_TRUE(Receive().ok());
   EXPECT_EQ(Send(), 4);                  // all of it again, from the spool
@@ -493,12 +511,88 @@ TEST_F(UplinkTest, SkippedBatchesAreNotSent) {
   Capture(3);
   Connect();
   ASSERT_TRUE(Receive().ok());
-  agent_->SkipBefore({1, 3});
+  agent_->Abandon({1, 0}, {1, 3});
+  EXPECT_EQ(Send(), 2);
+}
+
+// The log has the epoch that goes on behind the branch; the run that abandoned it is over.
+TEST_F(UplinkTest, ALaterRunReadsFromTheSpoolWhatAnEarlierOneAbandoned) {
+  Capture(3);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(2), 2);
+  ASSERT_TRUE(Receive().ok());
+  ASSERT_EQ(acked(), (BatchKey{1, 1}));
+  Cut();
+  OpenEpochAfter(2, {1, 1}, LeafOf({1, 1}), 1);
+  agent_->Abandon({1, 1}, {2, 0});
+  Capture(1);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(1), 1);
+  ASSERT_TRUE(Receive([](v1::PushResponse&) { return false; }).ok());   // logged, and the agent ends before it hears of it
+  ASSERT_EQ(size(), 4u);
+  Cut();
+  Resume();
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(), 2);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), (BatchKey{2, 1}));
+  EXPECT_FALSE(agent_->Facts().quarantined);
+  EXPECT_TRUE(reported_.empty()) << reported_.back();
+}
+
+// The log was restored, an epoch that goes on from its head was opened, and the agent ended before it had recorded what lay between.
+TEST_F(UplinkTest, AnEpochIsHeldUntilTheBranchBehindItIsAccountedFor) {
+  agent_.reset();
+  spool_ = nullptr;
+  spool_ = *Spool::Open(world_.dir / "spool", {.max_bytes = 64 << 20, .min_free = 0, .keep_acked = absl::ZeroDuration()}, PosixFs(), world_.clock);
+  Resume();
+  Capture(3);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(2), 2);
+  ASSERT_TRUE(Receive().ok());
+  Cut();
+  const Hash leaf = LeafOf({1, 1});
+  CHECK_OK(spool_->Acked({1, 3}, *spool_->pin()));   // as the log acknowledged before it was restored
+  world_.clock.Advance(absl::Seconds(1));
+  OpenEpochAfter(2, {1, 1}, leaf, 1);
+  ASSERT_EQ(spool_->KeyAfter({}), (BatchKey{2, 0}));
+  Resume();
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(agent_->Next().status()));
+  EXPECT_EQ(reported_.back(), "RECORDS_MISSING");
+  EXPECT_EQ(agent_->Facts().gone_after, (BatchKey{1, 1}));
+  Cut();
+  agent_->Abandon({1, 1}, {2, 0});
+  Connect();
+  ASSERT_TRUE(Receive().ok());
   EXPECT_EQ(Send(), 1);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), (BatchKey{2, 0}));
+}
+
+// A connection that its agent gave up may deliver what is under way long after the next one is open.
+TEST_F(UplinkTest, AStreamGivesWayToANewerOneOfItsProcessOnly) {
+  Resume({.uuid = {}, .version = {}, .run = "one process"});
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  const StreamId first = stream_;
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_TRUE(world_.streams.closed.contains(first));
+  const StreamId second = stream_;
+  Resume({.uuid = {}, .version = {}, .run = "another process"});
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_FALSE(world_.streams.closed.contains(second));
 }
 
 TEST_F(UplinkTest, TheWindowIsBounded) {
-  Resume({.uuid = {}, .version = {}, .window_bytes = 1500});
+  Resume({.uuid = {}, .version = {}, .run = {}, .window_bytes = 1500});
   Capture(30);
   Connect();
   ASSERT_TRUE(Receive().ok());
