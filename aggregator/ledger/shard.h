@@ -42,6 +42,7 @@ struct Shard {
 // Within a shard's directory: its leaves in large blocks, complete and checked; and while that is being made. The same without bodies.
 inline constexpr std::string_view kPackedDir = "packed", kPackingDir = "packing";
 inline constexpr std::string_view kPrunedDir = "pruned", kPruningDir = "pruning";
+inline constexpr std::string_view kRepairingDir = "repairing";   // repair.h
 std::string ShardDir(const std::string& ledger_dir, uint32_t number);  // …/shard-000001
 // Numbers of the shards there are, ascending. DataLoss when one is missing in between; empty when there is no such directory.
 absl::StatusOr<std::vector<uint32_t>> ListShards(Fs& fs, const std::string& ledger_dir);

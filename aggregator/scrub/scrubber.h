@@ -11,15 +11,15 @@
 // Fails    a child that cannot look (memory, a ledger that is not there) is said and tried again an hour later; that is no finding.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "aggregator/scrub/lines.h"
+#include "aggregator/scrub/process.h"
 #include "common/base/clock.h"
 #include "common/base/guarded.h"
 #include "common/base/stage.h"
@@ -45,12 +45,25 @@ struct ScrubFacts {
   uint64_t last_round_bytes = 0, last_round_findings = 0;
 };
 
+// What a look through a shard found of its leaves, when it came to the shard's end: who reads it again there will not die of it.
+struct ShardLook {
+  uint32_t shard = 0;
+  std::string file;
+  std::set<uint64_t> damaged;
+  std::vector<uint64_t> bodiless;    // batches that are logged without what they say
+  uint64_t findings = 0;             // of damage, whatever they are about
+};
+
 class Scrubber final : public Stage {
  public:
   // `damaged(file, words)`: what is known of it so far, again as more is found. `rest(files)`: a round has ended, and no other file was damaged.
+  // `looked`: a shard with something wrong was read to its end; null: nobody wants to know.
   Scrubber(ScrubOptions options, Fs& fs, const Clock& clock, std::function<void(const std::string& file, const std::string& words)> damaged,
-           std::function<void(const std::set<std::string>& files)> rest);
-  ~Scrubber() override;
+           std::function<void(const std::set<std::string>& files)> rest, std::function<void(const ShardLook&)> looked = nullptr);
+  // What was found of this file has been put right since. Threads: any.
+  void Mended(const std::string& file) {
+    mended_.With([&](std::set<std::string>& m) { m.insert(file); });
+  }
   Tick Step(Tick now) override;
   ScrubFacts facts() const {
     return facts_.Peek([](const ScrubFacts& f) { return f; });
@@ -68,6 +81,7 @@ class Scrubber final : public Stage {
   void Hear(std::string_view line);
   void Found(const Finding& finding);
   void Tell();
+  void Looked();
   Tick Ended(int status, Tick now);
   void EndRound(bool is_full);
   void Publish();
@@ -77,10 +91,12 @@ class Scrubber final : public Stage {
   const Clock& clock_;
   const std::function<void(const std::string&, const std::string&)> damaged_;
   const std::function<void(const std::set<std::string>&)> rest_;
+  const std::function<void(const ShardLook&)> looked_;
+  Guarded<std::set<std::string>> mended_;
 
-  pid_t child_ = -1;
-  int pipe_ = -1;
-  std::string heard_, last_words_, file_;    // of the child: an unfinished line; what was no line of ours; where it is
+  ChildProcess child_;
+  ShardLook look_;                           // what it found in the shard it is at
+  std::string last_words_, file_;            // of the child: what was no line of ours; where it is
   uint32_t shard_ = 1;                       // where to begin
   bool has_entered_ = false;                 // the child came to the first of its shards
   uint64_t child_bytes_ = 0;                 // it has read

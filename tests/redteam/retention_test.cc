@@ -73,7 +73,7 @@ class RedRetention : public ::testing::Test {
   const SigningKey governance = *SigningKey::FromPem(ReadWhole(governance_file()));
   StillClock clock;
   LedgerBuilder built{state(), clock, 1, TrustPolicy::Decode(ReadWhole(organization.trust()))->logs.front().name};
-  Ledger::SealedFacts first_shard;
+  ShardFacts first_shard;
 };
 
 TEST_F(RedRetention, NothingIsPrunedBelowTheFloor) {
