@@ -585,13 +585,11 @@ std::string Aggregator::Impl::SubjectOf(const Uuid& uuid) const {
 
 // Leaves are back in their places beneath us.
 void Aggregator::Impl::TellRefilled(const Refilled& done, Fs& fs, const Clock& clock) {
+  if (scrubber) scrubber->Replaced(done.file, done.is_whole);
   absl::Status logged = NoteForTheLog(config.state_dir, {done.words}, fs, clock);
   if (logged.ok()) logged = LogRepairs(fs, clock);
   if (!logged.ok()) LogWarn("the log does not say yet what was put back; it does at the next start", {{"why", Describe(logged)}});
-  if (done.is_whole && !done.file.empty()) {
-    alarms->Clear("STORE_DAMAGED", done.file);
-    if (scrubber) scrubber->Mended(done.file);
-  }
+  if (done.is_whole) alarms->Clear("STORE_DAMAGED", done.file);
   for (const Uuid& agent : done.agents_with_bodies) {
     if (missing.LeftOf(agent) == 0) alarms->Clear("BODIES_MISSING", SubjectOf(agent));
   }

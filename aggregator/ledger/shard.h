@@ -127,7 +127,7 @@ std::string LeafKeyContext(std::string_view origin, uint64_t index);
 
 // What a person does about a damaged leaf.
 inline constexpr std::string_view kHowToRepair =
-    "stop the aggregator and run orgtrail repair with a backup or another copy of this ledger; when neither has it, restore a backup, and agents "
+    "what the agents still have of it comes back by itself, soon after the look through the store that finds it; when it does not, stop the aggregator and run orgtrail repair with a backup or another copy of this ledger; when neither has it, restore a backup, and agents "
     "send again what it lacks";
 // "leaf 12 in FILE: WHAT", and that.
 absl::Status DamagedLeaf(uint64_t index, const std::string& shard_dir, std::string_view what);

@@ -70,6 +70,7 @@ void Refill::MarkedBefore() {
 
 void Refill::TakeLooks() {
   for (ShardLook& look : new_looks_.With([](std::vector<ShardLook>& l) { return std::exchange(l, {}); })) {
+    if (const auto at = replaced_at_.find(look.shard); at != replaced_at_.end() && look.begun <= at->second) continue;
     const std::vector<ShardFacts> sealed = ledger_.Sealed();
     if (look.shard <= sealed.size() && sealed[look.shard - 1].pruned) continue;   // what expired does not come back
     const uint64_t first = sealed.empty() ? 0 : look.shard <= sealed.size() ? sealed[look.shard - 1].first : sealed.back().end;
@@ -183,6 +184,7 @@ absl::Status Refill::Install(int status) {
   }
   RETURN_IF_ERROR(orgtrail::Install(options_.ledger_dir, job_->shard, job_->is_packed, fs_));
   job_->is_installed = true;
+  replaced_at_[job_->shard] = clock_.Now();
   return absl::OkStatus();
 }
 
@@ -208,8 +210,9 @@ void Refill::Tell() {
     done.words += " leaf " + Stretches(leaves, 20) + " from " + std::string(kFromAgent) + " " + (options_.name ? options_.name(uuid) : uuid.ToString()) + ";";
   }
   done.words.pop_back();
+  const std::string dir = ShardDir(options_.ledger_dir, job_->shard);
+  done.file = JoinPath(job_->is_packed ? JoinPath(dir, kPackedDir) : dir, "data.mdb");
   if (const auto look = looks_.find(job_->shard); look != looks_.end()) {
-    done.file = look->second.file;
     for (const uint64_t leaf : job_->put) look->second.damaged.erase(leaf);
     look->second.findings = job_->left.size();
     if (done.is_whole) looks_.erase(look);

@@ -44,7 +44,7 @@ struct RefillOptions {
 
 struct Refilled {
   uint32_t shard = 0;
-  std::string file;                         // as the look through the store named it; empty: it found nothing there
+  std::string file;                         // its file, as a look through the store names it
   bool is_whole = false;                    // nothing is wrong with the shard any more
   std::vector<uint64_t> leaves;
   std::vector<Uuid> agents_with_bodies;     // whose bodiless batches are among them
@@ -92,6 +92,7 @@ class Refill final : public Stage {
   Guarded<std::vector<ShardLook>> new_looks_;
 
   std::map<uint32_t, ShardLook> looks_;     // the newest of each shard that has something wrong
+  std::map<uint32_t, Tick> replaced_at_;    // shards that have another file since: older looks say nothing of it
   std::set<uint32_t> awaiting_;             // shards of which the newest look does not know enough
   std::optional<Job> job_;
   ChildProcess child_;

@@ -87,6 +87,8 @@ bool Scrubber::Launch() {
   now_.shard = 0;
   child_bytes_ = 0;
   look_ = {};
+  begun_ = clock_.Now();
+  old_files_.clear();
   return true;
 }
 
@@ -96,11 +98,22 @@ void Scrubber::Listen() {
 
 // A shard that was read to its end.
 void Scrubber::Looked() {
+  look_.begun = begun_;
   if (looked_ && look_.shard != 0 && (!look_.damaged.empty() || !look_.bodiless.empty())) looked_(look_);
   look_ = {};
 }
 
+void Scrubber::TakeReplaced() {
+  for (const auto& [file, is_whole] : replaced_.With([](auto& r) { return std::exchange(r, {}); })) {
+    if (child_.IsRunning()) old_files_.insert(file);
+    if (!is_whole) continue;
+    found_.erase(file);
+    now_.damaged_files = found_.size();
+  }
+}
+
 void Scrubber::Hear(std::string_view text) {
+  TakeReplaced();
   const std::optional<ScrubLine> line = ScrubLine::Decode(text);
   if (!line.has_value()) {
     last_words_ = std::string(text);
@@ -138,6 +151,7 @@ void Scrubber::Hear(std::string_view text) {
 }
 
 void Scrubber::Found(const Finding& finding) {
+  if (old_files_.contains(finding.file)) return;
   if (!found_.contains(finding.file) && found_.size() >= kMostFiles) return;
   Damage& damage = found_[finding.file];
   if (damage.findings++ == 0) {
@@ -217,11 +231,7 @@ Tick Scrubber::Step(Tick now) {
     const bool goes_on = shard_ > 1 || now_.last_round_ns == 0;
     not_before_ = now + (goes_on ? first : std::max(first, std::min(options_.pause - since, options_.pause)));
   }
-  for (const std::string& file : mended_.With([](std::set<std::string>& m) { return std::exchange(m, {}); })) {
-    found_.erase(file);
-    now_.damaged_files = found_.size();
-    Publish();
-  }
+  TakeReplaced();
   if (!child_.IsRunning()) {
     if (now < not_before_) return not_before_;
     if (shard_ == 1 && found_.empty()) now_.damaged_files = 0;

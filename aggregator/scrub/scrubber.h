@@ -16,6 +16,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "aggregator/scrub/lines.h"
@@ -49,6 +50,7 @@ struct ScrubFacts {
 struct ShardLook {
   uint32_t shard = 0;
   std::string file;
+  Tick begun{};                      // of what looked
   std::set<uint64_t> damaged;
   std::vector<uint64_t> bodiless;    // batches that are logged without what they say
   uint64_t findings = 0;             // of damage, whatever they are about
@@ -60,9 +62,10 @@ class Scrubber final : public Stage {
   // `looked`: a shard with something wrong was read to its end; null: nobody wants to know.
   Scrubber(ScrubOptions options, Fs& fs, const Clock& clock, std::function<void(const std::string& file, const std::string& words)> damaged,
            std::function<void(const std::set<std::string>& files)> rest, std::function<void(const ShardLook&)> looked = nullptr);
-  // What was found of this file has been put right since. Threads: any.
-  void Mended(const std::string& file) {
-    mended_.With([&](std::set<std::string>& m) { m.insert(file); });
+  // Another file took the place of this one; `is_whole`: nothing is wrong with it. What a look that began before says of it does not count
+  // any more. Threads: any.
+  void Replaced(const std::string& file, bool is_whole) {
+    replaced_.With([&](std::vector<std::pair<std::string, bool>>& r) { r.emplace_back(file, is_whole); });
   }
   Tick Step(Tick now) override;
   ScrubFacts facts() const {
@@ -82,6 +85,7 @@ class Scrubber final : public Stage {
   void Found(const Finding& finding);
   void Tell();
   void Looked();
+  void TakeReplaced();
   Tick Ended(int status, Tick now);
   void EndRound(bool is_full);
   void Publish();
@@ -92,9 +96,11 @@ class Scrubber final : public Stage {
   const std::function<void(const std::string&, const std::string&)> damaged_;
   const std::function<void(const std::set<std::string>&)> rest_;
   const std::function<void(const ShardLook&)> looked_;
-  Guarded<std::set<std::string>> mended_;
+  Guarded<std::vector<std::pair<std::string, bool>>> replaced_;
+  std::set<std::string> old_files_;          // the child may read what was there before
 
   ChildProcess child_;
+  Tick begun_{};                             // it began
   ShardLook look_;                           // what it found in the shard it is at
   std::string last_words_, file_;            // of the child: what was no line of ours; where it is
   uint32_t shard_ = 1;                       // where to begin

@@ -70,6 +70,9 @@ class RefillTest : public testing::Test {
     missing.Add({leaf, *built.ledger->IdentityOf(leaf), *built.ledger->LeafHashAt(leaf)}, why);
     missing.Came(leaf, frames[leaf], SystemClock().Now());
   }
+  void Look(std::set<uint64_t> damaged, uint64_t findings) {
+    refill->Looked({.shard = 2, .file = Dir(2) + "/data.mdb", .begun = SystemClock().Now(), .damaged = std::move(damaged), .bodiless = {}, .findings = findings});
+  }
   std::vector<Finding> Fsck() const {
     FsckOptions options;
     options.dir = built.options.dir;
@@ -99,7 +102,7 @@ TEST_F(RefillTest, LeavesAreInTheirPlaceBeneathWhoReads) {
   const uint64_t findings = Fsck().size();
   ASSERT_NO_FATAL_FAILURE(Start());
   ASSERT_FALSE(built.ledger->Read(two).ok());   // the file as it was is open
-  refill->Looked({2, Dir(2) + "/data.mdb", {two, two + 1}, {}, findings});
+  Look({two, two + 1}, findings);
   Bring(two);
   Until([&] { return told.size() == 1; });
   EXPECT_EQ(told[0].leaves, std::vector<uint64_t>{two});
@@ -152,7 +155,7 @@ TEST_F(RefillTest, WhatWouldNotBeBetterIsNotInstalled) {
   Damage(2, two + 1);                            // nobody found this one yet: the look is older
   const uint64_t findings = Fsck().size();
   ASSERT_NO_FATAL_FAILURE(Start());
-  refill->Looked({2, Dir(2) + "/data.mdb", {two}, {}, 1});
+  Look({two}, 1);
   Bring(two);
   bool is_begun = false;
   Until([&] {
@@ -163,7 +166,7 @@ TEST_F(RefillTest, WhatWouldNotBeBetterIsNotInstalled) {
   EXPECT_FALSE(built.ledger->Read(two).ok());
   for (int i = 0; i < 5; ++i) refill->Step(SystemClock().Now());
   EXPECT_FALSE(stdfs::exists(Dir(2) + "/repairing"));   // not before the next look
-  refill->Looked({2, Dir(2) + "/data.mdb", {two, two + 1}, {}, findings});
+  Look({two, two + 1}, findings);
   Until([&] { return told.size() == 1; });
   EXPECT_EQ(told[0].leaves, std::vector<uint64_t>{two});
   EXPECT_TRUE(built.ledger->Read(two).ok());
@@ -173,7 +176,7 @@ TEST_F(RefillTest, OneRewritesAShardAtATime) {
   const uint64_t two = FirstOf(2) + 1;
   Damage(2, two);
   ASSERT_NO_FATAL_FAILURE(Start());
-  refill->Looked({2, Dir(2) + "/data.mdb", {two}, {}, 1});
+  Look({two}, 1);
   Bring(two);
   stdfs::create_directories(Dir(2) + "/packing");
   for (int i = 0; i < 5; ++i) refill->Step(SystemClock().Now());
