@@ -5,7 +5,7 @@ orgtrail_library(aggregator_ledger
   SOURCES aggregator/ledger/ledger.cc aggregator/ledger/committer.cc aggregator/ledger/registry.cc aggregator/ledger/head.cc aggregator/ledger/branch.cc
           aggregator/ledger/tail.cc aggregator/ledger/anchor.cc aggregator/ledger/shard.cc aggregator/ledger/inflater.cc
           aggregator/ledger/fsck.cc aggregator/ledger/repair.cc aggregator/ledger/backup.cc aggregator/ledger/shards.cc aggregator/ledger/roll.cc aggregator/ledger/blocks.cc aggregator/ledger/repack.cc aggregator/ledger/rewrite.cc aggregator/ledger/pruner.cc aggregator/ledger/expiry.cc aggregator/ledger/disk_ledger_pruning.cc
-          aggregator/ledger/disk_ledger_reading.cc
+          aggregator/ledger/disk_ledger_reading.cc aggregator/ledger/missing_bodies.cc
   DEPS aggregator_admit common_format common_lmdb common_fs)
 orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/observe.cc
           aggregator/verify/slot_keys.cc
@@ -15,7 +15,8 @@ orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/service.cc aggregat
 orgtrail_library(aggregator_index SOURCES aggregator/index/history.cc aggregator/index/ordinals.cc aggregator/index/run.cc aggregator/index/merge.cc aggregator/index/recent.cc
           aggregator/index/search.cc
   DEPS aggregator_ledger common_metrics)
-orgtrail_library(aggregator_scrub SOURCES aggregator/scrub/scrubber.cc aggregator/scrub/child.cc aggregator/scrub/lines.cc DEPS aggregator_index)
+orgtrail_library(aggregator_scrub SOURCES aggregator/scrub/scrubber.cc aggregator/scrub/child.cc aggregator/scrub/lines.cc
+          aggregator/scrub/process.cc aggregator/scrub/put_back.cc aggregator/scrub/refill.cc DEPS aggregator_index)
 orgtrail_library(aggregator_query SOURCES aggregator/query/service.cc aggregator/query/lookup.cc aggregator/query/completeness.cc
           aggregator/query/gaps.cc aggregator/query/read_log.cc
           aggregator/query/access.cc aggregator/query/envelope.cc aggregator/query/filter.cc aggregator/query/pool.cc

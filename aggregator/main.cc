@@ -8,6 +8,7 @@
 #include "aggregator/aggregator.h"
 #include "aggregator/config.h"
 #include "aggregator/scrub/child.h"
+#include "aggregator/scrub/put_back.h"
 #include "common/base/last_words.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
@@ -31,11 +32,20 @@ std::optional<int> AsScrub(int argc, char** argv) {
   return RunScrubChild(order, PosixFs(), SystemClock());
 }
 
+// … and to have what came back put in its place.
+std::optional<int> AsPutBack(int argc, char** argv) {
+  using namespace orgtrail;
+  if (argc != 5 || std::string_view(argv[1]) != kPutBackCommand) return std::nullopt;
+  NameFilesThatFail();
+  return RunPutBackChild({argv[2], static_cast<uint32_t>(ParseUint(argv[3]).value_or(0)), argv[4]}, PosixFs(), SystemClock());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   using namespace orgtrail;
   if (const std::optional<int> code = AsScrub(argc, argv)) return *code;
+  if (const std::optional<int> code = AsPutBack(argc, argv)) return *code;
   Daemon daemon({.name = "orgtrail-aggregator",
                  .description = "orgtrail-aggregator: takes in every agent's signed batches, logs them, proves them, answers who did what.",
                  .summary = "the log of an organization's audit trails",

@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kExpectedTimes = 5;
 constexpr int kRecoveries = 64;
+constexpr size_t kWanted = 64;          // batches the log may ask for at once
 constexpr size_t kProofHashes = 64;     // a tree of 2^64 leaves needs no more
 
 // The key just before: Next(Before(k)) is k when it is there.
@@ -89,6 +90,8 @@ std::string UplinkSession::Begin() {
     s.welcomed = false;
     s.window.clear();
     s.window_bytes = 0;
+    s.wanted.clear();
+    s.lacking.clear();
     s.stream_size = 0;
     s.paused_until = Tick{};
     s.gap_since = Tick{};
@@ -118,7 +121,41 @@ bool UplinkSession::welcomed() const {
   return state_.Peek([](const State& s) { return s.welcomed; });
 }
 
+std::optional<std::string> UplinkSession::Answer() {
+  const std::vector<BatchKey> lacking = state_.With([](State& s) { return std::exchange(s.lacking, {}); });
+  if (lacking.empty()) return std::nullopt;
+  v1::PushRequest request;
+  for (const BatchKey key : lacking) {
+    v1::BatchName& b = *request.mutable_lacking()->add_batches();
+    b.set_epoch(key.epoch);
+    b.set_batch_seq(key.batch_seq);
+  }
+  return request.SerializeAsString();
+}
+
+// Only what is whole here and is the very leaf the log names: anything else would be a contradiction that nobody asked for.
+std::optional<std::string> UplinkSession::NextWanted() {
+  for (;;) {
+    const auto asked = state_.With([&](State& s) -> std::optional<std::pair<BatchKey, std::string>> {
+      if (s.wanted.empty() || clock_.Now() < s.paused_until) return std::nullopt;
+      auto first = std::move(s.wanted.front());
+      s.wanted.pop_front();
+      return first;
+    });
+    if (!asked) return std::nullopt;
+    absl::StatusOr<std::string> frame = spool_.Read(asked->first);
+    const absl::StatusOr<FrameView> view = frame.ok() ? FrameView::Decode(*frame) : frame.status();
+    if (view.ok() && !view->bodies_gone && LeafHash(view->entry).view() == asked->second) {
+      state_.With([](State& s) { ++s.facts.returned; });
+      LogInfo("A batch is sent once more: the log lost what it says.", {{"batch", Name(asked->first)}});
+      return *std::move(frame);
+    }
+    state_.With([&](State& s) { s.lacking.push_back(asked->first); });
+  }
+}
+
 absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
+  if (std::optional<std::string> frame = NextWanted()) return frame;
   const Tick now = clock_.Now();
   const std::optional<BatchKey> after = state_.Peek([&](const State& s) -> std::optional<BatchKey> {
     if (!s.welcomed || now < s.paused_until || s.window_bytes >= options_.window_bytes) return std::nullopt;
@@ -188,6 +225,7 @@ absl::Status UplinkSession::OnMessage(std::string_view response) {
       case v1::PushResponse::kWelcome: done = OnWelcome(s, r.welcome()); break;
       case v1::PushResponse::kReceipt: done = OnReceipt(s, r.receipt()); break;
       case v1::PushResponse::kRefusal: done = OnRefusal(s, r.refusal()); break;
+      case v1::PushResponse::kWanted: OnWanted(s, r.wanted()); break;
       default: break;   // a newer aggregator says something this agent need not know
     }
     calls.swap(s.calls);
@@ -456,6 +494,19 @@ absl::Status UplinkSession::OnRefusal(State& s, const v1::Refusal& r) {
   Report(s, r.code(), r.detail());
   if (r.closes()) return absl::FailedPreconditionError(r.code() + " " + r.detail());
   return absl::OkStatus();
+}
+
+// The log names batches whose bodies it lost. What it does not need to be told twice is left out.
+void UplinkSession::OnWanted(State& s, const v1::Wanted& w) {
+  if (!s.welcomed) return;
+  for (const v1::BatchName& b : w.batches()) {
+    const BatchKey key{b.epoch(), b.batch_seq()};
+    if (s.wanted.size() >= kWanted) break;
+    if (std::any_of(s.wanted.begin(), s.wanted.end(), [&](const auto& asked) { return asked.first == key; })) continue;
+    s.wanted.emplace_back(key, b.leaf());
+  }
+  s.woken = true;
+  s.calls.push_back([this] { spool_.Wake(); });
 }
 
 // Whether what this spool would send after `head` continues it.

@@ -30,6 +30,7 @@ namespace v1 {
 class Welcome;
 class Receipt;
 class Refusal;
+class Wanted;
 }  // namespace v1
 
 struct UplinkSessionOptions {
@@ -65,6 +66,7 @@ struct UplinkFacts {
   BatchKey sent, acked;                  // newest
   size_t unacked_bytes = 0;              // in the window
   uint64_t receipts = 0, evidence = 0;
+  uint64_t returned = 0;                 // batches sent once more because the log had lost their bodies
   uint64_t repaired = 0, bodiless = 0;   // damaged batches of the spool: made whole; sent without their bodies
   int64_t last_receipt_ns = 0;           // wall clock; 0: none since start
   BatchKey log_head;                     // as the last Welcome said
@@ -84,7 +86,9 @@ class UplinkSession {
   std::string Begin();
   bool welcomed() const;
 
-  // The next frame to write. nullopt: the window is full, a pause was asked for, or there is nothing new: Wait.
+  // A message to write before the next frame: what this spool has not of what the log asked for. nullopt: nothing to say.
+  std::optional<std::string> Answer();
+  // The next frame to write; what the log asked for first. nullopt: the window is full, a pause was asked for, or there is nothing new: Wait.
   absl::StatusOr<std::optional<std::string>> Next();
   // Waits until Next may have something, at most `limit`.
   void Wait(absl::Duration limit);
@@ -126,6 +130,8 @@ class UplinkSession {
     int expected_times = 0;
     bool may_restore = false;
     bool pressed = false;                // the aggregator's ledger is full, as it says
+    std::deque<std::pair<BatchKey, std::string>> wanted;   // the log lost their bodies; with the leaf it has
+    std::vector<BatchKey> lacking;       // of them, what this spool has not
     std::string last_lie, last_evidence; // told again on every reconnection: one file
     UplinkFacts facts;
     std::vector<std::function<void()>> calls;   // reports to make once the lock is free
@@ -134,6 +140,8 @@ class UplinkSession {
   absl::Status OnWelcome(State& s, const v1::Welcome& w);
   absl::Status OnReceipt(State& s, const v1::Receipt& r);
   absl::Status OnRefusal(State& s, const v1::Refusal& r);
+  void OnWanted(State& s, const v1::Wanted& w);
+  std::optional<std::string> NextWanted();
   // `welcome`: where declarations of a recovery are, when this is a stream's first head; else null.
   absl::Status Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome,
                     Checkpoint* head);

@@ -252,6 +252,10 @@ struct Uplink::Impl {
         if (Renew(renewal, endpoint, now, next)) return absl::OkStatus();
       }
       ASSIGN_OR_RETURN(std::optional<std::string> frame, session.Next());
+      if (std::optional<std::string> answer = session.Answer()) {
+        const grpc::Slice said = Own(*std::move(answer));
+        if (!stream.Write(grpc::ByteBuffer(&said, 1))) return absl::OkStatus();
+      }
       if (!frame) {
         session.Wait(renewal.link ? kDial : kLook);
         continue;

@@ -52,20 +52,6 @@ uint32_t ShardOf(const std::string& ledger_dir, const std::string& file) {
   return static_cast<uint32_t>(ParseUint(digits).value_or(kNewest));
 }
 
-// "12 to 14, 20": at most `most` stretches.
-std::string Stretches(const std::vector<uint64_t>& leaves, size_t most) {
-  std::string words;
-  size_t stretches = 0;
-  for (size_t i = 0; i < leaves.size();) {
-    size_t j = i;
-    while (j + 1 < leaves.size() && leaves[j + 1] == leaves[j] + 1) ++j;
-    if (stretches++ == most) return words + ", …";
-    words += (words.empty() ? "" : ", ") + std::to_string(leaves[i]) + (j > i ? " to " + std::to_string(leaves[j]) : "");
-    i = j + 1;
-  }
-  return words;
-}
-
 class Repairer {
  public:
   Repairer(Context& context, const Flags& flags) : context_(context), flags_(flags), ledger_dir_(LedgerDirOf(context.fs, flags.state_dir)) {}
@@ -272,11 +258,7 @@ absl::Status Repairer::RepairShard(uint32_t shard, const Damage& damage) {
 // The aggregator logs it at its next start.
 absl::Status Repairer::NoteForTheLog() const {
   if (outcome_.done.empty() || flags_.dry_run) return absl::OkStatus();
-  const std::string path = flags_.state_dir + "/" + std::string(kRepairedFile);
-  absl::StatusOr<std::string> text = ReadFile(context_.fs, path, 1 << 20);
-  if (!text.ok()) text = std::string();
-  for (const std::string& words : outcome_.done) *text += Rfc3339(context_.clock.Wall()) + " " + Printable(words) + "\n";
-  return WriteFileAtomically(context_.fs, path, *text, 0600);
+  return orgtrail::NoteForTheLog(flags_.state_dir, outcome_.done, context_.fs, context_.clock);
 }
 
 absl::Status Repairer::Run() {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -185,6 +186,41 @@ absl::Status History::Flush() {
   return absl::OkStatus();
 }
 
+void History::ReadAgain(uint64_t leaf, std::function<void()> done) {
+  again_.With([&](Again& a) {
+    a.leaf = std::min(a.leaf, leaf);
+    a.done.push_back(std::move(done));
+  });
+}
+
+absl::Status History::GoBack() {
+  const uint64_t leaf = again_.Peek([](const Again& a) { return a.leaf; });
+  if (leaf == UINT64_MAX) return absl::OkStatus();
+  const auto sooner = [&] { return again_.Peek([&](const Again& a) { return a.leaf < leaf; }); };
+  std::vector<std::shared_ptr<const Run>> runs = view_.Peek([](const View& v) { return v.runs; }), gone;
+  while (!runs.empty() && runs.back()->facts().next_leaf > leaf) {
+    gone.push_back(runs.back());
+    runs.pop_back();
+  }
+  if (leaf < next_) {
+    const uint64_t next = std::min(leaf, gone.empty() ? saved_ : gone.back()->facts().first_leaf);
+    RETURN_IF_ERROR(SaveList(runs, next));
+    next_ = next;
+    dirty_ = false;
+    view_.With([&](View& v) {
+      v.indexed_to = next;
+      v.runs = std::move(runs);
+      v.recent.Clear();
+    });
+    indexed_to_ = next;
+    LogInfo("The history reads a part of the ledger again: bodies came late.", {{"from", std::to_string(next)}});
+    for (const auto& run : gone) RETURN_IF_ERROR(fs_.Remove(run->path()));
+  }
+  if (sooner()) return GoBack();
+  for (const auto& done : again_.With([](Again& a) { return std::exchange(a, {}); }).done) done();
+  return absl::OkStatus();
+}
+
 absl::Status History::CheckLedger() {
   if (first_leaf_.has_value() || ledger_.head().size == 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(first_leaf_, ledger_.LeafHashAt(0));
@@ -295,6 +331,7 @@ void History::AskForMerge() {
 
 Tick History::Step(Tick now) {
   absl::Status did = TakeMerged();
+  if (did.ok()) did = GoBack();
   if (did.ok()) did = Follow(now);
   if (did.ok() && now >= expire_at_) {
     expire_at_ = now + absl::Minutes(1);

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,6 +52,9 @@ class History final : public Stage {
   Merger& merger() { return merger_; }
   HistorySnapshot snapshot() const;
   uint64_t indexed_to() const;                     // O(1)
+  // What leaves from this one on say may have changed since they were indexed (bodies that came late): the runs from there on are made again.
+  // `done` when that is begun and no restart forgets it. Threads: any.
+  void ReadAgain(uint64_t leaf, std::function<void()> done);
   // Writes what is in memory as a run, now. The follower's thread only (shutdown, tests).
   absl::Status Flush();
 
@@ -70,6 +74,7 @@ class History final : public Stage {
   absl::Status Follow(Tick now);
   absl::Status TakeMerged();
   absl::Status Expire();
+  absl::Status GoBack();
   void AskForMerge();
   absl::Status CheckLedger();
 
@@ -78,6 +83,11 @@ class History final : public Stage {
   Fs& fs_;
   const Clock& clock_;
   Merger merger_;
+  struct Again {
+    uint64_t leaf = UINT64_MAX;
+    std::vector<std::function<void()>> done;
+  };
+  Guarded<Again> again_;
   Guarded<View> view_;
   std::atomic<uint64_t> indexed_to_{0};
 

@@ -179,7 +179,16 @@ bool Sessions::Take(StreamId stream, std::string& message) {
     Poke();
     return true;
   }
-  if (!is_frame) return refuse("FRAME_MALFORMED", "after hello a stream carries frames");
+  if (!is_frame) {
+    v1::PushRequest request;
+    if (message.size() > kHelloBytes || !request.ParseFromString(message) || !request.has_lacking()) {
+      return refuse("FRAME_MALFORMED", "after hello a stream carries frames");
+    }
+    if (missing_ != nullptr) {
+      for (const v1::BatchName& b : request.lacking().batches()) missing_->HasNot({facts.uuid, b.epoch(), b.batch_seq()});
+    }
+    return true;
+  }
   Submission submission{stream, facts.caller, facts.uuid, std::move(message)};
   if (verifier_->TryEnter(submission)) return true;
   // Back into the shape in which it came: it is delivered again.
@@ -333,6 +342,7 @@ Tick Sessions::Step(Tick now) {
     watched_ = now;
     Watch(now);
     Pace(now);
+    Ask(now);
   }
   return watched_ + absl::Seconds(1);
 }
@@ -418,8 +428,11 @@ void Sessions::Answer(Tick now) {
     } else if (a.welcomed && !a.leaves.empty()) {
       if (!StartWrite(id, now)) return false;
       if (!SendReceipt(id, a)) End(id, absl::UnavailableError("the ledger could not be read for a receipt: reconnect"));
+    } else if (a.welcomed && !a.wanted.empty()) {
+      if (!StartWrite(id, now)) return false;
+      SendWanted(id, std::exchange(a.wanted, {}));
     }
-    return a.refusals.empty() && a.leaves.empty();
+    return a.refusals.empty() && a.leaves.empty() && a.wanted.empty();
   });
 }
 
@@ -564,6 +577,27 @@ void Sessions::SendRefusal(StreamId stream, const Refused& r) {
   if (r.code == "EPOCH_STALE" || r.code == "EPOCH_CONFLICT" || r.code == "ORIGIN_MISMATCH") status = absl::FailedPreconditionError(message);
   if (r.code == "EQUIVOCATION" || r.code == "MONO_ROLLBACK") status = absl::AbortedError(message);
   End(stream, status);
+}
+
+// Once a second: what the ledger lost of an agent's batches, and nobody brought since.
+void Sessions::Ask(Tick now) {
+  if (missing_ == nullptr || pressing_) return;
+  for (auto& [id, a] : answering_) {
+    if (!a.welcomed || !a.wanted.empty()) continue;
+    a.wanted = missing_->AskOf(a.uuid, now);
+    if (!a.wanted.empty()) owing_.insert(id);
+  }
+}
+
+void Sessions::SendWanted(StreamId stream, const std::vector<MissingBodies::Leaf>& wanted) {
+  v1::PushResponse response;
+  for (const MissingBodies::Leaf& leaf : wanted) {
+    v1::BatchName& b = *response.mutable_wanted()->add_batches();
+    b.set_epoch(leaf.batch.epoch);
+    b.set_batch_seq(leaf.batch.batch_seq);
+    b.set_leaf(Bytes(leaf.hash));
+  }
+  streams_.Send(stream, response.SerializeAsString());
 }
 
 // While nothing can be committed nobody shall send: what is sent already waits here and is committed first, the rest stays in the

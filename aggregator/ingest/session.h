@@ -26,6 +26,7 @@
 
 #include "absl/status/statusor.h"
 #include "aggregator/ledger/committer.h"
+#include "aggregator/ledger/missing_bodies.h"
 #include "aggregator/ledger/reader.h"
 #include "aggregator/ledger/registry.h"
 #include "aggregator/verify/finding.h"
@@ -78,6 +79,8 @@ class Sessions final : public Stage, public Commits, public Verdicts {
            Findings findings, const Clock& clock, Metrics& metrics);
   ~Sessions() override;
   void Attach(Verifier& verifier) { verifier_ = &verifier; }   // once, before the first stream
+  // Agents are asked for what this says the ledger lost of theirs. Once, before the first stream.
+  void Attach(MissingBodies& missing) { missing_ = &missing; }
   void Poked(std::function<void()> poke) { poke_ = std::move(poke); }  // how answers wake the Worker
 
   // --- the door's side -------------------------------------------------------------------------------------------------------
@@ -132,6 +135,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
     uint32_t sent_interval_ms = 0;
     std::vector<CommittedLeaf> leaves;      // no receipt sent yet
     std::vector<Refused> refusals;
+    std::vector<MissingBodies::Leaf> wanted;   // not asked for yet
   };
   struct State {
     std::unordered_map<StreamId, Session> sessions;
@@ -154,6 +158,8 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   void ShowRecoveries(const Hello& hello, const std::optional<AgentHead>& head, const std::string& subject, v1::Welcome& w);
   bool SendReceipt(StreamId stream, Answering& a);
   void SendRefusal(StreamId stream, const Refused& r);
+  void SendWanted(StreamId stream, const std::vector<MissingBodies::Leaf>& wanted);
+  void Ask(Tick now);
   void Answer(Tick now);
   void Watch(Tick now);
   bool StartWrite(StreamId stream, Tick now);
@@ -169,6 +175,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   const Clock& clock_;
   Metrics& metrics_;
   Verifier* verifier_ = nullptr;
+  MissingBodies* missing_ = nullptr;
   std::function<void()> poke_;
   Guarded<State> state_;
   Guarded<std::unordered_map<Uuid, AgentPresence>> fleet_;

@@ -34,8 +34,11 @@ class DiskLedger final : public Ledger {
   Tick MaybeAnchor(Tick now) override;
   void SetCarries(std::function<std::string(const Uuid&)> carries) override { inflater_.SetCarries(std::move(carries)); }
   Stats stats() const override;
-  std::vector<SealedFacts> Sealed() const override;
+  std::vector<ShardFacts> Sealed() const override;
   absl::StatusOr<bool> DropBodies(const RetentionHistory& log) override;
+  absl::StatusOr<BatchId> IdentityOf(uint64_t index) const override;
+  void AskRoll() override { is_roll_asked_ = true; }
+  bool Replaced(uint32_t shard, const std::vector<uint64_t>& leaves) override;
   std::vector<ShardFacts> shard_facts() const override;
   Stage* Background() override { return repacker_.get(); }
 
@@ -113,6 +116,7 @@ class DiskLedger final : public Ledger {
   std::optional<BegunShard> begun_;       // the committer's: a successor whose predecessor is not sealed yet
   TreeState state_;                       // the committer's
   int64_t began_ns_ = 0;                  // the committer's: when the active shard's first leaf was logged
+  std::atomic<bool> is_roll_asked_{false};
   uint64_t carried_bytes_ = 0;            // the committer's: what the active shard began with
   uint64_t stored_note_size_ = UINT64_MAX;  // the committer's: size of the note in the store
   Anchor anchor_;

@@ -40,20 +40,10 @@ absl::Status DropBodiesOf(std::string_view kek, std::string_view origin, uint64_
 
 }  // namespace
 
-std::vector<Ledger::SealedFacts> DiskLedger::Sealed() const {
-  std::vector<SealedFacts> facts;
-  const std::shared_ptr<const Shards::Set> set = shards_.set();
-  for (uint32_t n = 1; n <= set->sealed.size(); ++n) {
-    const SealedShard& s = set->sealed[n - 1];
-    facts.push_back({n, s.first, s.end, s.last_logged_ns, fs_.Facts(JoinPath(ShardDir(options_.dir, n), kPrunedDir)).ok()});
-  }
-  return facts;
-}
-
 absl::StatusOr<bool> DiskLedger::DropBodies(const RetentionHistory& log) {
   CHECK(!options_.read_only);
   if (pruning_ == nullptr) {
-    for (const SealedFacts& s : Sealed()) {
+    for (const ShardFacts& s : Sealed()) {
       if (s.pruned || s.end > log.minimum()) continue;
       ASSIGN_OR_RETURN(pruning_, ShardRewrite::Begin(shards_, s.number, kDirs,
                                                      [this](uint64_t index, LeafParts* parts) { return DropBodiesOf(options_.kek, origin_, index, parts); }, fs_));

@@ -115,6 +115,40 @@ absl::StatusOr<std::string> DiskLedger::ReadEntry(uint64_t index) const {
   return entry;
 }
 
+absl::StatusOr<BatchId> DiskLedger::IdentityOf(uint64_t index) const {
+  RETURN_IF_ERROR(CheckIndex(index));
+  if (const absl::StatusOr<std::string> bytes = ReadEntry(index); bytes.ok()) {
+    const absl::StatusOr<BatchEntry> entry = BatchEntry::Decode(*bytes);
+    if (!entry.ok()) return absl::NotFoundError(absl::StrCat("leaf ", index, " is no batch"));
+    return BatchId{entry->header.agent_uuid, entry->header.epoch, entry->header.batch_seq};
+  }
+  const std::shared_ptr<const Shards::Set> set = shards_.set();
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Shard> shard, shards_.Get(*set, set->NumberOf(index)));
+  const std::string wanted = IndexKey(index);
+  std::string from;
+  for (bool more = true; more;) {
+    const lmdb::ReadTxn txn(*shard->env);
+    lmdb::Cursor cursor(txn, shard->batches);
+    more = from.empty() ? cursor.First() : cursor.Seek(from);
+    for (size_t n = 0; more && n < kRecordsPerTxn; ++n, more = cursor.Next()) {
+      if (cursor.value() != wanted || cursor.key().size() != 32) continue;
+      const char* numbers = cursor.key().data() + 16;
+      return BatchId{Uuid::FromBytes(cursor.key().substr(0, 16)), GetU64(numbers), GetU64(numbers + 8)};
+    }
+    if (more) from = std::string(cursor.key());
+  }
+  return absl::NotFoundError(absl::StrCat("no batch is logged as leaf ", index));
+}
+
+bool DiskLedger::Replaced(uint32_t shard, const std::vector<uint64_t>& leaves) {
+  const bool released = shards_.Release(shard);
+  for (const uint64_t leaf : leaves) {
+    tail_.Forget(leaf);
+    inflater_.Forget(leaf);
+  }
+  return released;
+}
+
 absl::StatusOr<Hash> DiskLedger::LeafHashAt(uint64_t index) const {
   RETURN_IF_ERROR(CheckIndex(index));
   return ShardView(shards_).Node(0, index);

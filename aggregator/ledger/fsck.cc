@@ -128,6 +128,7 @@ void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const Store
   if (!frame.ok()) return Find(index, "its frame does not decode: " + Describe(frame.status()));
   if (frame->bodies_gone) {
     totals_.bodies_missing += header.n_events;
+    if (options_.bodiless && *frame->bodies_gone == TombstoneReason::kCorrupt) options_.bodiless(index);
     return;
   }
   if (stored.HasSealedKey()) {

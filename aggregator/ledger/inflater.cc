@@ -26,6 +26,16 @@ void Inflater::SetCarries(std::function<std::string(const Uuid&)> carries) {
   });
 }
 
+void Inflater::Forget(uint64_t index) {
+  state_.With([&](State& s) {
+    s.recent.remove_if([&](const std::shared_ptr<const Leaf>& leaf) {
+      if (leaf->index != index) return false;
+      s.bytes -= MemoryOf(*leaf);
+      return true;
+    });
+  });
+}
+
 std::shared_ptr<const Leaf> Inflater::Remembered(uint64_t index) const {
   return state_.With([&](State& s) -> std::shared_ptr<const Leaf> {
     for (auto it = s.recent.begin(); it != s.recent.end(); ++it) {

@@ -21,6 +21,7 @@ class Inflater {
   std::shared_ptr<const Leaf> Remembered(uint64_t index) const;
   // DataLoss: the bytes are no leaf, or not the one whose hash is `hash`.
   absl::StatusOr<std::shared_ptr<const Leaf>> Inflate(RawLeaf raw, const Hash& hash);
+  void Forget(uint64_t index);   // what is stored of it has changed
   void SetCarries(std::function<std::string(const Uuid&)> carries);
 
  private:

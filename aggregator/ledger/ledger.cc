@@ -186,6 +186,7 @@ DiskLedger::~DiskLedger() {
 
 bool DiskLedger::IsRollDue() const {
   if (state_.size == state_.first) return false;
+  if (is_roll_asked_) return true;
   const std::shared_ptr<Shard> active = shards_.set()->active;
   // What it began with does not count twice, or a ledger of very many agents would do nothing but roll.
   if (active->env->UsedBytes() >= std::max(options_.shard_bytes, 2 * carried_bytes_)) return true;
@@ -203,6 +204,7 @@ absl::Status DiskLedger::Roll() {
   carried_bytes_ = begun_->carried_bytes;
   shards_.Rolled(sealed, std::move(begun_->shard));
   begun_.reset();
+  is_roll_asked_ = false;
   sealed_bytes_ += before->active->env->UsedBytes();
   state_.first = state_.size;
   stored_note_size_ = state_.size;
@@ -459,20 +461,28 @@ Ledger::Stats DiskLedger::stats() const {
   return stats;
 }
 
-std::vector<ShardFacts> DiskLedger::shard_facts() const {
+std::vector<ShardFacts> DiskLedger::Sealed() const {
   const std::shared_ptr<const Shards::Set> set = shards_.set();
-  const auto [size, logged_ns] = published_.Peek([](const Published& p) { return std::pair(p.head.size, p.logged_ns); });
   std::vector<ShardFacts> all;
   for (uint32_t n = 1; n <= set->sealed.size(); ++n) {
     const SealedShard& s = set->sealed[n - 1];
     ShardFacts& facts = all.emplace_back(ShardFacts{.number = n, .first = s.first, .end = s.end, .last_logged_ns = s.last_logged_ns, .sealed = true});
     const std::string dir = ShardDir(options_.dir, n);
     absl::StatusOr<FileFacts> file = fs_.Facts(JoinPath(JoinPath(dir, kPrunedDir), "data.mdb"));
+    facts.pruned = file.ok();
     if (!file.ok()) file = fs_.Facts(JoinPath(JoinPath(dir, kPackedDir), "data.mdb"));
     facts.repacked = file.ok();
     if (!file.ok()) file = fs_.Facts(JoinPath(dir, "data.mdb"));
     if (file.ok()) facts.bytes = file->size;
   }
+  return all;
+}
+
+std::vector<ShardFacts> DiskLedger::shard_facts() const {
+  std::vector<ShardFacts> all = Sealed();
+  const std::shared_ptr<const Shards::Set> set = shards_.set();
+  const auto [size, logged_ns] = published_.Peek([](const Published& p) { return std::pair(p.head.size, p.logged_ns); });
+  if (all.size() != set->sealed.size()) return shard_facts();   // a shard was sealed between the two looks
   all.push_back({.number = set->active_number(), .first = set->first(), .end = std::max(size, set->first()),
                  .last_logged_ns = size > set->first() ? logged_ns : 0, .bytes = set->active->env->UsedBytes()});
   return all;

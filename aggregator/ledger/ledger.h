@@ -44,13 +44,14 @@ struct LedgerOptions {
   std::optional<Recovery> recovery;
 };
 
-// What people are shown of a shard.
+// What a shard is, for people and for who works on whole ones.
 struct ShardFacts {
   uint32_t number = 0;
   uint64_t first = 0, end = 0;        // its leaves: [first, end)
   int64_t last_logged_ns = 0;         // of its last leaf; 0: it has none
   uint64_t bytes = 0;
   bool sealed = false, repacked = false;
+  bool pruned = false;                // its bodies are gone
 };
 
 class Ledger : public LedgerReader {
@@ -78,18 +79,19 @@ class Ledger : public LedgerReader {
     double repack_share = 0;          // of the shard that is being repacked
   };
   virtual Stats stats() const = 0;
-  struct SealedFacts {
-    uint32_t number = 0;
-    uint64_t first = 0, end = 0;      // its leaves
-    int64_t last_logged_ns = 0;
-    bool pruned = false;              // its bodies are gone
-  };
-  virtual std::vector<SealedFacts> Sealed() const { return {}; }   // oldest first. Threads: any
   // Drops the bodies of sealed shards below the minimum that `log`, folded from this ledger's leaves, allows; a slice each time. Whether
   // there is nothing left to drop. DataLoss: a shard that is damaged stays as it is. Threads: one.
   virtual absl::StatusOr<bool> DropBodies(const RetentionHistory&) { return true; }
-  // The shards, ascending, as their files are now.
+  // Whose batch a leaf is: by its entry, or, when that is damaged, by the identity map of its shard. NotFound: it is no batch.
+  virtual absl::StatusOr<BatchId> IdentityOf(uint64_t) const { return absl::UnimplementedError(""); }
+  // The shard that grows is sealed before anything else is appended, if it has any leaf. Threads: any.
+  virtual void AskRoll() {}
+  // What is stored of these leaves of a sealed shard was replaced in its file (repair.h: Install): from when it is true on, all who read see
+  // it. False: somebody reads the old file; ask again in a moment. Threads: any.
+  virtual bool Replaced(uint32_t, const std::vector<uint64_t>&) { return true; }
+  // The shards, ascending, as their files are now; the sealed ones alone. Threads: any.
   virtual std::vector<ShardFacts> shard_facts() const = 0;
+  virtual std::vector<ShardFacts> Sealed() const { return {}; }
   // What repacks sealed shards when it is stepped, on one thread (repack.h); null when read-only.
   virtual Stage* Background() { return nullptr; }
 };

@@ -118,7 +118,7 @@ absl::StatusOr<std::optional<RetentionLeaf>> Pruner::NextRaise(absl::Duration ke
   const int64_t now = clock_.WallNanos();
   std::optional<RetentionLeaf> raise;
   next_ns_ = 0;
-  for (const Ledger::SealedFacts& s : ledger_.Sealed()) {
+  for (const ShardFacts& s : ledger_.Sealed()) {
     if (s.end <= log_.minimum()) continue;
     ASSIGN_OR_RETURN(const std::optional<int64_t> seen_ns, SeenAt(s.end));
     if (!seen_ns) break;

@@ -12,6 +12,7 @@
 #include "common/base/bytes.h"
 #include "common/base/random.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/crypto/cipher.h"
 #include "common/format/batch.h"
 #include "common/format/chain.h"
@@ -25,11 +26,16 @@ constexpr size_t kPiece = 1 << 20;
 
 std::string CandidateDir(const std::string& ledger_dir, uint32_t shard) { return JoinPath(ShardDir(ledger_dir, shard), kRepairingDir); }
 
+absl::Status Empty(Fs& fs, const std::string& dir) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(dir));
+  for (const std::string& name : names) RETURN_IF_ERROR(fs.Remove(JoinPath(dir, name)));
+  return absl::OkStatus();
+}
+
 absl::Status RemoveAll(Fs& fs, const std::string& dir) {
-  const absl::StatusOr<std::vector<std::string>> names = fs.List(dir);
-  if (absl::IsNotFound(names.status())) return absl::OkStatus();
-  RETURN_IF_ERROR(names.status());
-  for (const std::string& name : *names) RETURN_IF_ERROR(fs.Remove(JoinPath(dir, name)));
+  const absl::Status emptied = Empty(fs, dir);
+  if (absl::IsNotFound(emptied)) return absl::OkStatus();
+  RETURN_IF_ERROR(emptied);
   RETURN_IF_ERROR(fs.Remove(dir));
   return fs.SyncDir(DirName(dir));
 }
@@ -86,6 +92,46 @@ struct Patch {
   uint16_t flags = 0;
 };
 
+// What stands before a leaf's bytes is not under any hash. It counts when the leaf is sound as it lies there (its bodies never came, or lie in a block
+// that is damaged), else when the leaf with `frame` in it has the CRC it was stored with; then it is what was logged, bit for bit.
+// `by_time` is what the time index says of it. Nothing: nobody can say any more.
+std::optional<Patch> AsLogged(uint64_t index, std::string_view stored_value, std::string_view frame, int64_t by_time) {
+  if (const absl::StatusOr<StoredLeaf> sound = ReadLeaf(index, stored_value, Crc::kCheck); sound.ok()) {
+    return Patch{std::string(frame), sound->logged_ns, sound->flags};
+  }
+  absl::StatusOr<StoredLeaf> leaf = ReadLeaf(index, stored_value, Crc::kSkip);
+  const size_t key = BatchKeyOffset(frame);
+  if (!leaf.ok() || key == std::string_view::npos || frame.size() < key + 36) return std::nullopt;
+  std::string bytes(leaf->IsPacked() ? frame.substr(0, key + 36) : frame);
+  if (leaf->HasSealedKey()) std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(key), 32, '\0');
+  leaf->bytes = bytes;
+  constexpr size_t kCrcAt = kLeafHeaderBytes - 4;
+  const auto fits = [&](uint16_t flags, int64_t logged_ns) {
+    leaf->flags = flags;
+    leaf->logged_ns = logged_ns;
+    std::string value(StoredSize(*leaf), '\0');
+    WriteLeaf(index, *leaf, value.data());
+    return value.compare(kCrcAt, 4, stored_value.substr(kCrcAt, 4)) == 0;
+  };
+  const auto patch = [&] { return Patch{std::string(frame), leaf->logged_ns, leaf->flags}; };
+  if (fits(leaf->flags, leaf->logged_ns)) return patch();
+  for (uint16_t flags = 0; flags <= (kLeafQuarantined | kLeafLate); ++flags) {
+    if (fits(flags, by_time)) return patch();
+  }
+  return std::nullopt;
+}
+
+// When a leaf was logged, by the index: the last time in it that does not begin behind the leaf. `not_before`: of a leaf in front of it.
+int64_t LoggedByIndex(const lmdb::ReadTxn& txn, const Shard& shard, uint64_t index, int64_t not_before) {
+  int64_t logged_ns = not_before;
+  lmdb::Cursor cursor(txn, shard.times);
+  for (bool more = cursor.Seek(IndexKey(static_cast<uint64_t>(not_before))); more; more = cursor.Next()) {
+    if (cursor.key().size() != 8 || cursor.value().size() != 8 || GetU64(cursor.value().data()) > index) break;
+    logged_ns = static_cast<int64_t>(GetU64(cursor.key().data()));
+  }
+  return logged_ns;
+}
+
 // With a key-encryption key the batch key is sealed again, as the ledger does.
 absl::Status Put(Shard& to, uint64_t index, Patch patch, const std::string& kek, const std::string& origin) {
   ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, lmdb::WriteTxn::Begin(*to.env));
@@ -115,6 +161,27 @@ std::string LedgerDirOf(Fs& fs, const std::string& given) {
 
 absl::Status RemoveCandidate(const std::string& ledger_dir, uint32_t shard, Fs& fs) { return RemoveAll(fs, CandidateDir(ledger_dir, shard)); }
 
+std::string Stretches(const std::vector<uint64_t>& leaves, size_t most) {
+  std::string words;
+  size_t stretches = 0;
+  for (size_t i = 0; i < leaves.size();) {
+    size_t j = i;
+    while (j + 1 < leaves.size() && leaves[j + 1] == leaves[j] + 1) ++j;
+    if (stretches++ == most) return words + ", …";
+    words += (words.empty() ? "" : ", ") + std::to_string(leaves[i]) + (j > i ? " to " + std::to_string(leaves[j]) : "");
+    i = j + 1;
+  }
+  return words;
+}
+
+absl::Status NoteForTheLog(const std::string& state_dir, const std::vector<std::string>& done, Fs& fs, const Clock& clock) {
+  const std::string path = JoinPath(state_dir, kRepairedFile);
+  absl::StatusOr<std::string> text = ReadFile(fs, path, 1 << 20);
+  if (!text.ok()) text = std::string();
+  for (const std::string& words : done) *text += Rfc3339(clock.Wall()) + " " + Printable(words) + "\n";
+  return WriteFileAtomically(fs, path, *text, 0600);
+}
+
 absl::StatusOr<Candidate> CopyAndPatch(const RepairOrder& order, Fs& fs, const Clock& clock) {
   ASSIGN_OR_RETURN(OpenedShards opened, OpenShards(order.ledger_dir, order.map_bytes, /*read_only=*/true, fs, 0));
   const uint32_t active_number = static_cast<uint32_t>(opened.sealed.size() + 1);
@@ -127,8 +194,8 @@ absl::StatusOr<Candidate> CopyAndPatch(const RepairOrder& order, Fs& fs, const C
   candidate.is_packed = own->blocks.has_value();
   candidate.is_pruned = BaseName(own->env->dir()) == kPrunedDir;
   const std::string dir = CandidateDir(order.ledger_dir, order.shard);
-  RETURN_IF_ERROR(RemoveAll(fs, dir));
-  RETURN_IF_ERROR(fs.MakeDirs(dir, 0700));
+  RETURN_IF_ERROR(fs.MakeDirs(dir, 0700));   // it may be there: while it is, nobody rewrites the shard
+  RETURN_IF_ERROR(Empty(fs, dir));
   RETURN_IF_ERROR(own->env->CopyTo(dir));
   absl::StatusOr<Shard> to = candidate.is_packed ? Shard::OpenPacking(dir, order.map_bytes) : Shard::Open(dir, order.map_bytes, /*read_only=*/false);
   if (!to.ok()) return to.status();
@@ -145,6 +212,7 @@ absl::StatusOr<Candidate> CopyAndPatch(const RepairOrder& order, Fs& fs, const C
     std::optional<std::string> value;
     std::optional<Hash> want;
     int64_t not_before = 0, not_after = INT64_MAX;   // its neighbours' times
+    int64_t by_time = 0;
     {
       const lmdb::ReadTxn txn(*own->env);
       if (const auto v = txn.Get(own->leaves, IndexKey(index))) value = std::string(*v);
@@ -155,10 +223,21 @@ absl::StatusOr<Candidate> CopyAndPatch(const RepairOrder& order, Fs& fs, const C
       };
       if (index > 0) not_before = time_of(index - 1, not_before);
       not_after = std::max(not_before, time_of(index + 1, not_after));
+      by_time = LoggedByIndex(txn, *own, index, not_before);
     }
     if (!value && set->NumberOf(index) != order.shard) continue;   // a head of this shard names it
     bool done = false;
+    if (const auto sealed = order.returned.find(index); sealed != order.returned.end() && value && want && !candidate.is_pruned) {
+      const absl::StatusOr<FrameView> frame = FrameView::Decode(sealed->second);
+      std::optional<Patch> patch = AsLogged(index, *value, sealed->second, by_time);
+      if (frame.ok() && !frame->bodies_gone && CheckFetched({index, 0, 0, sealed->second}, *want, zstd).ok() && patch) {
+        RETURN_IF_ERROR(Put(*to, index, *std::move(patch), order.kek, origin));
+        candidate.repaired.push_back({index, std::string(kFromAgent)});
+        done = true;
+      }
+    }
     for (const Source& source : sources) {
+      if (done) break;
       if (index >= source.ledger->head().size) continue;
       absl::StatusOr<RawLeaf> raw = source.ledger->ReadRaw(index);
       if (!raw.ok()) continue;   // damaged there too, or its key is sealed

@@ -40,7 +40,7 @@ absl::Status CleanUpRewrites(const std::string& ledger_dir, Fs& fs) {
   ASSIGN_OR_RETURN(const std::vector<uint32_t> numbers, ListShards(fs, ledger_dir));
   for (const uint32_t number : numbers) {
     const std::string dir = ShardDir(ledger_dir, number);
-    for (const std::string_view making : {kPackingDir, kPruningDir}) {
+    for (const std::string_view making : {kPackingDir, kPruningDir, kRepairingDir}) {
       if (const std::string path = JoinPath(dir, making); fs.Facts(path).ok()) RETURN_IF_ERROR(RemoveDir(fs, path));
     }
     if (fs.Facts(JoinPath(dir, kPrunedDir)).ok()) {
@@ -64,7 +64,7 @@ absl::StatusOr<std::unique_ptr<ShardRewrite>> ShardRewrite::Begin(Shards& shards
   const std::string making = JoinPath(job->dir_, dirs.making);
   if (fs.Facts(making).ok()) RETURN_IF_ERROR(RemoveDir(fs, making));
   RETURN_IF_ERROR(fs.MakeDirs(making, 0700));
-  for (const std::string_view other : {kPackingDir, kPruningDir}) {
+  for (const std::string_view other : {kPackingDir, kPruningDir, kRepairingDir}) {
     if (other == dirs.making || !fs.Facts(JoinPath(job->dir_, other)).ok()) continue;
     RETURN_IF_ERROR(RemoveDir(fs, making));
     return absl::UnavailableError(job->dir_ + " is being rewritten already");

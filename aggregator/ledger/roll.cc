@@ -55,7 +55,8 @@ absl::Status CopyTrees(const ShardView& view, Shard& to) {
       ASSIGN_OR_RETURN(const ShardView::Part from, view.OfLeaf(index));
       const std::optional<std::string_view> leaf = from.Get(from.shard->leaves, IndexKey(index));
       if (!leaf.has_value()) return DamagedLeaf(index, from.shard->env->dir(), "it is missing");
-      if (const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, *leaf, Crc::kSkip); !stored.ok() || stored->IsPacked()) continue;
+      // What is damaged is not multiplied: whoever wants it looks where it was logged, and finds it there once it is put back.
+      if (const absl::StatusOr<StoredLeaf> stored = ReadLeaf(index, *leaf, Crc::kCheck); !stored.ok() || stored->IsPacked()) continue;
       ASSIGN_OR_RETURN(const Hash hash, view.Node(0, index));
       RETURN_IF_ERROR(txn->Put(to.leaves, IndexKey(index), *leaf));
       RETURN_IF_ERROR(txn->Put(to.nodes, NodeKey(0, index), hash.view()));

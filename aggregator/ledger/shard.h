@@ -42,6 +42,7 @@ struct Shard {
 // Within a shard's directory: its leaves in large blocks, complete and checked; and while that is being made. The same without bodies.
 inline constexpr std::string_view kPackedDir = "packed", kPackingDir = "packing";
 inline constexpr std::string_view kPrunedDir = "pruned", kPruningDir = "pruning";
+inline constexpr std::string_view kRepairingDir = "repairing";   // repair.h
 std::string ShardDir(const std::string& ledger_dir, uint32_t number);  // …/shard-000001
 // Numbers of the shards there are, ascending. DataLoss when one is missing in between; empty when there is no such directory.
 absl::StatusOr<std::vector<uint32_t>> ListShards(Fs& fs, const std::string& ledger_dir);
@@ -126,7 +127,7 @@ std::string LeafKeyContext(std::string_view origin, uint64_t index);
 
 // What a person does about a damaged leaf.
 inline constexpr std::string_view kHowToRepair =
-    "stop the aggregator and run orgtrail repair with a backup or another copy of this ledger; when neither has it, restore a backup, and agents "
+    "what the agents still have of it comes back by itself, soon after the look through the store that finds it; when it does not, stop the aggregator and run orgtrail repair with a backup or another copy of this ledger; when neither has it, restore a backup, and agents "
     "send again what it lacks";
 // "leaf 12 in FILE: WHAT", and that.
 absl::Status DamagedLeaf(uint64_t index, const std::string& shard_dir, std::string_view what);

@@ -54,6 +54,18 @@ void Shards::Reopen(uint32_t number) {
   });
 }
 
+bool Shards::Release(uint32_t number) {
+  return open_.With([&](std::list<Open>& open) {
+    for (auto it = open.begin(); it != open.end(); ++it) {
+      if (it->number != number) continue;
+      if (it->shard.use_count() > 1) return false;
+      open.erase(it);
+      return true;
+    }
+    return true;
+  });
+}
+
 void Shards::Rolled(const SealedShard& sealed, Shard active) {
   const std::shared_ptr<const Set> before = set();
   auto next = std::make_shared<Set>();

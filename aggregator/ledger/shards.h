@@ -35,6 +35,9 @@ class Shards {
   void Adopt(uint32_t number, std::shared_ptr<const Shard> shard);
   // A sealed shard's files were replaced: who asks next gets the new ones.
   void Reopen(uint32_t number);
+  // A sealed shard's file was replaced in its place: true when nothing has the old one open any more, so that who asks next gets the new
+  // one. False: somebody reads it; ask again in a moment.
+  [[nodiscard]] bool Release(uint32_t number);
   // The active shard is sealed and `active` follows it.
   void Rolled(const SealedShard& sealed, Shard active);
 

@@ -99,6 +99,14 @@ std::shared_ptr<const LeafTerms> Tail::Terms(uint64_t index) const {
   });
 }
 
+void Tail::Forget(uint64_t index) {
+  State old;   // freed after the lock
+  state_.With([&](State& s) {
+    const bool here = !s.ring.empty() && index >= s.ring.front()->index;
+    if (here || (!s.terms.empty() && index >= s.terms.front()->index)) std::swap(s, old);
+  });
+}
+
 size_t Tail::bytes() const {
   return state_.Peek([](const State& s) { return s.bytes; });
 }

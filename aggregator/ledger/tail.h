@@ -21,6 +21,8 @@ class Tail {
   // Indexes follow one another; a leaf that does not continue the ring starts a new one.
   void Push(std::shared_ptr<const Leaf> leaf);
   std::shared_ptr<const Leaf> Get(uint64_t index) const;  // null when it is not here
+  // What is stored of a leaf has changed: nothing is answered from memory until newer leaves come.
+  void Forget(uint64_t index);
   // Of a leaf that is here or went lately.
   std::shared_ptr<const LeafTerms> Terms(uint64_t index) const;
   size_t bytes() const;     // of the leaves

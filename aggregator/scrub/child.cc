@@ -17,15 +17,9 @@
 namespace orgtrail {
 namespace {
 
+constexpr size_t kMostFindings = 10'000;   // a block of a repacked shard has hundreds of leaves
 constexpr absl::Duration kBetweenLines = absl::Milliseconds(200);
 constexpr std::string_view kRemakeHistory = "stop the aggregator, remove derived/history, start it: the index is made again from the ledger";
-
-// Where the system refuses, it reads at the ordinary priority; the rate holds all the same.
-void TakeTheLastPlace() {
-  constexpr int kIoprioWhoProcess = 1, kIoprioIdle = 3 << 13;
-  (void)::setpriority(PRIO_PROCESS, 0, 19);
-  (void)::syscall(SYS_ioprio_set, kIoprioWhoProcess, 0, kIoprioIdle);
-}
 
 // Who reads it is gone when a line cannot be written; then this process is too, by SIGPIPE.
 void Say(const ScrubLine& line) {
@@ -77,6 +71,12 @@ void ReadHistory(const std::string& dir, Fs& fs, Pace& pace, FsckTotals* totals)
 
 }  // namespace
 
+void TakeTheLastPlace() {
+  constexpr int kIoprioWhoProcess = 1, kIoprioIdle = 3 << 13;
+  (void)::setpriority(PRIO_PROCESS, 0, 19);
+  (void)::syscall(SYS_ioprio_set, kIoprioWhoProcess, 0, kIoprioIdle);
+}
+
 int RunScrubChild(const ScrubOrder& order, Fs& fs, const Clock& clock) {
   TakeTheLastPlace();
   std::vector<Finding> findings;
@@ -90,6 +90,8 @@ int RunScrubChild(const ScrubOrder& order, Fs& fs, const Clock& clock) {
   FsckOptions options;
   options.dir = order.ledger_dir;
   options.from_shard = order.from_shard;
+  options.max_findings = kMostFindings;
+  options.bodiless = [](uint64_t leaf) { Say(ScrubLine::Bodiless(leaf)); };
   if (!order.kek_file.empty()) {
     absl::StatusOr<std::string> kek = ReadFile(fs, order.kek_file, 1024);
     if (kek.ok()) options.kek = *std::move(kek);   // else the aggregator says so at its next start; all but the records is looked at

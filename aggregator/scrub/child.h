@@ -18,6 +18,9 @@ struct ScrubOrder {
   uint64_t bytes_per_second = 0;      // at most; and never busy for more than half of the time. 0: as fast as it goes
 };
 
+// The least claim to processor and disk, from here on. Where the system refuses, it stays as it is.
+void TakeTheLastPlace();
+
 // The arguments behind the program's name that ask for it, and the exit code: 0 read to the end, whatever it found; 1 could not look.
 inline constexpr const char* kScrubCommand = "scrub";   // LEDGER_DIR HISTORY_DIR FROM_SHARD BYTES_PER_SECOND KEK_FILE
 int RunScrubChild(const ScrubOrder& order, Fs& fs, const Clock& clock);

@@ -9,7 +9,7 @@
 namespace orgtrail {
 namespace {
 
-constexpr std::string_view kEntering = "entering", kAt = "at", kFound = "found";
+constexpr std::string_view kEntering = "entering", kAt = "at", kFound = "found", kBodiless = "bodiless";
 
 std::string Number(uint64_t n) { return std::to_string(n); }
 
@@ -39,6 +39,13 @@ ScrubLine ScrubLine::Found(Finding finding) {
   return line;
 }
 
+ScrubLine ScrubLine::Bodiless(uint64_t leaf) {
+  ScrubLine line;
+  line.kind = Kind::kBodiless;
+  line.leaf = leaf;
+  return line;
+}
+
 std::string ScrubLine::Encode() const {
   std::string line;
   const auto add = [&](std::string_view field) {
@@ -54,6 +61,9 @@ std::string ScrubLine::Encode() const {
       break;
     case Kind::kFound:
       add(kFound), add(Number(finding.leaf)), add(finding.file), add(finding.what), add(finding.remedy);
+      break;
+    case Kind::kBodiless:
+      add(kBodiless), add(Number(leaf));
       break;
   }
   return line + "\n";
@@ -72,6 +82,7 @@ std::optional<ScrubLine> ScrubLine::Decode(std::string_view text) {
   }
   if (fields.size() == 4 && fields[0] == kAt && numbers.size() == 3) return At(numbers[0], numbers[1], numbers[2]);
   if (fields.size() == 5 && fields[0] == kFound && !numbers.empty()) return Found(Finding{numbers[0], fields[2], fields[3], fields[4]});
+  if (fields.size() == 2 && fields[0] == kBodiless && numbers.size() == 1) return Bodiless(numbers[0]);
   return std::nullopt;
 }
 

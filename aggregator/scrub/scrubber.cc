@@ -1,14 +1,9 @@
 #include "aggregator/scrub/scrubber.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
-#include <string.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <utility>
 #include <vector>
 
@@ -19,13 +14,11 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 
-extern char** environ;
-
 namespace orgtrail {
 namespace {
 
 constexpr absl::Duration kLook = absl::Milliseconds(500), kFirstPause = absl::Minutes(1), kAfterFailure = absl::Hours(1);
-constexpr size_t kLongestLine = 16 << 10, kStateBytes = 1 << 20, kMostFiles = 1000;
+constexpr size_t kStateBytes = 1 << 20, kMostFiles = 1000, kMostLeaves = 10'000;
 constexpr std::string_view kMagic = "orgtrail-scrub 1";
 constexpr std::string_view kFatal = "FATAL ";
 
@@ -44,18 +37,10 @@ std::string Words(uint64_t findings, uint64_t first_leaf, uint64_t last_leaf, co
 }  // namespace
 
 Scrubber::Scrubber(ScrubOptions options, Fs& fs, const Clock& clock, std::function<void(const std::string&, const std::string&)> damaged,
-                   std::function<void(const std::set<std::string>&)> rest)
-    : options_(std::move(options)), fs_(fs), clock_(clock), damaged_(std::move(damaged)), rest_(std::move(rest)) {
+                   std::function<void(const std::set<std::string>&)> rest, std::function<void(const ShardLook&)> looked)
+    : options_(std::move(options)), fs_(fs), clock_(clock), damaged_(std::move(damaged)), rest_(std::move(rest)), looked_(std::move(looked)) {
   Load();
   Publish();
-}
-
-Scrubber::~Scrubber() {
-  if (child_ > 0) {
-    kill(child_, SIGKILL);
-    waitpid(child_, nullptr, 0);
-  }
-  if (pipe_ >= 0) close(pipe_);
 }
 
 // What cannot be read is no loss: then the round begins anew.
@@ -87,67 +72,48 @@ void Scrubber::Save() {
 }
 
 void Scrubber::Publish() {
-  now_.is_reading = child_ > 0;
+  now_.is_reading = child_.IsRunning();
   now_.bytes = earlier_bytes_ + child_bytes_;
   facts_.With([&](ScrubFacts& f) { f = now_; });
 }
 
 bool Scrubber::Launch() {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return false;
-  fcntl(ends[0], F_SETFL, O_NONBLOCK);
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
-  posix_spawnattr_init(&attributes);
-  sigset_t none, ignored;   // this process blocks and ignores what that one should die of
-  sigemptyset(&none);
-  sigemptyset(&ignored);
-  for (const int s : {SIGPIPE, SIGXFSZ}) sigaddset(&ignored, s);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &ignored);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  std::vector<std::string> words = {"orgtrail-aggregator", kScrubCommand, options_.ledger_dir, options_.history_dir, std::to_string(shard_),
-                                    std::to_string(options_.bytes_per_second), options_.kek_file};
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  const int spawned = posix_spawn(&child_, options_.program.c_str(), &actions, &attributes, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
-  close(ends[1]);
-  if (spawned != 0) {
-    close(ends[0]);
-    child_ = -1;
-    LogWarn("the process that reads the stores through cannot be started", {{"error", std::string(strerror(spawned))}});
-    return false;
-  }
-  pipe_ = ends[0];
-  heard_.clear();
+  const bool started = child_.Start(options_.program, {kScrubCommand, options_.ledger_dir, options_.history_dir, std::to_string(shard_),
+                                                       std::to_string(options_.bytes_per_second), options_.kek_file});
+  if (!started) return false;
   last_words_.clear();
   file_ = options_.ledger_dir;
   has_entered_ = false;
   now_.shard = 0;
   child_bytes_ = 0;
+  look_ = {};
+  begun_ = clock_.Now();
+  old_files_.clear();
   return true;
 }
 
 void Scrubber::Listen() {
-  char piece[4096];
-  for (ssize_t n; (n = read(pipe_, piece, sizeof piece)) > 0;) {
-    for (const char c : std::string_view(piece, static_cast<size_t>(n))) {
-      if (c != '\n') {
-        if (heard_.size() < kLongestLine) heard_ += c;
-        continue;
-      }
-      Hear(std::exchange(heard_, {}));
-    }
+  for (const std::string& line : child_.Lines()) Hear(line);
+}
+
+// A shard that was read to its end.
+void Scrubber::Looked() {
+  look_.begun = begun_;
+  if (looked_ && look_.shard != 0 && (!look_.damaged.empty() || !look_.bodiless.empty())) looked_(look_);
+  look_ = {};
+}
+
+void Scrubber::TakeReplaced() {
+  for (const auto& [file, is_whole] : replaced_.With([](auto& r) { return std::exchange(r, {}); })) {
+    if (child_.IsRunning()) old_files_.insert(file);
+    if (!is_whole) continue;
+    found_.erase(file);
+    now_.damaged_files = found_.size();
   }
 }
 
 void Scrubber::Hear(std::string_view text) {
+  TakeReplaced();
   const std::optional<ScrubLine> line = ScrubLine::Decode(text);
   if (!line.has_value()) {
     last_words_ = std::string(text);
@@ -155,6 +121,9 @@ void Scrubber::Hear(std::string_view text) {
   }
   switch (line->kind) {
     case ScrubLine::Kind::kEntering:
+      Looked();
+      look_.shard = line->shard;
+      look_.file = line->file;
       file_ = line->file;
       now_.shard = line->shard;
       if (line->shard == 0) break;
@@ -172,11 +141,17 @@ void Scrubber::Hear(std::string_view text) {
       break;
     case ScrubLine::Kind::kFound:
       Found(line->finding);
+      if (line->finding.leaf != UINT64_MAX && look_.damaged.size() < kMostLeaves) look_.damaged.insert(line->finding.leaf);
+      ++look_.findings;
+      break;
+    case ScrubLine::Kind::kBodiless:
+      if (look_.bodiless.size() < kMostLeaves) look_.bodiless.push_back(line->leaf);
       break;
   }
 }
 
 void Scrubber::Found(const Finding& finding) {
+  if (old_files_.contains(finding.file)) return;
   if (!found_.contains(finding.file) && found_.size() >= kMostFiles) return;
   Damage& damage = found_[finding.file];
   if (damage.findings++ == 0) {
@@ -234,7 +209,9 @@ Tick Scrubber::Ended(int status, Tick now) {
       next = now + kLook;
       Save();
     }
-  } else if (!read_to_its_end) {
+  } else if (read_to_its_end) {
+    Looked();
+  } else {
     LogWarn("the stores could not be read through; it is tried again", {{"why", last_words_}, {"status", std::to_string(status)}});
     next = now + std::min(options_.pause, kAfterFailure);
   }
@@ -254,25 +231,22 @@ Tick Scrubber::Step(Tick now) {
     const bool goes_on = shard_ > 1 || now_.last_round_ns == 0;
     not_before_ = now + (goes_on ? first : std::max(first, std::min(options_.pause - since, options_.pause)));
   }
-  if (child_ < 0) {
+  TakeReplaced();
+  if (!child_.IsRunning()) {
     if (now < not_before_) return not_before_;
     if (shard_ == 1 && found_.empty()) now_.damaged_files = 0;
     if (!Launch()) return not_before_ = now + kAfterFailure;
     Publish();
     return now + kLook;
   }
+  const std::optional<int> status = child_.Ended();
   Listen();
-  int status = 0;
-  const pid_t done = waitpid(child_, &status, WNOHANG);
-  if (done == 0) {
+  if (!status) {
     Tell();
     Publish();
     return now + kLook;
   }
-  Listen();   // what it said between the two
-  close(std::exchange(pipe_, -1));
-  child_ = -1;
-  not_before_ = Ended(status, now);
+  not_before_ = Ended(*status, now);
   Publish();
   return not_before_;
 }

@@ -11,15 +11,16 @@
 // Fails    a child that cannot look (memory, a ledger that is not there) is said and tried again an hour later; that is no finding.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "aggregator/scrub/lines.h"
+#include "aggregator/scrub/process.h"
 #include "common/base/clock.h"
 #include "common/base/guarded.h"
 #include "common/base/stage.h"
@@ -45,12 +46,27 @@ struct ScrubFacts {
   uint64_t last_round_bytes = 0, last_round_findings = 0;
 };
 
+// What a look through a shard found of its leaves, when it came to the shard's end: who reads it again there will not die of it.
+struct ShardLook {
+  uint32_t shard = 0;
+  std::string file;
+  Tick begun{};                      // of what looked
+  std::set<uint64_t> damaged;
+  std::vector<uint64_t> bodiless;    // batches that are logged without what they say
+  uint64_t findings = 0;             // of damage, whatever they are about
+};
+
 class Scrubber final : public Stage {
  public:
   // `damaged(file, words)`: what is known of it so far, again as more is found. `rest(files)`: a round has ended, and no other file was damaged.
+  // `looked`: a shard with something wrong was read to its end; null: nobody wants to know.
   Scrubber(ScrubOptions options, Fs& fs, const Clock& clock, std::function<void(const std::string& file, const std::string& words)> damaged,
-           std::function<void(const std::set<std::string>& files)> rest);
-  ~Scrubber() override;
+           std::function<void(const std::set<std::string>& files)> rest, std::function<void(const ShardLook&)> looked = nullptr);
+  // Another file took the place of this one; `is_whole`: nothing is wrong with it. What a look that began before says of it does not count
+  // any more. Threads: any.
+  void Replaced(const std::string& file, bool is_whole) {
+    replaced_.With([&](std::vector<std::pair<std::string, bool>>& r) { r.emplace_back(file, is_whole); });
+  }
   Tick Step(Tick now) override;
   ScrubFacts facts() const {
     return facts_.Peek([](const ScrubFacts& f) { return f; });
@@ -68,6 +84,8 @@ class Scrubber final : public Stage {
   void Hear(std::string_view line);
   void Found(const Finding& finding);
   void Tell();
+  void Looked();
+  void TakeReplaced();
   Tick Ended(int status, Tick now);
   void EndRound(bool is_full);
   void Publish();
@@ -77,10 +95,14 @@ class Scrubber final : public Stage {
   const Clock& clock_;
   const std::function<void(const std::string&, const std::string&)> damaged_;
   const std::function<void(const std::set<std::string>&)> rest_;
+  const std::function<void(const ShardLook&)> looked_;
+  Guarded<std::vector<std::pair<std::string, bool>>> replaced_;
+  std::set<std::string> old_files_;          // the child may read what was there before
 
-  pid_t child_ = -1;
-  int pipe_ = -1;
-  std::string heard_, last_words_, file_;    // of the child: an unfinished line; what was no line of ours; where it is
+  ChildProcess child_;
+  Tick begun_{};                             // it began
+  ShardLook look_;                           // what it found in the shard it is at
+  std::string last_words_, file_;            // of the child: what was no line of ours; where it is
   uint32_t shard_ = 1;                       // where to begin
   bool has_entered_ = false;                 // the child came to the first of its shards
   uint64_t child_bytes_ = 0;                 // it has read

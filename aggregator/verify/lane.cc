@@ -439,15 +439,45 @@ void Verifier::Lane::Accept(Job& job, std::shared_ptr<Leaf> leaf) {
   Send(std::move(item), bytes);
 }
 
+// Whether the log has this leaf without good bodies: as a look through the store found, or because they never came.
+bool Verifier::Lane::IsMissing(Job& job, uint64_t index) {
+  MissingBodies& missing = *shared_.options.missing;
+  if (missing.Wants(index)) return true;
+  if (job.view.bodies_gone || !job.agent->head || job.agent->head->bodies_missing == 0) return false;
+  const absl::StatusOr<RawLeaf> stored = shared_.ledger.ReadRaw(index);
+  const absl::StatusOr<FrameView> frame = stored.ok() ? FrameView::Decode(stored->bytes) : stored.status();
+  if (!frame.ok() || frame->bodies_gone != TombstoneReason::kCorrupt) return false;
+  return missing.Add({index, {job.in.uuid, job.header().epoch, job.header().batch_seq}, job.leaf}, MissingBodies::Why::kBodiless) && missing.Wants(index);
+}
+
+// A repeat is what is logged up to its entry; what it brings behind that counts only when it leads to what the entry signed.
+void Verifier::Lane::TakeBodies(Job& job, uint64_t index) {
+  MissingBodies& missing = *shared_.options.missing;
+  const BatchHeader& h = job.header();
+  if (job.view.bodies_gone) return missing.HasNot(index);
+  absl::Status sound = CheckExtension(h, job.view.extension, nullptr, nullptr);
+  if (sound.ok()) {
+    absl::StatusOr<Events> events = InflateFrame(job.view, zstd_);
+    sound = events.ok() ? CheckRows(h, events->rows, HashRows(job.view.batch_key, events->rows)) : events.status();
+  }
+  if (!sound.ok()) {
+    Find(job, "ROOT_MISMATCH", Severity::kWarn, Where(h.epoch, h.batch_seq) + " came once more, with other records than were signed: " + Describe(sound));
+    return missing.HasNot(index);
+  }
+  missing.Came(index, std::move(job.in.frame), job.now);
+}
+
 void Verifier::Lane::Repeat(Job& job, std::optional<uint64_t> index) {
   repeats_.Add();
   Rewound(job);
+  const bool is_missing = index && shared_.options.missing != nullptr && IsMissing(job, *index);
   Admitted item;
   item.duplicate_of = index;
   item.repeats = job.leaf;
   item.from = job.in.from;
   item.batch = {job.in.uuid, job.header().epoch, job.header().batch_seq};
   Send(std::move(item), 0);
+  if (is_missing) TakeBodies(job, *index);
 }
 
 void Verifier::Lane::Send(Admitted item, size_t bytes) {

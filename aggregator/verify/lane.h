@@ -136,6 +136,8 @@ class Verifier::Lane final : public Stage {
   bool Spend(Job& job);
   bool Clash(Job& job, uint64_t related);
   void Repeat(Job& job, std::optional<uint64_t> index);
+  bool IsMissing(Job& job, uint64_t index);
+  void TakeBodies(Job& job, uint64_t index);
   void Send(Admitted item, size_t bytes);
   bool Flush();                     // false: the committer is full
   void Forget(Tick now);

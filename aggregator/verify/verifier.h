@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "aggregator/ledger/committer.h"
+#include "aggregator/ledger/missing_bodies.h"
 #include "aggregator/ledger/reader.h"
 #include "aggregator/ledger/registry.h"
 #include "aggregator/verify/finding.h"
@@ -36,6 +37,7 @@ struct VerifierOptions {
   double checks_per_second = 2000;      // signatures of one agent; a burst of one second. Beyond: RATE_LIMIT
   int evidence_per_hour = 20;           // evidence leaves one identity can cause
   absl::Duration stale_after = absl::Minutes(2);   // a heartbeat that quotes an older head is late
+  MissingBodies* missing = nullptr;     // repeats that bring what the ledger lost of them go there; null: nowhere
   int64_t (*cpu_ns)() = nullptr;        // processor time of the calling thread; null: the clock, where checks take no time
 };
 

@@ -28,6 +28,7 @@ orgtrail_e2e(damage_test DEPS agent_spool common_format)
 orgtrail_e2e(quarantine_test DEPS aggregator_ledger)
 orgtrail_e2e(scrub_test)
 orgtrail_e2e(repair_test DEPS aggregator_ledger)
+orgtrail_e2e(refill_test LABELS long DEPS aggregator_ledger agent_spool common_format)
 orgtrail_e2e(redteam_test LABELS redteam
   SOURCES tests/redteam/table.cc tests/redteam/redteam_test.cc tests/redteam/rogue.cc tests/redteam/wire_test.cc
     tests/redteam/identity_test.cc tests/redteam/bare.cc tests/redteam/transport_test.cc

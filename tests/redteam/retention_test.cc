@@ -73,7 +73,7 @@ class RedRetention : public ::testing::Test {
   const SigningKey governance = *SigningKey::FromPem(ReadWhole(governance_file()));
   StillClock clock;
   LedgerBuilder built{state(), clock, 1, TrustPolicy::Decode(ReadWhole(organization.trust()))->logs.front().name};
-  Ledger::SealedFacts first_shard;
+  ShardFacts first_shard;
 };
 
 ATTACK(96, "ledger.retention below 400 days; orders of governance for less; orders that governance did not sign, or of another log",

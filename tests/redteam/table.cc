@@ -62,6 +62,8 @@ const Elsewhere kElsewhere[] = {
     {{84}, "enrolment_test", "EnrolmentE2e.AnotherCaIsFoundOutBeforeAnythingIsSent", "another CA at the enrolment port", "nothing is sent to it"},
     {{87}, "scrub_test", "Scrub.DamageIsAnAlarmItIsNeverReadAndItsRepairClearsIt", "change a bit of a sealed shard under the running aggregator", "found within a round: STORE_DAMAGED with file and leaf; cleared when it is whole again"},
     {{87}, "repair_test", "Repair.LeavesArePutBackFromABackupAndTheLogSaysSo", "change every signed header of two shards, then `orgtrail repair` from a backup", "whole again, byte for byte in feed and proofs; LEDGER_REPAIRED in the log"},
+    {{87}, "refill_test", "Refill.SealedShardsGetBackWhatTheirDiskDamaged", "change a bit of every record of a shard under the running aggregator, its agent connected", "comes back by itself, byte for byte in feed and proofs; LEDGER_REPAIRED in the log, the alarm clears"},
+    {{87}, "refill_test", "Refill.OtherRecordsThanWereSignedGetNowhere", "the agent sends other records under the signed entry when asked for them", "ROOT_MISMATCH; nothing is changed, STORE_DAMAGED stays"},
     {{87}, "repair_test", "Repair.NeitherAnOlderCopyNorAForgedOneIsTaken", "repair from an older copy, and from another log", "refused; nothing is changed"},
     {{94}, "scrub_test", "Scrub.AFileCutShortUnderTheAggregatorEndsItWithItsName", "truncate the newest shard under the running aggregator", "it ends with 134, and its last line names the file"},
     {{94}, "repair_test", "Repair.WhatCannotBeReadIsReplacedWhole", "truncate a shard and overwrite another's pages, then `orgtrail repair`", "replaced from the backup; nothing is lost"},

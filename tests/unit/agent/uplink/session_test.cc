@@ -364,6 +364,65 @@ TEST_F(UplinkTest, AFrameOfWhichOnlyTheRowsAreLostIsVouchedForByItsSuccessor) {
   EXPECT_EQ(agent_->Facts().bodiless, 1u);
 }
 
+TEST_F(UplinkTest, WhatTheLogLostIsSentOnceMoreOrSaidToBeGone) {
+  MissingBodies missing;
+  world_.Start({.missing = &missing});
+  world_.sessions->Attach(missing);
+  Capture(5);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  Send();
+  ASSERT_TRUE(Receive().ok());
+  ASSERT_TRUE(agent_->Drained());
+  const uint64_t size = world_.builder.ledger->head().size;
+  const auto lost = [&](BatchKey key, bool other = false) {
+    const uint64_t leaf = world_.builder.ledger->Find({id_.uuid, key.epoch, key.batch_seq}).value_or(1000 + key.batch_seq);
+    Hash hash = leaf < size ? *world_.builder.ledger->LeafHashAt(leaf) : Hash{};
+    if (other) hash.bytes[0] ^= 1;
+    missing.Add({leaf, {id_.uuid, key.epoch, key.batch_seq}, hash}, MissingBodies::Why::kDamaged);
+    return leaf;
+  };
+  const uint64_t two = lost({1, 2});
+  lost({1, 3}, /*other=*/true);   // not the leaf that this spool sealed: to send it would be a contradiction nobody asked for
+  lost({1, 77});                  // never sealed here
+  world_.clock.Advance(absl::Seconds(2));
+  ASSERT_TRUE(Receive().ok());
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(), 1);
+  EXPECT_EQ(agent_->Facts().returned, 1u);
+  std::optional<std::string> gone = agent_->Answer();
+  ASSERT_TRUE(gone);
+  EXPECT_FALSE(agent_->Answer());
+  ASSERT_TRUE(world_.sessions->Take(stream_, *gone));
+  ASSERT_TRUE(Receive().ok());
+  ASSERT_EQ(missing.Came().size(), 1u);
+  EXPECT_EQ(missing.Came()[0].leaf.index, two);
+  EXPECT_EQ(*missing.Came()[0].frame, *spool_->Read({1, 2}));
+  EXPECT_EQ(missing.facts().given_up, 2u);
+  EXPECT_EQ(missing.facts().lacking, 2u);
+  EXPECT_EQ(world_.builder.ledger->head().size, size);
+  EXPECT_TRUE(world_.findings.empty());
+  EXPECT_TRUE(world_.streams.closed.empty());
+  // Asked again, a question has its limit, and what was asked on one stream is forgotten on the next.
+  v1::PushResponse flood;
+  for (uint64_t i = 0; i < 500; ++i) flood.mutable_wanted()->add_batches()->set_batch_seq(1000 + i);
+  ASSERT_TRUE(agent_->OnMessage(flood.SerializeAsString()).ok());
+  EXPECT_EQ(Send(), 0);
+  v1::PushRequest said;
+  ASSERT_TRUE(said.ParseFromString(*agent_->Answer()));
+  EXPECT_EQ(said.lacking().batches_size(), 64);
+  ASSERT_TRUE(agent_->OnMessage(flood.SerializeAsString()).ok());
+  Cut();
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(), 0);
+  EXPECT_FALSE(agent_->Answer());
+  Capture(1);                     // and the chain goes on
+  EXPECT_EQ(Send(), 1);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_TRUE(agent_->Drained());
+}
+
 TEST_F(UplinkTest, TheWindowIsBounded) {
   Resume({.uuid = {}, .version = {}, .run = {}, .window_bytes = 1500});
   Capture(30);

@@ -66,6 +66,41 @@ TEST(History, ACrashAtAnyPointLosesNothing) {
   }
 }
 
+TEST(History, WhatCameLateIsIndexedWhereverTheHistoryWas) {
+  for (const bool is_saved : {false, true}) {
+    TempHistory t(40);
+    TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");
+    for (int i = 0; i < 30; ++i) {
+      ASSERT_TRUE(t.builder.Fill(agent, 17).ok());
+      t.history->Step(t.clock.now);
+      t.history->merger().Step(t.clock.now);
+    }
+    if (is_saved) t.Settle();
+    const size_t records = Count(*t.history);
+    ASSERT_EQ(records, 30u * 17);
+    for (const uint64_t leaf : {uint64_t{29}, uint64_t{15}, uint64_t{1}, uint64_t{1'000}}) {
+      const uint64_t stood = t.history->indexed_to();
+      int done = 0;
+      t.history->ReadAgain(leaf + 1, [&] { ++done; });
+      t.history->ReadAgain(leaf, [&] {
+        ++done;
+        if (leaf >= stood) return;
+        EXPECT_LE(t.history->indexed_to(), leaf);
+        const std::string list = *ReadFile(PosixFs(), JoinPath(t.options.dir, "runs"));   // nor does a restart go on behind it
+        EXPECT_LE(std::stoull(list.substr(list.find("next ") + 5)), leaf);
+      });
+      EXPECT_EQ(done, 0);
+      t.history->Step(t.clock.now);
+      EXPECT_EQ(done, 2) << leaf;
+      t.Settle();
+      EXPECT_EQ(Count(*t.history), records) << leaf;
+      t.Reopen();
+      t.Settle();
+      EXPECT_EQ(Count(*t.history), records) << leaf;
+    }
+  }
+}
+
 TEST(History, LeftoversOfACrashAreRemoved) {
   TempHistory t(10);
   TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");

@@ -163,7 +163,7 @@ TEST_F(PrunerTest, WhatIsLeftVerifies) {
     stdfs::remove(order_file);
     built.options.kek = kek;
     Tell(3, 399 * kDay);
-    const std::vector<Ledger::SealedFacts> sealed = ledger().Sealed();
+    const std::vector<ShardFacts> sealed = ledger().Sealed();
     ASSERT_GE(sealed.size(), 4u);
     if (!kek.empty()) {   // pruned from its packed form as from the original
       for (int i = 0; i < 500 && ledger().stats().to_repack + static_cast<uint32_t>(i == 0) > 0; ++i) ledger().Background()->Step(Tick{1});
@@ -286,7 +286,7 @@ TEST_F(PrunerTest, NothingGoesUnlessAllAgree) {
 
 TEST_F(PrunerTest, BodiesTakenOtherwiseAreTampering) {
   Tell(3, 10 * kDay);
-  const std::vector<Ledger::SealedFacts> sealed = ledger().Sealed();
+  const std::vector<ShardFacts> sealed = ledger().Sealed();
   Drop(MadeUp(sealed[1].end));           // no leaf of this log says so
   std::string found = Tampered(Verify());
   EXPECT_NE(found.find("leaf 3: its bodies are gone as expired, and no order in the log covers them"), std::string::npos) << found;
@@ -316,7 +316,7 @@ TEST_F(PrunerTest, BodiesTakenOtherwiseAreTampering) {
 
 TEST_F(PrunerTest, APruneThatAgentsCannotConfirmIsTampering) {
   Tell(2, 10 * kDay);
-  const std::vector<Ledger::SealedFacts> sealed = ledger().Sealed();
+  const std::vector<ShardFacts> sealed = ledger().Sealed();
   const int64_t now = clock.WallNanos(), days = absl::ToInt64Nanoseconds(kDay);
   const std::string order = Order(400);
   ASSERT_EQ(Describe(built.Append(ControlItem(RetentionLeaf{static_cast<uint64_t>(now - 2 * days), 0, 0, order}.Encode()))), "ok");

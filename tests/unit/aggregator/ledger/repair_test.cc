@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 
 #include "aggregator/ledger/ledger.h"
 #include "aggregator/ledger/shard.h"
@@ -43,7 +44,10 @@ class RepairTest : public testing::TestWithParam<std::tuple<bool, bool>> {
     ASSERT_EQ(Describe(built.Open()), "ok");
     TestAgent& agent = built.Enrol("111111111111", "eu-central-1", "a");
     while (built.ledger->stats().shards < 4) ASSERT_EQ(Describe(built.Fill(agent, 3)), "ok");
-    for (uint64_t i = 0; i < built.ledger->head().size; ++i) before.push_back(Rows(i));
+    for (uint64_t i = 0; i < built.ledger->head().size; ++i) {
+      before.push_back(Rows(i));
+      if (const auto raw = built.ledger->ReadRaw(i); IsBatch(raw->bytes)) frames[i] = raw->bytes;
+    }
     built.Shut();
     stdfs::copy(built.options.dir, copy, stdfs::copy_options::recursive);
     if (OwnPacked()) {
@@ -115,7 +119,85 @@ class RepairTest : public testing::TestWithParam<std::tuple<bool, bool>> {
   const std::string copy = dir / "copy";
   RepairOrder order;
   std::vector<std::string> before;
+  std::map<uint64_t, std::string> frames;   // as the agent sealed them
 };
+
+TEST_P(RepairTest, AgentsFramesArePutBackWithNoOtherCopy) {
+  if (CopyPacked()) return;   // there is none
+  DamageLeaf();
+  order.sources.clear();
+  for (const Finding& f : FsckOf(built.options.dir)) {
+    if (f.leaf != UINT64_MAX) order.leaves.push_back(f.leaf), order.returned[f.leaf] = frames.at(f.leaf);
+  }
+  ASSERT_FALSE(order.leaves.empty());
+  const absl::StatusOr<orgtrail::Candidate> made = CopyAndPatch(order, PosixFs(), clock);
+  ASSERT_EQ(Describe(made.status()), "ok");
+  EXPECT_TRUE(made->left.empty());
+  FsckOf(built.options.dir, Candidate(made->is_packed, true));
+  EXPECT_TRUE(FsckOf(built.options.dir, Candidate(made->is_packed, false)).empty());
+  ASSERT_EQ(Describe(Install(built.options.dir, 2, made->is_packed, PosixFs())), "ok");
+  ExpectWhole();
+}
+
+TEST_P(RepairTest, AnotherFrameThanTheAgentSealedIsNotTaken) {
+  if (CopyPacked()) return;
+  DamageLeaf();
+  order.sources.clear();
+  for (const Finding& f : FsckOf(built.options.dir)) {
+    if (f.leaf == UINT64_MAX) continue;
+    order.leaves.push_back(f.leaf);
+    order.returned[f.leaf] = frames.at(f.leaf);
+    order.returned[f.leaf].back() = static_cast<char>(order.returned[f.leaf].back() ^ 1);   // the last of its records
+  }
+  const uint64_t other = order.leaves.front();
+  order.returned[other] = frames.at(other == frames.rbegin()->first ? frames.begin()->first : frames.rbegin()->first);
+  const absl::StatusOr<orgtrail::Candidate> made = CopyAndPatch(order, PosixFs(), clock);
+  ASSERT_EQ(Describe(made.status()), "ok");
+  EXPECT_TRUE(made->repaired.empty());
+  EXPECT_EQ(made->left, order.leaves);
+}
+
+// What the ledger keeps beside a leaf is under no hash: it comes back when the CRC proves it, and else not at all.
+TEST_P(RepairTest, TimeAndFlagsComeBackOnlyAsTheyWere) {
+  if (CopyPacked() || OwnPacked()) return;
+  order.sources.clear();
+  const auto own = [&] { return Shard::Open(ShardDir(built.options.dir, 2), kMap, false); };
+  std::vector<std::pair<uint64_t, size_t>> bytes;   // leaf, byte of its header
+  std::map<uint64_t, std::string> was;
+  {
+    auto shard = own();
+    const lmdb::ReadTxn txn(*shard->env);
+    const TreeState state = *TreeState::Decode(*txn.Get(shard->meta, kStateKey));
+    uint64_t leaf = state.first;
+    for (const size_t byte : {3, 11, 5, 13}) {      // flags, time, time, CRC
+      while (!frames.contains(leaf)) ++leaf;
+      ASSERT_LT(leaf, state.size);
+      was[leaf] = std::string(*txn.Get(shard->leaves, IndexKey(leaf)));
+      bytes.emplace_back(leaf++, byte);
+    }
+  }
+  {
+    auto shard = own();
+    auto txn = lmdb::WriteTxn::Begin(*shard->env);
+    for (const auto& [leaf, byte] : bytes) {
+      std::string value = was[leaf];
+      value[byte] = static_cast<char>(value[byte] ^ 2);
+      ASSERT_TRUE((*txn)->Put(shard->leaves, IndexKey(leaf), value).ok());
+      order.leaves.push_back(leaf);
+      order.returned[leaf] = frames.at(leaf);
+    }
+    ASSERT_TRUE((*txn)->Commit().ok());
+  }
+  const absl::StatusOr<orgtrail::Candidate> made = CopyAndPatch(order, PosixFs(), clock);
+  ASSERT_EQ(Describe(made.status()), "ok");
+  EXPECT_EQ(made->left, std::vector<uint64_t>{bytes.back().first});   // nothing proves it
+  auto candidate = Shard::Open(ShardDir(built.options.dir, 2) + "/repairing", kMap, false);
+  const lmdb::ReadTxn txn(*candidate->env);
+  for (const RepairedLeaf& r : made->repaired) {
+    EXPECT_EQ(r.source, kFromAgent);
+    EXPECT_TRUE(txn.Get(candidate->leaves, IndexKey(r.leaf)) == std::optional<std::string_view>(was[r.leaf])) << r.leaf;
+  }
+}
 
 TEST_P(RepairTest, LeavesArePutBack) {
   DamageLeaf();

@@ -106,6 +106,52 @@ TEST_F(VerifierTest, WhatIsSignedAndInOrderIsLogged) {
   EXPECT_FALSE(heard_.late);
 }
 
+TEST_F(VerifierTest, ARepeatBringsBackWhatTheLedgerLost) {
+  MissingBodies missing;
+  Rebuild({.missing = &missing});
+  const std::string frame = forger_->Batch({Record(3)});
+  ASSERT_EQ(Give(frame), "");
+  const uint64_t leaf = size() - 1;
+  ASSERT_EQ(Give(frame), "");
+  EXPECT_EQ(missing.Came().size(), 0u);             // nobody misses it
+  const MissingBodies::Leaf named{leaf, {id_.uuid, 1, 2}, *builder_.ledger->LeafHashAt(leaf)};
+  // The entry is the agent's, what lies behind it is not what it signed.
+  missing.Add(named, MissingBodies::Why::kDamaged);
+  std::string other = forger_->Batch({Record(4)});
+  const auto rows = [](const std::string& f) { return f.substr(6 + GetU16(f.data() + 4)); };
+  EXPECT_EQ(Give(frame.substr(0, frame.size() - rows(frame).size()) + rows(other)), "");
+  EXPECT_TRUE(Found("ROOT_MISMATCH"));
+  EXPECT_EQ(missing.Came().size(), 0u);
+  EXPECT_EQ(missing.facts().given_up, 1u);
+  const std::string without = [&] {
+    const FrameView view = *FrameView::Decode(frame);
+    return BodilessFrame(view.entry, view.extension, TombstoneReason::kCorrupt);
+  }();
+  EXPECT_EQ(Give(without), "");
+  EXPECT_EQ(missing.Came().size(), 0u);
+  EXPECT_EQ(Give(frame), "");
+  ASSERT_EQ(missing.Came().size(), 1u);             // also unasked
+  EXPECT_EQ(*missing.Came()[0].frame, frame);
+  EXPECT_EQ(committed_.back().leaf_index, leaf);
+  EXPECT_TRUE(committed_.back().duplicate);
+}
+
+TEST_F(VerifierTest, ARepeatOfABatchThatCameWithoutBodiesFillsIt) {
+  MissingBodies missing;
+  Rebuild({.missing = &missing});
+  const std::string frame = forger_->Batch({Record(3)});
+  const FrameView view = *FrameView::Decode(frame);
+  ASSERT_EQ(Give(BodilessFrame(view.entry, view.extension, TombstoneReason::kCorrupt)), "");
+  const uint64_t leaf = size() - 1;
+  ASSERT_EQ(Give(BodilessFrame(view.entry, view.extension, TombstoneReason::kCorrupt)), "");
+  EXPECT_EQ(missing.facts().wanted, 0u);
+  ASSERT_EQ(Give(frame), "");
+  ASSERT_EQ(missing.Came().size(), 1u);
+  EXPECT_EQ(missing.Came()[0].leaf.index, leaf);
+  EXPECT_EQ(missing.Came()[0].why, MissingBodies::Why::kBodiless);
+  EXPECT_EQ(size(), leaf + 1);
+}
+
 struct Forgery {
   std::string name, code;
   Forger::Odd odd;
