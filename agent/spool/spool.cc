@@ -32,6 +32,8 @@ std::string Megabytes(uint64_t bytes) { return absl::StrCat((bytes + (1 << 20) -
 
 }  // namespace
 
+std::string Name(BatchKey key) { return absl::StrCat("epoch ", key.epoch, " batch ", key.batch_seq); }
+
 struct Spool::Impl {
   struct Shared {  // what other threads see: as of the last commit, and receipts since
     SpoolCounters counters;

@@ -29,6 +29,7 @@ struct BatchKey {
   uint64_t epoch = 0, batch_seq = 0;
   auto operator<=>(const BatchKey&) const = default;
 };
+std::string Name(BatchKey key);   // "epoch 3 batch 17"
 
 // What the previous run left: the tail of the chain, for OTO1's `previous`.
 struct SpoolTail {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "agent/uplink/mend.h"
 #include "common/base/bytes.h"
 #include "common/base/log.h"
 #include "common/base/mutant.h"
@@ -17,18 +18,11 @@
 namespace orgtrail {
 namespace {
 
+constexpr std::string_view kTamper = "SPOOL_TAMPER ";
 constexpr int kExpectedTimes = 5;
 constexpr int kRecoveries = 64;
 constexpr size_t kWanted = 64;          // batches the log may ask for at once
 constexpr size_t kProofHashes = 64;     // a tree of 2^64 leaves needs no more
-
-// The key just before: Next(Before(k)) is k when it is there.
-BatchKey Before(BatchKey k) {
-  if (k.batch_seq > 0) return {k.epoch, k.batch_seq - 1};
-  return k.epoch > 0 ? BatchKey{k.epoch - 1, UINT64_MAX} : BatchKey{};
-}
-
-std::string Name(BatchKey k) { return absl::StrCat("epoch ", k.epoch, " batch ", k.batch_seq); }
 
 template <class Repeated>
 absl::StatusOr<std::vector<Hash>> Hashes(const Repeated& field) {
@@ -40,32 +34,6 @@ absl::StatusOr<std::vector<Hash>> Hashes(const Repeated& field) {
     out.push_back(Hash::From(h));
   }
   return out;
-}
-
-// The stored frame with the entry and extension that were signed in place of its own.
-std::string WithEntry(std::string_view stored, const SignedEntry& signed_entry) {
-  std::string frame("OTF1");
-  PutU16(frame, static_cast<uint16_t>(signed_entry.entry.size()));
-  frame += signed_entry.entry;
-  PutU32(frame, static_cast<uint32_t>(signed_entry.extension.size()));
-  frame += signed_entry.extension;
-  frame += stored.substr(std::min(stored.size(), frame.size()));
-  return frame;
-}
-
-// … of a batch without events: behind the extension there are 36 zeros, whatever the disk says.
-std::string WithoutRows(const SignedEntry& signed_entry) {
-  std::string frame = WithEntry("", signed_entry);
-  frame.append(32 + 4, '\0');
-  return frame;
-}
-
-bool HoldsWhatWasSigned(std::string_view frame, const BatchHeader& header) {
-  const absl::StatusOr<FrameView> view = FrameView::Decode(frame);
-  if (!view.ok() || !CheckExtension(header, view->extension, nullptr, nullptr).ok()) return false;
-  ZstdDecompressor zstd;
-  absl::StatusOr<Events> events = InflateFrame(*view, zstd);
-  return events.ok() && CheckRows(header, events->rows, HashRows(view->batch_key, events->rows)).ok();
 }
 
 absl::StatusOr<Hash> LeafOfFrame(std::string_view frame) {
@@ -96,7 +64,7 @@ std::string UplinkSession::Begin() {
     s.paused_until = Tick{};
     s.gap_since = Tick{};
     s.progress = clock_.Now();
-    s.cursor = Past(s, s.facts.acked);
+    s.cursor = s.branches.Past(s.facts.acked);
     v1::PushRequest request;
     v1::Hello& hello = *request.mutable_hello();
     hello.set_agent_uuid(std::string(options_.uuid.view()));
@@ -166,8 +134,11 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
   if (absl::IsDataLoss(next.status())) {
     const std::optional<BatchKey> key = spool_.KeyAfter(*after);
     if (!key) return next.status();
-    ASSIGN_OR_RETURN(std::string frame, Mend(*key));
-    next = std::make_pair(*key, std::move(frame));
+    absl::StatusOr<Mended> mended = Mend(spool_, *key, reports_.bodies_lost);
+    if (const std::string why(ToStd(mended.status().message())); why.starts_with(kTamper) && reports_.report) reports_.report("SPOOL_TAMPER", why.substr(kTamper.size()));
+    RETURN_IF_ERROR(mended.status());
+    state_.With([&](State& s) { ++(mended->whole ? s.facts.repaired : s.facts.bodiless); });
+    next = std::make_pair(*key, std::move(mended->frame));
   }
   RETURN_IF_ERROR(next.status());
   if (!next->has_value()) return std::optional<std::string>();
@@ -182,7 +153,7 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
     if (!branch.ok()) return false;
     if (s.window.empty()) s.progress = now;
     s.facts.sent = key;
-    s.cursor = Past(s, key);
+    s.cursor = s.branches.Past(key);
     s.window.push_back({key, leaf, frame.size(), false, now});
     s.window_bytes += frame.size();
     return true;
@@ -367,15 +338,15 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
             .IgnoreError();  // its answer ends the stream
         s.cursor = std::min(s.cursor, Before(head));
       } else {
-        FindAbandoned(s, head);
-        s.cursor = Past(s, s.cursor);
+        s.branches.Load(spool_, head);
+        s.cursor = s.branches.Past(s.cursor);
       }
     }
   }
   if (head < s.facts.acked && !w.quarantined()) {
     // It proved these to us once and no longer has them: restored from a copy. We still have them.
     Report(s, "LOG_RESTORED", "the log stands at " + Name(head) + " and had acknowledged " + Name(s.facts.acked) + ": sending again from there");
-    s.cursor = Past(s, head);
+    s.cursor = s.branches.Past(head);
   }
   s.welcomed = true;
   s.progress = clock_.Now();
@@ -511,7 +482,7 @@ void UplinkSession::OnWanted(State& s, const v1::Wanted& w) {
 
 // Whether what this spool would send after `head` continues it.
 bool UplinkSession::HasWhatFollows(const State& s, BatchKey head) const {
-  const std::optional<BatchKey> next = spool_.KeyAfter(Past(s, head));
+  const std::optional<BatchKey> next = spool_.KeyAfter(s.branches.Past(head));
   if (!next) return true;   // there is nothing to send
   if (head.epoch != 0 && *next == BatchKey{head.epoch, head.batch_seq + 1}) return true;
   if (next->batch_seq != 0) return false;
@@ -522,34 +493,11 @@ bool UplinkSession::HasWhatFollows(const State& s, BatchKey head) const {
          BatchKey{opening->previous_epoch, opening->previous_batch_seq} == head;
 }
 
-// `key`, or the end of the branch that it is in: what follows is to be sent.
-BatchKey UplinkSession::Past(const State& s, BatchKey key) {
-  for (const Branch& b : s.abandoned) {
-    if (b.after <= key && key < Before(b.before)) key = Before(b.before);
-  }
-  return key;
-}
-
-// The log's newest batch of ours is `head`: from there back, each epoch says which batch it goes on from. What the spool has between an epoch and
-// that batch is a branch that an earlier run abandoned.
-void UplinkSession::FindAbandoned(State& s, BatchKey head) const {
-  std::erase_if(s.abandoned, [&](const Branch& b) { return b.before <= head; });
-  for (BatchKey opens{head.epoch, 0}; opens.epoch != 0;) {
-    const absl::StatusOr<SignedEntry> entry = spool_.ReadEntry(opens);
-    const absl::StatusOr<EpochOpening> opening = entry.ok() ? EpochOpening::Decode(entry->extension) : entry.status();
-    if (!opening.ok() || opening->reason == EpochReason::kHandover) break;   // pruned, or another log's before it
-    const BatchKey previous{opening->previous_epoch, opening->previous_batch_seq};
-    if (previous >= opens) break;
-    if (const std::optional<BatchKey> next = spool_.KeyAfter(previous); next && *next < opens) s.abandoned.insert(s.abandoned.begin(), {previous, opens});
-    opens = {previous.epoch, 0};
-  }
-}
-
 // An epoch that leaves a branch behind and is not in the log yet: the run that opened it may have ended before it had recorded what the branch
 // held. Nothing of it is sent before this run has done so.
 absl::Status UplinkSession::CheckBranch(State& s, BatchKey opens, std::string_view frame) {
   if (s.facts.quarantined || opens <= s.facts.log_head) return absl::OkStatus();
-  if (std::any_of(s.abandoned.begin(), s.abandoned.end(), [&](const Branch& b) { return b.before == opens; })) return absl::OkStatus();
+  if (s.branches.AbandonedFor(opens)) return absl::OkStatus();
   ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(frame));
   ASSIGN_OR_RETURN(const EpochOpening opening, EpochOpening::Decode(view.extension));
   if (opening.reason == EpochReason::kHandover) return absl::OkStatus();
@@ -567,7 +515,7 @@ absl::Status UplinkSession::CheckBranch(State& s, BatchKey opens, std::string_vi
 }
 
 void UplinkSession::Rewind(State& s, BatchKey first) {
-  s.cursor = Past(s, Before(first));
+  s.cursor = s.branches.Past(Before(first));
   while (!s.window.empty() && s.window.back().key > s.cursor) {
     s.window_bytes -= s.window.back().bytes;
     s.window.pop_back();
@@ -625,49 +573,6 @@ std::string UplinkSession::KeepEvidence(State& s, std::string_view code, const s
   return where;
 }
 
-// A frame whose checksum is wrong. Its entry lies in the spool twice, each with a sum of its own: with a sound one the batch takes
-// its place in the log, whole when its rows still lead to the signed root, else without bodies. Without one, no other content may
-// stand under this signature: the chain ends before it.
-absl::StatusOr<std::string> UplinkSession::Mend(BatchKey key) {
-  ASSIGN_OR_RETURN(const std::string stored, spool_.ReadUnchecked(key));
-  const auto beyond_mending = [&](const absl::Status& why) {
-    const std::string detail = Name(key) + " in the spool is damaged: " + Describe(why);
-    if (reports_.report) reports_.report("SPOOL_TAMPER", detail);
-    return absl::DataLossError("SPOOL_TAMPER " + detail);
-  };
-  const absl::StatusOr<SignedEntry> copy = EntryOf(key, stored);
-  if (!copy.ok()) return beyond_mending(copy.status());
-  ASSIGN_OR_RETURN(const BatchEntry entry, BatchEntry::Decode(copy->entry));
-  std::string whole = entry.header.n_events == 0 ? WithoutRows(*copy) : WithEntry(stored, *copy);
-  if (HoldsWhatWasSigned(whole, entry.header)) {
-    RETURN_IF_ERROR(spool_.Repair(key, whole));
-    state_.With([](State& s) { ++s.facts.repaired; });
-    return whole;
-  }
-  if (entry.header.n_events == 0) return beyond_mending(absl::DataLossError("its extension"));
-  const absl::StatusOr<std::string> kept = spool_.KeepEvidence(absl::StrCat("damaged-", key.epoch, "-", key.batch_seq, ".otf1"), stored);
-  LogError("The disk damaged a batch before it was sent: its bodies are lost, its signed entry is not. Look at this disk.",
-           {{"batch", Name(key)}, {"events", std::to_string(entry.header.n_events)}, {"kept", kept.ok() ? *kept : Describe(kept.status())}});
-  if (reports_.bodies_lost) reports_.bodies_lost(entry.header);
-  std::string bodiless = BodilessFrame(copy->entry, copy->extension, TombstoneReason::kCorrupt);
-  RETURN_IF_ERROR(spool_.Repair(key, bodiless));
-  state_.With([](State& s) { ++s.facts.bodiless; });
-  return bodiless;
-}
-
-// The entry as it was signed: the copy, else the frame's own when the batch after it names its leaf.
-absl::StatusOr<SignedEntry> UplinkSession::EntryOf(BatchKey key, std::string_view stored) const {
-  absl::StatusOr<SignedEntry> copy = spool_.ReadEntry(key);
-  if (copy.ok()) return copy;
-  const absl::StatusOr<FrameView> own = FrameView::Decode(stored);
-  const absl::StatusOr<SignedEntry> after = spool_.ReadEntry({key.epoch, key.batch_seq + 1});
-  const absl::StatusOr<BatchEntry> next = after.ok() ? BatchEntry::Decode(after->entry) : after.status();
-  if (own.ok() && next.ok() && next->header.prev_hash == LeafHash(own->entry)) {
-    return SignedEntry{std::string(own->entry), std::string(own->extension)};
-  }
-  return Annotate(copy.status(), "its entry and the copy of it");
-}
-
 bool UplinkSession::Drained() const {
   const BatchKey acked = state_.Peek([](const State& s) { return s.facts.acked; });
   return !spool_.KeyAfter(acked).has_value();
@@ -675,9 +580,8 @@ bool UplinkSession::Drained() const {
 
 void UplinkSession::Abandon(BatchKey after, BatchKey opened) {
   state_.With([&](State& s) {
-    std::erase_if(s.abandoned, [&](const Branch& b) { return b.after >= after; });   // in it
-    s.abandoned.push_back({after, opened});
-    s.cursor = Past(s, s.cursor);
+    s.branches.Abandon(after, opened);
+    s.cursor = s.branches.Past(s.cursor);
     std::erase_if(s.window, [&](const Sent& w) {
       if (w.key <= after || w.key >= opened) return false;
       s.window_bytes -= w.bytes;

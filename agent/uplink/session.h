@@ -19,6 +19,7 @@
 
 #include "absl/status/statusor.h"
 #include "agent/spool/spool.h"
+#include "agent/uplink/branches.h"
 #include "common/base/clock.h"
 #include "common/base/guarded.h"
 #include "common/base/ids.h"
@@ -113,16 +114,13 @@ class UplinkSession {
     bool proven = false;                 // its receipt came; waits for those before it
     Tick at{};
   };
-  struct Branch {                        // batches strictly between the two do not continue the log's chain
-    BatchKey after, before;
-  };
   struct State {
     Pin pin;
     bool welcomed = false, woken = false;
     uint64_t stream_size = 0;            // the head last shown on this stream, and its root: receipts count from it
     Hash stream_root;
     BatchKey cursor;                     // the last one sent
-    std::vector<Branch> abandoned;       // in order
+    Branches branches;                   // what is never sent
     std::deque<Sent> window;
     size_t window_bytes = 0;
     Tick paused_until{}, progress{}, gap_since{};
@@ -150,12 +148,8 @@ class UplinkSession {
   absl::Status Persist(State& s, const Checkpoint& head, const std::string& note);
   absl::Status Lie(State& s, std::string_view code, std::string detail, std::string_view note);
   std::string KeepEvidence(State& s, std::string_view code, const std::string& detail, std::string_view note);
-  absl::StatusOr<std::string> Mend(BatchKey key);
-  absl::StatusOr<SignedEntry> EntryOf(BatchKey key, std::string_view stored) const;
   bool HasWhatFollows(const State& s, BatchKey head) const;
-  void FindAbandoned(State& s, BatchKey head) const;
   absl::Status CheckBranch(State& s, BatchKey opens, std::string_view frame);
-  static BatchKey Past(const State& s, BatchKey key);
   void Rewind(State& s, BatchKey first);
   void Pinned(State& s);
   void Report(State& s, std::string_view code, std::string detail);
