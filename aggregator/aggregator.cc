@@ -30,8 +30,7 @@
 #include "aggregator/query/lookup.h"
 #include "aggregator/query/read_log.h"
 #include "aggregator/query/service.h"
-#include "aggregator/scrub/refill.h"
-#include "aggregator/scrub/scrubber.h"
+#include "aggregator/store_care.h"
 #include "aggregator/transparency/service.h"
 #include "aggregator/verify/verifier.h"
 #include "common/base/limits.h"
@@ -120,14 +119,11 @@ struct Aggregator::Impl {
   std::unique_ptr<Alarms> alarms;
   std::unique_ptr<Notifier> notifier;
   MissingBodies missing;
-  std::unique_ptr<Refill> refill;
-  std::unique_ptr<Worker> refill_worker;
+  std::unique_ptr<StoreCare> care;
   std::unique_ptr<History> history;
   std::unique_ptr<Worker> history_worker, merger_worker, repack_worker;
   std::unique_ptr<Pruner> pruner;
   std::unique_ptr<Worker> prune_worker;
-  std::unique_ptr<Scrubber> scrubber;
-  std::unique_ptr<Worker> scrub_worker;
 
   std::unique_ptr<IngestService> ingest;
   std::unique_ptr<Sessions> sessions;
@@ -164,10 +160,6 @@ struct Aggregator::Impl {
   absl::Status LogPolicy(Fs& fs, const Clock& clock);
   absl::Status LogRepairs(Fs& fs, const Clock& clock);
   absl::Status StartFollowers(Fs& fs, const Clock& clock, Rng& rng);
-  void StartScrub(Fs& fs, const Clock& clock);
-  void StartRefill(Fs& fs, const Clock& clock);
-  std::string SubjectOf(const Uuid& uuid) const;
-  void TellRefilled(const Refilled& done, Fs& fs, const Clock& clock);
   absl::Status OpenDoors(const Clock& clock);
   std::vector<FollowerFacts> Followers() const { return {{"history", history->indexed_to()}}; }
   HealthReport Health() const;
@@ -443,9 +435,9 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   prune_worker = std::make_unique<Worker>("prune", *pruner, clock);
   prune_worker->Start();
   watch_worker->Start();
-  StartRefill(fs, clock);
-  StartScrub(fs, clock);
-  refill_worker->Start();   // it tells the scrubber, and hears from it
+  care = std::make_unique<StoreCare>(StoreCare::Parts{config, own->identity().uuid, *ledger, missing, *history, registry, *alarms,
+                                                      [this, &fs, &clock] { return LogRepairs(fs, clock); }, fs, clock, metrics});
+  care->Start();
 
   const auto live = [this](const AgentHead& head) {
     std::optional<AgentIdentityRecord> agent = registry.Agent(head.uuid);
@@ -553,79 +545,6 @@ absl::Status Aggregator::Impl::StartFollowers(Fs& fs, const Clock& clock, Rng& r
   return absl::OkStatus();
 }
 
-void Aggregator::Impl::StartRefill(Fs& fs, const Clock& clock) {
-  RefillOptions options;
-  options.ledger_dir = JoinPath(config.state_dir, "ledger");
-  options.kek_file = config.ledger_kek;
-  options.marks_dir = JoinPath(config.state_dir, "derived");
-  options.own = own->identity().uuid;
-  options.name = [this](const Uuid& uuid) { return SubjectOf(uuid); };
-  refill = std::make_unique<Refill>(
-      options, *ledger, missing, fs, clock, [this, &fs, &clock](const Refilled& done) { TellRefilled(done, fs, clock); },
-      [this](uint64_t leaf, std::function<void()> done) { history->ReadAgain(leaf, std::move(done)); });
-  refill_worker = std::make_unique<Worker>("refill", *refill, clock);
-  Gauge& wanted = metrics.GetGauge("orgtrail_refill_wanted_batches", "batches that the ledger lost a part of and that agents are asked for");
-  Gauge& given_up = metrics.GetGauge("orgtrail_refill_given_up_batches", "of those, what their agents do not have any more or do not answer for: orgtrail repair");
-  Gauge& asked = metrics.GetGauge("orgtrail_refill_asked_batches", "batches agents were asked for since the start, repeats included");
-  Gauge& back = metrics.GetGauge("orgtrail_refill_returned_batches", "batches that came back from their agents and are in their place, since the start");
-  metrics.OnCollect([this, &wanted, &given_up, &asked, &back] {
-    const MissingBodies::Facts facts = missing.facts();
-    wanted.Set(static_cast<double>(facts.wanted + facts.came));
-    given_up.Set(static_cast<double>(facts.given_up));
-    asked.Set(static_cast<double>(facts.asked));
-    back.Set(static_cast<double>(facts.done));
-  });
-}
-
-std::string Aggregator::Impl::SubjectOf(const Uuid& uuid) const {
-  const std::optional<AgentIdentityRecord> agent = registry.Agent(uuid);
-  const std::optional<Identity> id = agent ? Identity::Parse(agent->uri) : std::nullopt;
-  return id ? id->account + "/" + id->region + "/" + id->name : uuid.ToString();
-}
-
-// Leaves are back in their places beneath us.
-void Aggregator::Impl::TellRefilled(const Refilled& done, Fs& fs, const Clock& clock) {
-  if (scrubber) scrubber->Replaced(done.file, done.is_whole);
-  absl::Status logged = NoteForTheLog(config.state_dir, {done.words}, fs, clock);
-  if (logged.ok()) logged = LogRepairs(fs, clock);
-  if (!logged.ok()) LogWarn("the log does not say yet what was put back; it does at the next start", {{"why", Describe(logged)}});
-  if (done.is_whole) alarms->Clear("STORE_DAMAGED", done.file);
-  for (const Uuid& agent : done.agents_with_bodies) {
-    if (missing.LeftOf(agent) == 0) alarms->Clear("BODIES_MISSING", SubjectOf(agent));
-  }
-}
-
-void Aggregator::Impl::StartScrub(Fs& fs, const Clock& clock) {
-  if (config.scrub_rate == 0) return;
-  ScrubOptions options;
-  options.ledger_dir = JoinPath(config.state_dir, "ledger");
-  options.kek_file = config.ledger_kek;
-  options.history_dir = JoinPath(config.state_dir, "derived/history");
-  options.state_file = JoinPath(config.state_dir, "derived/scrub");
-  options.bytes_per_second = config.scrub_rate;
-  options.pause = config.scrub_pause;
-  scrubber = std::make_unique<Scrubber>(
-      options, fs, clock,
-      [this](const std::string& file, const std::string& words) { alarms->Raise("STORE_DAMAGED", Severity::kPage, file, words); },
-      [this](const std::set<std::string>& files) { alarms->ClearOthers("STORE_DAMAGED", files); },
-      [this](const ShardLook& look) { refill->Looked(look); });
-  scrub_worker = std::make_unique<Worker>("scrub", *scrubber, clock);
-  scrub_worker->Start();
-  Gauge& last = metrics.GetGauge("orgtrail_scrub_last_round_timestamp_seconds", "when all that is kept had been read through; 0: never yet");
-  Gauge& last_bytes = metrics.GetGauge("orgtrail_scrub_last_round_bytes", "bytes that round read");
-  Gauge& damaged = metrics.GetGauge("orgtrail_scrub_damaged_files", "damaged files found in this round, or in the last one while none is under way");
-  Gauge& bytes = metrics.GetGauge("orgtrail_scrub_read_bytes", "bytes read through since the start");
-  Gauge& share = metrics.GetGauge("orgtrail_scrub_round_share", "how much of the ledger this round has come through; 0: none is under way");
-  metrics.OnCollect([this, &last, &last_bytes, &damaged, &bytes, &share] {
-    const ScrubFacts facts = scrubber->facts();
-    last.Set(static_cast<double>(facts.last_round_ns) / 1e9);
-    last_bytes.Set(static_cast<double>(facts.last_round_bytes));
-    damaged.Set(static_cast<double>(facts.damaged_files));
-    bytes.Set(static_cast<double>(facts.bytes));
-    share.Set(facts.leaves == 0 ? 0 : static_cast<double>(facts.leaf) / static_cast<double>(facts.leaves));
-  });
-}
-
 absl::Status Aggregator::Impl::OpenDoors(const Clock& clock) {
   const TlsFiles files{config.tls_certificate, config.tls_key, config.ca_certificate};
   grpc::ServerBuilder builder;
@@ -686,8 +605,7 @@ void Aggregator::Impl::Stop() {
   if (enrol_server) enrol_server->Stop();
   if (sessions) sessions->Shutdown();
   if (server) server->Shutdown(std::chrono::system_clock::now() + absl::ToChronoSeconds(kShutdown));
-  if (scrub_worker) scrub_worker->Stop();   // it tells refill
-  if (refill_worker) refill_worker->Stop();
+  if (care) care->Stop();
   if (watch_worker) watch_worker->Stop();
   if (renewal_worker) renewal_worker->Stop();
   if (reads_worker) reads_worker->Stop();
@@ -705,7 +623,6 @@ void Aggregator::Impl::Stop() {
   if (merger_worker) merger_worker->Stop();
   if (repack_worker) repack_worker->Stop();
   if (prune_worker) prune_worker->Stop();
-  scrubber.reset();
   if (history) {
     if (absl::Status flushed = history->Flush(); !flushed.ok()) LogWarn("the newest history is rebuilt at the next start", {{"why", Describe(flushed)}});
   }

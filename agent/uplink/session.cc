@@ -21,7 +21,6 @@ namespace {
 constexpr std::string_view kTamper = "SPOOL_TAMPER ";
 constexpr int kExpectedTimes = 5;
 constexpr int kRecoveries = 64;
-constexpr size_t kWanted = 64;          // batches the log may ask for at once
 constexpr size_t kProofHashes = 64;     // a tree of 2^64 leaves needs no more
 
 template <class Repeated>
@@ -87,39 +86,6 @@ std::string UplinkSession::Begin() {
 
 bool UplinkSession::welcomed() const {
   return state_.Peek([](const State& s) { return s.welcomed; });
-}
-
-std::optional<std::string> UplinkSession::Answer() {
-  const std::vector<BatchKey> lacking = state_.With([](State& s) { return std::exchange(s.lacking, {}); });
-  if (lacking.empty()) return std::nullopt;
-  v1::PushRequest request;
-  for (const BatchKey key : lacking) {
-    v1::BatchName& b = *request.mutable_lacking()->add_batches();
-    b.set_epoch(key.epoch);
-    b.set_batch_seq(key.batch_seq);
-  }
-  return request.SerializeAsString();
-}
-
-// Only what is whole here and is the very leaf the log names: anything else would be a contradiction that nobody asked for.
-std::optional<std::string> UplinkSession::NextWanted() {
-  for (;;) {
-    const auto asked = state_.With([&](State& s) -> std::optional<std::pair<BatchKey, std::string>> {
-      if (s.wanted.empty() || clock_.Now() < s.paused_until) return std::nullopt;
-      auto first = std::move(s.wanted.front());
-      s.wanted.pop_front();
-      return first;
-    });
-    if (!asked) return std::nullopt;
-    absl::StatusOr<std::string> frame = spool_.Read(asked->first);
-    const absl::StatusOr<FrameView> view = frame.ok() ? FrameView::Decode(*frame) : frame.status();
-    if (view.ok() && !view->bodies_gone && LeafHash(view->entry).view() == asked->second) {
-      state_.With([](State& s) { ++s.facts.returned; });
-      LogInfo("A batch is sent once more: the log lost what it says.", {{"batch", Name(asked->first)}});
-      return *std::move(frame);
-    }
-    state_.With([&](State& s) { s.lacking.push_back(asked->first); });
-  }
 }
 
 absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
@@ -465,19 +431,6 @@ absl::Status UplinkSession::OnRefusal(State& s, const v1::Refusal& r) {
   Report(s, r.code(), r.detail());
   if (r.closes()) return absl::FailedPreconditionError(r.code() + " " + r.detail());
   return absl::OkStatus();
-}
-
-// The log names batches whose bodies it lost. What it does not need to be told twice is left out.
-void UplinkSession::OnWanted(State& s, const v1::Wanted& w) {
-  if (!s.welcomed) return;
-  for (const v1::BatchName& b : w.batches()) {
-    const BatchKey key{b.epoch(), b.batch_seq()};
-    if (s.wanted.size() >= kWanted) break;
-    if (std::any_of(s.wanted.begin(), s.wanted.end(), [&](const auto& asked) { return asked.first == key; })) continue;
-    s.wanted.emplace_back(key, b.leaf());
-  }
-  s.woken = true;
-  s.calls.push_back([this] { spool_.Wake(); });
 }
 
 // Whether what this spool would send after `head` continues it.

@@ -67,6 +67,10 @@ class Checker {
   void Find(uint64_t leaf, std::string what, std::string_view remedy = kRestore) {
     if (!Full()) findings_.push_back(Finding{leaf, file_, std::move(what), std::string(remedy)});
   }
+  void FindLacking(uint64_t leaf, std::string what) {
+    if (options_.lacking && !Full()) options_.lacking(leaf, /*is_bodiless=*/false);
+    Find(leaf, std::move(what));
+  }
   void Expect(const lmdb::ReadTxn& txn, lmdb::Table table, std::string_view key, std::string_view want, uint64_t leaf,
               std::string_view what);
   void CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index);
@@ -121,14 +125,14 @@ void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const Store
   if (stored.IsPacked()) {
     totals_.read_bytes += stored.at.size;
     absl::StatusOr<std::string> whole = blocks_.Frame({number_, &shard_, &txn}, stored);
-    if (!whole.ok()) return Find(index, Describe(whole.status()));
+    if (!whole.ok()) return FindLacking(index, Describe(whole.status()));
     rebuilt = *std::move(whole);
   }
   absl::StatusOr<FrameView> frame = FrameView::Decode(stored.IsPacked() ? std::string_view(rebuilt) : stored.bytes);
-  if (!frame.ok()) return Find(index, "its frame does not decode: " + Describe(frame.status()));
+  if (!frame.ok()) return FindLacking(index, "its frame does not decode: " + Describe(frame.status()));
   if (frame->bodies_gone) {
     totals_.bodies_missing += header.n_events;
-    if (options_.bodiless && *frame->bodies_gone == TombstoneReason::kCorrupt) options_.bodiless(index);
+    if (options_.lacking && *frame->bodies_gone == TombstoneReason::kCorrupt) options_.lacking(index, /*is_bodiless=*/true);
     return;
   }
   if (stored.HasSealedKey()) {
@@ -137,13 +141,13 @@ void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const Store
       return;
     }
     absl::StatusOr<std::string> opened = GcmOpen(options_.kek, LeafKeyContext(log_.origin, index), stored.sealed_key);
-    if (!opened.ok()) return Find(index, "its batch key does not open with the key-encryption key given");
+    if (!opened.ok()) return FindLacking(index, "its batch key does not open with the key-encryption key given");
     key = *std::move(opened);
   } else {
     key = std::string(frame->batch_key);
   }
   absl::StatusOr<Events> events = InflateFrame(*frame, zstd_);
-  if (!events.ok()) return Find(index, "its records do not inflate: " + Describe(events.status()));
+  if (!events.ok()) return FindLacking(index, "its records do not inflate: " + Describe(events.status()));
   const RowHashes hashes = HashRows(key, events->rows);
   const auto expired = std::count_if(events->rows.begin(), events->rows.end(),
                                      [](const Row& r) { return r.tombstone && r.reason == TombstoneReason::kExpired; });
@@ -153,7 +157,7 @@ void Checker::CheckRecords(const lmdb::ReadTxn& txn, uint64_t index, const Store
     log_.expired.back().last = index;
   }
   if (hashes.root != header.events_root) {
-    Find(index, "its records lead to " + Hex(hashes.root.view()) + ", its signed header says " + Hex(header.events_root.view()));
+    FindLacking(index, "its records lead to " + Hex(hashes.root.view()) + ", its signed header says " + Hex(header.events_root.view()));
   }
 }
 
@@ -170,7 +174,7 @@ bool Checker::IsLoggedBefore(const BatchId& id) const {
 void Checker::CheckBatch(const lmdb::ReadTxn& txn, uint64_t index, const StoredLeaf& stored, const Hash& hash) {
   ++totals_.batches;
   const absl::StatusOr<BatchEntry> entry = BatchEntry::Decode(EntryOf(stored.bytes));
-  if (!entry.ok()) return Find(index, "its entry does not decode: " + Describe(entry.status()));
+  if (!entry.ok()) return FindLacking(index, "its entry does not decode: " + Describe(entry.status()));
   const BatchHeader& header = entry->header;
   totals_.events += header.n_events;
   log_.events += header.n_events;
@@ -203,7 +207,7 @@ void Checker::CheckLeaf(const lmdb::ReadTxn& txn, uint64_t index) {
   const absl::StatusOr<StoredLeaf> stored =
       value.has_value() ? ReadLeaf(index, *value, Crc::kCheck) : absl::DataLossError("it is missing");
   if (!stored.ok()) {
-    Find(index, std::string(stored.status().message()));
+    FindLacking(index, std::string(stored.status().message()));
     // Go on with the hash the tree holds, so that what follows is checked against something.
     if (node.has_value() && node->size() == 32) hash = Hash::From(*node);
   } else {

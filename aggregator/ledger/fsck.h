@@ -33,7 +33,9 @@ struct FsckOptions {
   uint32_t from_shard = 1;
   // Called before a shard is opened, with its number and its file: who dies there knows what of.
   std::function<void(uint32_t number, const std::string& file)> entering = nullptr;
-  std::function<void(uint64_t leaf)> bodiless = nullptr;   // a batch that is logged without its bodies, and nobody let them expire
+  // A leaf whose bytes are not what was logged, beside its finding; or (`is_bodiless`, no finding) a batch that is logged without its bodies, and
+  // nobody let them expire.
+  std::function<void(uint64_t leaf, bool is_bodiless)> lacking = nullptr;
   uint32_t to_shard = UINT32_MAX;   // the last to look at
   // Repair's (repair.h): `instead`, when not empty, is a directory whose data.mdb stands for that of shard from_shard; with `fix` entries of
   // its indexes and tree that are not what its leaves lead to are written anew instead of being findings.

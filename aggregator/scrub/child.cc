@@ -91,7 +91,7 @@ int RunScrubChild(const ScrubOrder& order, Fs& fs, const Clock& clock) {
   options.dir = order.ledger_dir;
   options.from_shard = order.from_shard;
   options.max_findings = kMostFindings;
-  options.bodiless = [](uint64_t leaf) { Say(ScrubLine::Bodiless(leaf)); };
+  options.lacking = [](uint64_t leaf, bool is_bodiless) { Say(ScrubLine::Lacking(leaf, is_bodiless)); };
   if (!order.kek_file.empty()) {
     absl::StatusOr<std::string> kek = ReadFile(fs, order.kek_file, 1024);
     if (kek.ok()) options.kek = *std::move(kek);   // else the aggregator says so at its next start; all but the records is looked at

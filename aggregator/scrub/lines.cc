@@ -9,7 +9,7 @@
 namespace orgtrail {
 namespace {
 
-constexpr std::string_view kEntering = "entering", kAt = "at", kFound = "found", kBodiless = "bodiless";
+constexpr std::string_view kEntering = "entering", kAt = "at", kFound = "found", kLacking = "lacking";
 
 std::string Number(uint64_t n) { return std::to_string(n); }
 
@@ -39,10 +39,11 @@ ScrubLine ScrubLine::Found(Finding finding) {
   return line;
 }
 
-ScrubLine ScrubLine::Bodiless(uint64_t leaf) {
+ScrubLine ScrubLine::Lacking(uint64_t leaf, bool is_bodiless) {
   ScrubLine line;
-  line.kind = Kind::kBodiless;
+  line.kind = Kind::kLacking;
   line.leaf = leaf;
+  line.is_bodiless = is_bodiless;
   return line;
 }
 
@@ -62,8 +63,8 @@ std::string ScrubLine::Encode() const {
     case Kind::kFound:
       add(kFound), add(Number(finding.leaf)), add(finding.file), add(finding.what), add(finding.remedy);
       break;
-    case Kind::kBodiless:
-      add(kBodiless), add(Number(leaf));
+    case Kind::kLacking:
+      add(kLacking), add(Number(leaf)), add(Number(is_bodiless ? 1 : 0));
       break;
   }
   return line + "\n";
@@ -82,7 +83,7 @@ std::optional<ScrubLine> ScrubLine::Decode(std::string_view text) {
   }
   if (fields.size() == 4 && fields[0] == kAt && numbers.size() == 3) return At(numbers[0], numbers[1], numbers[2]);
   if (fields.size() == 5 && fields[0] == kFound && !numbers.empty()) return Found(Finding{numbers[0], fields[2], fields[3], fields[4]});
-  if (fields.size() == 2 && fields[0] == kBodiless && numbers.size() == 1) return Bodiless(numbers[0]);
+  if (fields.size() == 3 && fields[0] == kLacking && numbers.size() == 2 && numbers[1] <= 1) return Lacking(numbers[0], numbers[1] == 1);
   return std::nullopt;
 }
 

@@ -141,11 +141,11 @@ void Scrubber::Hear(std::string_view text) {
       break;
     case ScrubLine::Kind::kFound:
       Found(line->finding);
-      if (line->finding.leaf != UINT64_MAX && look_.damaged.size() < kMostLeaves) look_.damaged.insert(line->finding.leaf);
       ++look_.findings;
       break;
-    case ScrubLine::Kind::kBodiless:
-      if (look_.bodiless.size() < kMostLeaves) look_.bodiless.push_back(line->leaf);
+    case ScrubLine::Kind::kLacking:
+      if (look_.damaged.size() + look_.bodiless.size() >= kMostLeaves) break;
+      (line->is_bodiless ? look_.bodiless : look_.damaged).insert(line->leaf);
       break;
   }
 }

@@ -51,8 +51,8 @@ struct ShardLook {
   uint32_t shard = 0;
   std::string file;
   Tick begun{};                      // of what looked
-  std::set<uint64_t> damaged;
-  std::vector<uint64_t> bodiless;    // batches that are logged without what they say
+  std::set<uint64_t> damaged;        // what they say cannot be read
+  std::set<uint64_t> bodiless;       // batches that are logged without what they say
   uint64_t findings = 0;             // of damage, whatever they are about
 };
 
