@@ -190,7 +190,12 @@ absl::Status Aggregator::Impl::ReadKeys(Fs& fs) {
   authority = std::make_unique<CertificateAuthority>(*std::move(opened));
   for (const std::string& file : {config.tls_certificate, config.tls_key}) RETURN_IF_ERROR(ReadFile(fs, file, 1 << 20).status());
   if (!config.policy_note.empty()) {
-    ASSIGN_OR_RETURN(policy.first, ReadFile(fs, config.policy_note, 1 << 20));
+    absl::StatusOr<std::string> note = ReadFile(fs, config.policy_note, 1 << 20);
+    if (!note.ok()) return Annotate(note.status(), "policy.note: the first one is there once governance has signed it (orgtrail policy sign)");
+    if (note->size() > PolicyLeaf::kNoteBytes) {
+      return absl::FailedPreconditionError(absl::StrCat(config.policy_note, ": a policy's note has at most ", PolicyLeaf::kNoteBytes, " bytes; fewer governance keys make it shorter"));
+    }
+    policy.first = *std::move(note);
     ASSIGN_OR_RETURN(policy.second, ReadFile(fs, config.policy_body, 50 << 20));
   }
   return absl::OkStatus();
@@ -362,7 +367,7 @@ absl::Status Aggregator::Impl::LogPolicy(Fs& fs, const Clock& clock) {
   PolicyLeaf policy_leaf;
   policy_leaf.wall_ns = static_cast<uint64_t>(clock.WallNanos());
   policy_leaf.note = policy.first;
-  if (policy.second.size() <= 60 << 10) policy_leaf.body = policy.second;
+  policy_leaf.body = policy.second;
   auto leaf = std::make_shared<Leaf>();
   leaf->bytes = policy_leaf.Encode();
   leaf->hash = LeafHash(leaf->bytes);

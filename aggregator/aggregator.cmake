@@ -36,7 +36,7 @@ orgtrail_library(aggregator_client
   SOURCES aggregator/client/context.cc aggregator/client/rpc.cc aggregator/client/table.cc aggregator/client/shards.cc aggregator/client/envelope.cc
           aggregator/client/cursor_file.cc aggregator/client/organization.cc aggregator/client/manual.cc
           aggregator/client/commands_org.cc aggregator/client/commands_agents.cc aggregator/client/commands_events.cc
-          aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_retention.cc aggregator/client/governance.cc aggregator/client/commands_alarms.cc aggregator/client/commands_prove.cc
+          aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_policy.cc aggregator/client/commands_retention.cc aggregator/client/governance.cc aggregator/client/commands_alarms.cc aggregator/client/commands_prove.cc
           aggregator/client/commands_store.cc aggregator/client/commands_backup.cc aggregator/client/commands_repair.cc aggregator/client/child.cc aggregator/client/inspect.cc aggregator/client/progress.cc
   DEPS aggregator_config aggregator_admit aggregator_ledger aggregator_scrub common_rpc common_fs common_format common_http_client common_manual)
 orgtrail_program(orgtrail SOURCES aggregator/client/main.cc DEPS aggregator_client)

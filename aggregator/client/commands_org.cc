@@ -75,7 +75,7 @@ void AddOrg(CLI::App& app, Context& context) {
       if (made.demo) {
         std::printf("  DEMO: one governance key, made here (governance/demo.key). For a real organization give --governance-key.\n");
       } else {
-        std::printf("  The first policy (policy/policy-1.unsigned) waits for its governance signatures.\n");
+        std::printf("  First, governance signs: orgtrail policy sign %s/policy/policy-1.unsigned --governance-key-file KEY\n", dir.c_str());
       }
       std::printf("  Start the aggregator:  orgtrail-aggregator --config %s\n", made.config.c_str());
       std::printf("  Use it as governance:  export ORGTRAIL_PROFILE=%s\n", made.admin_profile.c_str());

@@ -91,10 +91,8 @@ absl::Status Status(Context& context) {
     followers += (followers.empty() ? "" : ", ") + f.name() + (f.behind() == 0 ? " caught up" : " " + HumanCount(static_cast<double>(f.behind())) + " leaves behind");
   }
   std::printf("  followers    %s; %u feed subscriptions\n", followers.c_str(), s.subscriptions());
-  if (Checkpoint c; true) {
-    const std::string note = s.checkpoint();
-    absl::StatusOr<Checkpoint> parsed = Checkpoint::Decode(note.substr(0, note.find("\n\n") + 1));
-    if (parsed.ok()) std::printf("  checkpoint   size %llu, root %s\n", static_cast<unsigned long long>(parsed->size), Base64(parsed->root.view()).c_str());
+  if (const absl::StatusOr<Checkpoint> parsed = Checkpoint::Decode(NoteText(s.checkpoint())); parsed.ok()) {
+    std::printf("  checkpoint   size %llu, root %s\n", static_cast<unsigned long long>(parsed->size), Base64(parsed->root.view()).c_str());
   }
   const std::string known = s.alarms_acknowledged() == 0 ? "" : ", " + std::to_string(s.alarms_acknowledged()) + " acknowledged";
   if (s.alarms_open() == 0) {

@@ -61,6 +61,7 @@ void AddAlarms(CLI::App& app, Context& context);
 void AddProve(CLI::App& app, Context& context);     // prove, verify proof|ledger|feed
 void AddStore(CLI::App& app, Context& context);     // fsck, inspect
 void AddBackup(CLI::App& app, Context& context);    // backup, restore, recovery declare
+void AddPolicy(CLI::App& app, Context& context);    // policy sign|text
 void AddRetention(CLI::App& app, Context& context); // retention order
 void AddRepair(CLI::App& app, Context& context);
 void AddStatus(CLI::App& app, Context& context);    // status, version, completion, man

@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
   AddRecord(app, context);
   AddStore(app, context);
   AddBackup(app, context);
+  AddPolicy(app, context);
   AddRetention(app, context);
   AddRepair(app, context);
   app.footer("\nFirst steps:\n  orgtrail org init --help      make an organization\n  orgtrail status               how it is\n"
