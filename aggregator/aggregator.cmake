@@ -46,6 +46,7 @@ orgtrail_library(aggregator_enrol
   DEPS aggregator_ledger common_rpc)
 orgtrail_library(aggregator_admin SOURCES aggregator/admin/epochs.cc aggregator/admin/office.cc aggregator/admin/service.cc
   DEPS aggregator_alarms aggregator_enrol aggregator_ingest)
-orgtrail_program(orgtrail-aggregator SOURCES aggregator/main.cc aggregator/aggregator.cc
+orgtrail_program(orgtrail-aggregator
+  SOURCES aggregator/main.cc aggregator/aggregator.cc aggregator/keys.cc aggregator/control_leaves.cc aggregator/door.cc aggregator/gauges.cc
   DEPS aggregator_config aggregator_own aggregator_scrub aggregator_alarms aggregator_admin aggregator_enrol aggregator_ingest aggregator_query
        aggregator_feed aggregator_transparency common_observability common_daemon)

@@ -1,13 +1,11 @@
 #include "aggregator/control_leaves.h"
 
-#include <algorithm>
 #include <memory>
 #include <span>
 #include <utility>
 
 #include "aggregator/ledger/anchor.h"
 #include "aggregator/ledger/repair.h"
-#include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
@@ -60,10 +58,10 @@ absl::Status DeclaredRecovery::Log(const AggregatorConfig& config, Ledger& ledge
 
 absl::Status ControlLeaves::Log(std::string leaf) { return committer_.SubmitAndWait(Control(std::move(leaf)), kLogLimit).status(); }
 
-absl::StatusOr<std::string> ControlLeaves::LogRepairs(const std::string& by) {
+absl::Status ControlLeaves::LogRepairs(const std::string& by, Alarms& alarms) {
   const std::string path = JoinPath(config_.state_dir, kRepairedFile);
   const absl::StatusOr<std::string> text = ReadFile(fs_, path, 1 << 20);
-  if (absl::IsNotFound(text.status())) return std::string();
+  if (absl::IsNotFound(text.status())) return absl::OkStatus();
   RETURN_IF_ERROR(text.status());
   EvidenceLeaf evidence;
   evidence.code = "LEDGER_REPAIRED";
@@ -72,8 +70,8 @@ absl::StatusOr<std::string> ControlLeaves::LogRepairs(const std::string& by) {
   evidence.detail = text->substr(0, 1000);
   evidence.object = text->substr(0, 60 << 10);
   RETURN_IF_ERROR(Log(evidence.Encode()));
-  RETURN_IF_ERROR(fs_.Remove(path));
-  return evidence.detail;
+  alarms.Raise(evidence.code, Severity::kInfo, "ledger", evidence.detail, AlarmKind::kEvent);
+  return fs_.Remove(path);
 }
 
 absl::Status ControlLeaves::LogPolicy(const std::string& note, const std::string& body) {

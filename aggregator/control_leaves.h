@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "aggregator/alarms/alarms.h"
 #include "aggregator/config.h"
 #include "aggregator/ledger/committer.h"
 #include "aggregator/ledger/ledger.h"
@@ -32,8 +33,8 @@ class ControlLeaves {
  public:
   // All outlive it.
   ControlLeaves(const AggregatorConfig& config, Committer& committer, Fs& fs, const Clock& clock) : config_(config), committer_(committer), fs_(fs), clock_(clock) {}
-  // What `orgtrail repair` did, as it left it in the state_dir; `by` is the own agent. What was logged, empty: there was nothing.
-  absl::StatusOr<std::string> LogRepairs(const std::string& by);
+  // What `orgtrail repair` did, as it left it in the state_dir; `by` is the own agent. Raises LEDGER_REPAIRED.
+  absl::Status LogRepairs(const std::string& by, Alarms& alarms);
   absl::Status LogPolicy(const std::string& note, const std::string& body);   // unless this note was logged before
 
  private:

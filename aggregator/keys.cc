@@ -51,7 +51,9 @@ absl::StatusOr<AggregatorKeys> AggregatorKeys::Read(const AggregatorConfig& conf
   ASSIGN_OR_RETURN(CertificateAuthority authority, ReadAuthority(config, fs));
   for (const std::string& file : {config.tls_certificate, config.tls_key}) RETURN_IF_ERROR(ReadFile(fs, file, 1 << 20).status());
   std::pair<std::string, std::string> policy;
-  if (!config.policy_note.empty()) ASSIGN_OR_RETURN(policy, ReadPolicy(config, fs));
+  if (!config.policy_note.empty()) {
+    ASSIGN_OR_RETURN(policy, ReadPolicy(config, fs));
+  }
   return AggregatorKeys{*std::move(log), log_vkey, std::move(mac), std::move(kek), std::move(authority), std::move(policy)};
 }
 
