@@ -81,10 +81,10 @@ bool LooksRandom(const char* p) {
   return different >= 24;
 }
 
+ATTACK(14, "read the memory of the running agent and look for the seeds of one-time keys that signed",
+       "none, wherever it lies: every 32 bytes that could be one were tried against the public keys in the log; seeds of keys to come are found");
+ATTACK(15, "dump core, swap, fork: where do the seeds go?", "the process is not dumpable and has no core; their pages are DONTDUMP, WIPEONFORK and, where the machine grants it, locked");
 TEST_F(RedHost, MemoryHoldsNoKeyThatHasSigned) {
-  Attack(14, "read the memory of the running agent and look for the seeds of one-time keys that signed",
-         "none, wherever it lies: every 32 bytes that could be one were tried against the public keys in the log; seeds of keys to come are found");
-  Attack(15, "dump core, swap, fork: where do the seeds go?", "the process is not dumpable and has no core; their pages are DONTDUMP, WIPEONFORK and, where the machine grants it, locked");
   AgentProcess& agent = organization.StartAgent({});
   Tell(agent, 0, 40);
   ASSERT_TRUE(Logged(40));
@@ -157,8 +157,8 @@ TEST_F(RedHost, MemoryHoldsNoKeyThatHasSigned) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(22, "attach a debugger, or read the memory, as the user the agent runs as", "denied: the process is not dumpable. The attempt is not recorded");
 TEST_F(RedHost, ADebuggerOfTheSameUserIsDenied) {
-  Attack(22, "attach a debugger, or read the memory, as the user the agent runs as", "denied: the process is not dumpable. The attempt is not recorded");
   AgentSpec spec;
   if (geteuid() == 0) {
     spec.wrapper = {"/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"};
@@ -189,8 +189,8 @@ TEST_F(RedHost, ADebuggerOfTheSameUserIsDenied) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(7, "take away what was captured last and not sent, by putting back the spool as it was before", "UNCLEAN_EPOCH; what was sent stays; what was taken is gone, and only that");
 TEST_F(RedHost, TheNewestUnsentBatchesAreTakenAway) {
-  Attack(7, "take away what was captured last and not sent, by putting back the spool as it was before", "UNCLEAN_EPOCH; what was sent stays; what was taken is gone, and only that");
   AgentProcess& agent = organization.StartAgent({});
   Tell(agent, 0, 5);
   ASSERT_TRUE(Logged(5));
@@ -217,9 +217,9 @@ TEST_F(RedHost, TheNewestUnsentBatchesAreTakenAway) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(20, "replace the agent's program", "AGENT_CHANGED: the hash of the executable is in the epoch's opening");
+ATTACK(21, "edit the agent's configuration", "CONFIG_CHANGED; there is nothing in it that stops a class of events. CONFIG_TAMPER comes with policy");
 TEST_F(RedHost, AnotherProgramAnotherConfiguration) {
-  Attack(20, "replace the agent's program", "AGENT_CHANGED: the hash of the executable is in the epoch's opening");
-  Attack(21, "edit the agent's configuration", "CONFIG_CHANGED; there is nothing in it that stops a class of events. CONFIG_TAMPER comes with policy");
   const std::string program = organization.Path("orgtrail-agent");
   stdfs::copy_file(Program("orgtrail-agent"), program);
   AgentSpec spec;
@@ -241,8 +241,8 @@ TEST_F(RedHost, AnotherProgramAnotherConfiguration) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(18, "hold a read transaction of the spool's file open", "the agent captures, sends and prunes; the file grows meanwhile, at most to its map");
 TEST_F(RedHost, AReaderHoldsThePagesOfTheSpool) {
-  Attack(18, "hold a read transaction of the spool's file open", "the agent captures, sends and prunes; the file grows meanwhile, at most to its map");
   AgentProcess& agent = organization.StartAgent({});
   Tell(agent, 0, 5);
   ASSERT_TRUE(Logged(5));
@@ -262,8 +262,8 @@ TEST_F(RedHost, AReaderHoldsThePagesOfTheSpool) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(19, "50,000 lines at once in a file that the agent follows", "the file waits its turn (8 MiB on their way, then backpressure instead of a quota): nothing of it is lost, and the other source is served meanwhile");
 TEST_F(RedHost, AFloodFromOneSourceDelaysNoOther) {
-  Attack(19, "50,000 lines at once in a file that the agent follows", "the file waits its turn (8 MiB on their way, then backpressure instead of a quota): nothing of it is lost, and the other source is served meanwhile");
   const std::string file = organization.Path("app.jsonl");
   WriteWhole(file, "");
   AgentSpec spec;
@@ -280,9 +280,9 @@ TEST_F(RedHost, AFloodFromOneSourceDelaysNoOther) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(59, "a record with a field of 200 MiB", "present, with SHA-256 and length of the whole; the agent's memory stays below 256 MiB");
+ATTACK(66, "a record of 10^6 distinct keys", "kept whole; found by its id within the time of any other");
 TEST_F(RedHost, RecordsThatAreTooLargeForAnything) {
-  Attack(59, "a record with a field of 200 MiB", "present, with SHA-256 and length of the whole; the agent's memory stays below 256 MiB");
-  Attack(66, "a record of 10^6 distinct keys", "kept whole; found by its id within the time of any other");
   const std::string file = organization.Path("app.jsonl");
   WriteWhole(file, "");
   AgentSpec spec;

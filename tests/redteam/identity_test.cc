@@ -52,12 +52,12 @@ class RedIdentity : public ::testing::Test {
   Organization organization;
 };
 
+ATTACK(26, "certificates of the organization's own CA with two URIs, ../, %2e, upper case, a port, a query, a trailing slash, 2,049 bytes",
+       "no connection, or SAN_INVALID");
+ATTACK(25, "a certificate that expired, one that is not valid yet", "no connection");
+ATTACK(27, "a leaf that may sign certificates, a CA's certificate", "no connection");
+ATTACK(31, "the aggregator's own certificate brings batches", "refused: IDENTITY_MISMATCH or SAN_INVALID");
 TEST_F(RedIdentity, CertificatesOfOurCaThatSayMoreThanTheyMay) {
-  Attack(26, "certificates of the organization's own CA with two URIs, ../, %2e, upper case, a port, a query, a trailing slash, 2,049 bytes",
-         "no connection, or SAN_INVALID");
-  Attack(25, "a certificate that expired, one that is not valid yet", "no connection");
-  Attack(27, "a leaf that may sign certificates, a CA's certificate", "no connection");
-  Attack(31, "the aggregator's own certificate brings batches", "refused: IDENTITY_MISMATCH or SAN_INVALID");
   const Rogue rogue(organization, "web-1");
   Forger honest = rogue.Signer();
   ASSERT_EQ(rogue.Send({honest.Open()}).code, "");
@@ -100,11 +100,11 @@ TEST_F(RedIdentity, CertificatesOfOurCaThatSayMoreThanTheyMay) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(28, "say hello with another agent's uuid", "`IDENTITY_MISMATCH`, gRPC 7; a page");
+ATTACK(29, "a record that names another account", "kept and flagged BODY_ACCOUNT_MISMATCH, in the capturing account's view, never in the other's");
+ATTACK(32, "send a logged batch again", "answered with the leaf it has; the tree does not grow");
+ATTACK(33, "send somebody else's logged batch", "`IDENTITY_MISMATCH`, gRPC 7");
 TEST_F(RedIdentity, BatchesOfOthersAndBatchesAgain) {
-  Attack(28, "say hello with another agent's uuid", "`IDENTITY_MISMATCH`, gRPC 7; a page");
-  Attack(29, "a record that names another account", "kept and flagged BODY_ACCOUNT_MISMATCH, in the capturing account's view, never in the other's");
-  Attack(32, "send a logged batch again", "answered with the leaf it has; the tree does not grow");
-  Attack(33, "send somebody else's logged batch", "`IDENTITY_MISMATCH`, gRPC 7");
   const Rogue alice(organization, "web-1"), bob(organization, "web-2", kBob);
   organization.CreateUser("bea", "user", kBob);
   organization.CreateUser("ann", "user", kAlice);
@@ -133,9 +133,9 @@ TEST_F(RedIdentity, BatchesOfOthersAndBatchesAgain) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(85, "the CA's operator signs a certificate for an agent that never enrolled, or a second one for one that did",
+       "`AUTH_UNKNOWN`, gRPC 16: without an ENROLL leaf a certificate is worth nothing; enrolments are in the account's own list");
 TEST_F(RedIdentity, WhoWasNeverEnrolledIsNobodyWhoeverSignedHisCertificate) {
-  Attack(85, "the CA's operator signs a certificate for an agent that never enrolled, or a second one for one that did",
-         "`AUTH_UNKNOWN`, gRPC 16: without an ENROLL leaf a certificate is worth nothing; enrolments are in the account's own list");
   const Rogue rogue(organization, "web-1");
   testing::OddLeaf fresh, second;
   fresh.uris = {"spiffe://o-e2e/account/222222222222/region/us-east-1/agent/web-9"};
@@ -152,10 +152,10 @@ TEST_F(RedIdentity, WhoWasNeverEnrolledIsNobodyWhoeverSignedHisCertificate) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(83, "requests that ask for another SAN, CA:TRUE, with RSA-512, MD5, Ed25519, explicit curves, a wrong signature",
+       "the aggregator writes the certificate, whatever is asked; weak keys are refused and the token stays good");
+ATTACK(86, "somebody else's request; a request without proof of the identity key", "`PROOF_INVALID`, gRPC 7; the token stays good");
 TEST_F(RedIdentity, RequestsForCertificatesWithLiesInThem) {
-  Attack(83, "requests that ask for another SAN, CA:TRUE, with RSA-512, MD5, Ed25519, explicit curves, a wrong signature",
-         "the aggregator writes the certificate, whatever is asked; weak keys are refused and the token stays good");
-  Attack(86, "somebody else's request; a request without proof of the identity key", "`PROOF_INVALID`, gRPC 7; the token stays good");
   const std::string file = organization.Path("token");
   organization.Must({"agent", "token", "--account", kAlice, "--region", "us-east-1", "--uses", "2", "--out", file});
   std::string text = ReadWhole(file);
@@ -203,10 +203,10 @@ TEST_F(RedIdentity, RequestsForCertificatesWithLiesInThem) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(104, "GetConsistency(5, 3), from 0, beyond the head, 2^64-1; tiles and leaves that do not exist",
+       "INVALID_ARGUMENT, OUT_OF_RANGE or NOT_FOUND, never a proof and never a crash");
+ATTACK(95, "tiles of level 2^32-1, width 257, index 2^64-1; paths with ../ at the HTTP port", "INVALID_ARGUMENT or NOT_FOUND; 404. Tiles are served over gRPC by number: there are no paths");
 TEST_F(RedIdentity, QuestionsAboutTheTreeThatMakeNoSense) {
-  Attack(104, "GetConsistency(5, 3), from 0, beyond the head, 2^64-1; tiles and leaves that do not exist",
-         "INVALID_ARGUMENT, OUT_OF_RANGE or NOT_FOUND, never a proof and never a crash");
-  Attack(95, "tiles of level 2^32-1, width 257, index 2^64-1; paths with ../ at the HTTP port", "INVALID_ARGUMENT or NOT_FOUND; 404. Tiles are served over gRPC by number: there are no paths");
   const Rogue rogue(organization, "web-1");
   Forger honest = rogue.Signer();
   ASSERT_EQ(rogue.Send({honest.Open(), honest.Batch({RecordOf("a")})}).code, "");

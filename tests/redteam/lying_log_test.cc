@@ -130,13 +130,13 @@ class LyingLog : public ::testing::Test {
   Organization organization;
 };
 
+ATTACK(90, "an aggregator with the real keys shows one agent a fork of the log", "LOG_FORKED: both heads in spool/evidence/, nothing is pruned, what it holds goes to the honest log. Witnesses are a later release's");
 TEST_F(LyingLog, AForkIsKeptAsEvidence) {
-  Attack(90, "an aggregator with the real keys shows one agent a fork of the log", "LOG_FORKED: both heads in spool/evidence/, nothing is pruned, what it holds goes to the honest log. Witnesses are a later release's");
   MeetLiar(Lie::kFork, "LOG_FORKED");
 }
 
+ATTACK(91, "an aggregator with the real keys acknowledges a batch and does not log it", "LEAF_MISSING: the receipt does not prove its leaf; evidence, nothing is pruned, the batch goes to the honest log");
 TEST_F(LyingLog, AReceiptThatDoesNotProveTheBatchIsKeptAsEvidence) {
-  Attack(91, "an aggregator with the real keys acknowledges a batch and does not log it", "LEAF_MISSING: the receipt does not prove its leaf; evidence, nothing is pruned, the batch goes to the honest log");
   MeetLiar(Lie::kDrop, "LEAF_MISSING");
 }
 

@@ -65,8 +65,8 @@ class RedTeam : public ::testing::Test {
 
 // ---- the agent's host
 
+ATTACK(8, "delete the whole spool directory while the agent runs", "noticed within 5 s, the agent stops with 1; its next epoch is unclean");
 TEST_F(RedTeam, TheSpoolDirectoryIsDeletedWhileTheAgentRuns) {
-  Attack(8, "delete the whole spool directory while the agent runs", "noticed within 5 s, the agent stops with 1; its next epoch is unclean");
   AgentProcess& agent = Start();
   Tell(agent, 0, 10);
   ASSERT_TRUE(Logged(10));
@@ -80,8 +80,8 @@ TEST_F(RedTeam, TheSpoolDirectoryIsDeletedWhileTheAgentRuns) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(6, "change signed headers of batches that wait in the spool", "never logged as good; the agent says so and goes on under a new epoch");
 TEST_F(RedTeam, SignedHeadersInTheSpoolAreChanged) {
-  Attack(6, "change signed headers of batches that wait in the spool", "never logged as good; the agent says so and goes on under a new epoch");
   AgentProcess& agent = Start();
   Tell(agent, 0, 5);
   ASSERT_TRUE(Logged(5));
@@ -102,9 +102,9 @@ TEST_F(RedTeam, SignedHeadersInTheSpoolAreChanged) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(9, "restore the agent's state from an older copy and start it",
+       "EQUIVOCATION: evidence, a page; what it captures from then on is logged and receipted, in quarantine; nothing acknowledged changes");
 TEST_F(RedTeam, TheSpoolIsRestoredFromACopy) {
-  Attack(9, "restore the agent's state from an older copy and start it",
-         "EQUIVOCATION: evidence, a page; what it captures from then on is logged and receipted, in quarantine; nothing acknowledged changes");
   AgentProcess& agent = Start();
   Tell(agent, 0, 10);
   ASSERT_EQ(agent.Stop(), 0);
@@ -139,9 +139,9 @@ TEST_F(RedTeam, TheSpoolIsRestoredFromACopy) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(10, "run a clone of the agent with the same identity beside it",
+       "EQUIVOCATION at once, a page; both go on, in quarantine, and neither waits for the other");
 TEST_F(RedTeam, TheAgentIsClonedToAnotherHost) {
-  Attack(10, "run a clone of the agent with the same identity beside it",
-         "EQUIVOCATION at once, a page; both go on, in quarantine, and neither waits for the other");
   AgentProcess& agent = Start();
   Tell(agent, 0, 5);
   ASSERT_TRUE(Logged(5));
@@ -173,8 +173,8 @@ TEST_F(RedTeam, TheAgentIsClonedToAnotherHost) {
 
 // ---- enrolment, identity
 
+ATTACK(11, "SIGSTOP the agent", "SILENT_AGENT; on SIGCONT it goes on where it was");
 TEST_F(RedTeam, AnAgentStoppedWithSigstopIsMissed) {
-  Attack(11, "SIGSTOP the agent", "SILENT_AGENT; on SIGCONT it goes on where it was");
   organization.StopAggregator();
   organization.Reconfigure("  heartbeat_interval: ", "  heartbeat_interval: 1s");
   organization.StartAggregator();
@@ -189,9 +189,9 @@ TEST_F(RedTeam, AnAgentStoppedWithSigstopIsMissed) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(25, "connect with a certificate of another CA", "refused");
+ATTACK(27, "connect with the CA's own certificate, or the server's", "refused");
 TEST_F(RedTeam, CertificatesThatAreNotOfThisOrganization) {
-  Attack(25, "connect with a certificate of another CA", "refused");
-  Attack(27, "connect with the CA's own certificate, or the server's", "refused");
   Organization other({.start = false});
   const auto with = [&](const std::string& certificate, const std::string& key) {
     return organization.Orgtrail({"--certificate", certificate, "--key", key, "status"}).code;
@@ -203,8 +203,8 @@ TEST_F(RedTeam, CertificatesThatAreNotOfThisOrganization) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(30, "go on with a stream after the agent was revoked", "the stream ends within 5 s; what was acknowledged stays");
 TEST_F(RedTeam, RevokedDuringAnOpenStream) {
-  Attack(30, "go on with a stream after the agent was revoked", "the stream ends within 5 s; what was acknowledged stays");
   AgentProcess& agent = Start();
   Tell(agent, 0, 5);
   ASSERT_TRUE(Logged(5));
@@ -221,8 +221,8 @@ TEST_F(RedTeam, RevokedDuringAnOpenStream) {
 
 // ---- log, storage
 
+ATTACK(87, "edit bytes in the ledger's file", "found, never read as good: fsck and verify exit 2 (tampered)");
 TEST_F(RedTeam, OneByteOfTheLedgerIsChanged) {
-  Attack(87, "edit bytes in the ledger's file", "found, never read as good: fsck and verify exit 2 (tampered)");
   AgentProcess& agent = Start();
   Tell(agent, 0, 50);
   ASSERT_TRUE(Logged(50));
@@ -241,8 +241,8 @@ TEST_F(RedTeam, OneByteOfTheLedgerIsChanged) {
   EXPECT_EQ(verified.code, 2) << verified.out << verified.err;
 }
 
+ATTACK(88, "restore an older backup of the ledger and start", "refused at the start: the anchor knows a newer head; nothing is signed");
 TEST_F(RedTeam, YesterdaysBackupIsPutBack) {
-  Attack(88, "restore an older backup of the ledger and start", "refused at the start: the anchor knows a newer head; nothing is signed");
   AgentProcess& agent = Start();
   Tell(agent, 0, 10);
   ASSERT_TRUE(Logged(10));
@@ -262,8 +262,8 @@ TEST_F(RedTeam, YesterdaysBackupIsPutBack) {
   EXPECT_EQ(organization.Orgtrail({"verify", "ledger", organization.ledger_dir(), "--trust", organization.trust(), "--strict"}).code, 0);
 }
 
+ATTACK(89, "start a second aggregator on the same state", "it does not start; the first goes on");
 TEST_F(RedTeam, TwoAggregatorsOnOneLog) {
-  Attack(89, "start a second aggregator on the same state", "it does not start; the first goes on");
   const Ran second = RunProgram({Program("orgtrail-aggregator"), "--config", organization.config()}, {}, {}, kSoon);
   EXPECT_EQ(second.code, 1);
   AgentProcess& agent = Start();
@@ -272,9 +272,9 @@ TEST_F(RedTeam, TwoAggregatorsOnOneLog) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(94, "truncate the ledger's file at every byte offset of the newest page it needs and of the next, and in its middle",
+       "each is refused before anything is read, or everything acknowledged is there; `fsck` says 2, the aggregator does not start");
 TEST_F(RedTeam, TheLedgersFileIsTorn) {
-  Attack(94, "truncate the ledger's file at every byte offset of the newest page it needs and of the next, and in its middle",
-         "each is refused before anything is read, or everything acknowledged is there; `fsck` says 2, the aggregator does not start");
   AgentProcess& agent = Start();
   Tell(agent, 0, 50);
   ASSERT_TRUE(Logged(50));
@@ -331,8 +331,8 @@ TEST_F(RedTeam, TheLedgersFileIsTorn) {
 
 // ---- reading
 
+ATTACK(101, "use somebody else's cursor, or a forged one", "refused; cursors are bound to the identity");
 TEST_F(RedTeam, CursorsOfOthersForgedOrFromTheFuture) {
-  Attack(101, "use somebody else's cursor, or a forged one", "refused; cursors are bound to the identity");
   AgentProcess& agent = Start();
   Tell(agent, 0, 3);
   ASSERT_TRUE(Logged(3));
@@ -349,8 +349,8 @@ TEST_F(RedTeam, CursorsOfOthersForgedOrFromTheFuture) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(106, "filters of 100,000 bytes, and such as make regular expressions explode", "refused beyond 4,096 bytes, INVALID_ARGUMENT; the others matched literally, at once");
 TEST_F(RedTeam, FiltersThatAreMeantToHurt) {
-  Attack(106, "filters of 100,000 bytes, and such as make regular expressions explode", "refused beyond 4,096 bytes, INVALID_ARGUMENT; the others matched literally, at once");
   const std::string exploding = "EventName=" + std::string(60, 'a') + "(a+)+$";
   EXPECT_EQ(organization.Orgtrail({"events", "lookup", "-a", exploding, "-o", "jsonl"}, "auditor").code, 0);
   const Ran huge = organization.Orgtrail({"events", "lookup", "-a", "EventName=" + std::string(100'000, 'x'), "-o", "jsonl"}, "auditor");
@@ -360,8 +360,8 @@ TEST_F(RedTeam, FiltersThatAreMeantToHurt) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(107, "an administrator reads audit data", "the read is a record of the log, with who and what");
 TEST_F(RedTeam, AReadIsOnRecordBeforeItsRowsAreShown) {
-  Attack(107, "an administrator reads audit data", "the read is a record of the log, with who and what");
   AgentProcess& agent = Start();
   Tell(agent, 0, 1);
   ASSERT_TRUE(Logged(1));

@@ -76,9 +76,9 @@ class RedRetention : public ::testing::Test {
   Ledger::SealedFacts first_shard;
 };
 
+ATTACK(96, "ledger.retention below 400 days; orders of governance for less; orders that governance did not sign, or of another log",
+       "refused by configuration, command line and aggregator, each with a message; alarm RETENTION_REFUSED; no body goes");
 TEST_F(RedRetention, NothingIsPrunedBelowTheFloor) {
-  Attack(96, "ledger.retention below 400 days; orders of governance for less; orders that governance did not sign, or of another log",
-         "refused by configuration, command line and aggregator, each with a message; alarm RETENTION_REFUSED; no body goes");
   KeepFor("399d");
   const Ran refused = RunProgram({Program("orgtrail-aggregator"), "--config", organization.config(), "--check"});
   EXPECT_EQ(refused.code, 2);
@@ -105,9 +105,9 @@ TEST_F(RedRetention, NothingIsPrunedBelowTheFloor) {
   EXPECT_EQ(Fsck().code, 0);
 }
 
+ATTACK(96, "drop the bodies of a shard with the product's own code and keys, without an OTR2 leaf in the log",
+       "`fsck` and `verify ledger` exit 2 and name the first leaf whose body is gone without cause");
 TEST_F(RedRetention, BodiesAreTakenWithoutALeafThatSaysSo) {
-  Attack(96, "drop the bodies of a shard with the product's own code and keys, without an OTR2 leaf in the log",
-         "`fsck` and `verify ledger` exit 2 and name the first leaf whose body is gone without cause");
   {
     RetentionHistory made_up(built.origin);
     const int64_t now = absl::ToUnixNanos(absl::Now());
@@ -130,9 +130,9 @@ TEST_F(RedRetention, BodiesAreTakenWithoutALeafThatSaysSo) {
   EXPECT_THAT(verified.out, HasSubstr("no order in the log covers them"));
 }
 
+ATTACK(105, "prune a shard as governance ordered, then ask for what was in it",
+       "a proof from before verifies; lookup, feed and a new proof say that the body expired and by which leaf; verify 0, fsck 0, backup and restore likewise");
 TEST_F(RedRetention, WhatExpiredIsProvenByOldProofsAndNamedByEverybody) {
-  Attack(105, "prune a shard as governance ordered, then ask for what was in it",
-         "a proof from before verifies; lookup, feed and a new proof say that the body expired and by which leaf; verify 0, fsck 0, backup and restore likewise");
   organization.StartAggregator();
   const std::string at = "3:2", id = "00000002-0000-4000-8000-000000000002";
   const std::string body = organization.Must({"events", "show", id, "--at", at, "-o", "jsonl"}, "auditor");

@@ -115,11 +115,11 @@ class Transport : public ::testing::Test {
   const Rogue rogue;
 };
 
+ATTACK(46, "256 MiB of zeros as one gzip-compressed gRPC message", "gRPC 12 UNIMPLEMENTED: transport compression is off; memory grows by less than 8 MiB");
+ATTACK(49, "a message of 4 GiB by its length prefix, and 200 MiB of it on a stream that said hello",
+       "the stream ends when all connections buffer ingest.connection_bytes: gRPC buffers what comes before it compares the length");
+ATTACK(56, "a message of 10^6 unknown fields, one nested 10,000 deep, as the first and as a later one", "`FRAME_MALFORMED`, gRPC 3");
 TEST_F(Transport, MessagesThatAreLargerThanTheySay) {
-  Attack(46, "256 MiB of zeros as one gzip-compressed gRPC message", "gRPC 12 UNIMPLEMENTED: transport compression is off; memory grows by less than 8 MiB");
-  Attack(49, "a message of 4 GiB by its length prefix, and 200 MiB of it on a stream that said hello",
-         "the stream ends when all connections buffer ingest.connection_bytes: gRPC buffers what comes before it compares the length");
-  Attack(56, "a message of 10^6 unknown fields, one nested 10,000 deep, as the first and as a later one", "`FRAME_MALFORMED`, gRPC 3");
   const std::string bomb = organization.Path("bomb.gz");
   ASSERT_EQ(RunProgram({"/bin/sh", "-c", "head -c 268435456 /dev/zero | gzip -c > " + bomb}).code, 0);
   const int64_t before = Memory();
@@ -165,11 +165,11 @@ TEST_F(Transport, MessagesThatAreLargerThanTheySay) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(50, "a TLS handshake of one byte a second; a stream that never says hello; headers that never end",
+       "ended within 10 s, 10 s and the keepalive's 30 s");
+ATTACK(50, "a message that trickles in behind a hello, a byte a second", "its stream ends after 45 s without a whole message: DEADLINE_EXCEEDED");
+ATTACK(54, "an agent that never reads: a flow-control window of zero", "its stream is cancelled after 30 s");
 TEST_F(Transport, ThoseWhoAreSlowOnPurpose) {
-  Attack(50, "a TLS handshake of one byte a second; a stream that never says hello; headers that never end",
-         "ended within 10 s, 10 s and the keepalive's 30 s");
-  Attack(50, "a message that trickles in behind a hello, a byte a second", "its stream ends after 45 s without a whole message: DEADLINE_EXCEEDED");
-  Attack(54, "an agent that never reads: a flow-control window of zero", "its stream is cancelled after 30 s");
   const absl::Time begin = absl::Now();
   // 54: the Welcome cannot leave.
   const std::unique_ptr<BareTls> deaf = Connect();
@@ -219,8 +219,8 @@ TEST_F(Transport, ThoseWhoAreSlowOnPurpose) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(51, "2,000 connections without a call of one identity", "100 at once and 20 a second get through the handshake, and end after a minute: below 256 KiB each");
 TEST_F(Transport, ManyConnections) {
-  Attack(51, "2,000 connections without a call of one identity", "100 at once and 20 a second get through the handshake, and end after a minute: below 256 KiB each");
   const int64_t before = Memory();
   const Rogue idler(organization, "idler");
   const TlsFiles files = idler.files();
@@ -240,10 +240,10 @@ TEST_F(Transport, ManyConnections) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(51, "ten streams of one identity", "two are served, the others `RATE_LIMIT` (8)");
+ATTACK(52, "20,000 streams opened and reset, 20,000 pings, 20,000 SETTINGS, a header list of 64 KiB", "the connection is closed after some 200 calls, or the frames are ignored; memory grows by 50 to 460 MB in all, most on an idle machine; other agents go on");
+ATTACK(53, "100 streams on one connection, and 1,000", "two are served, the others `RATE_LIMIT` (8); beyond 200 the connection is closed");
 TEST_F(Transport, ManyOfEverything) {
-  Attack(51, "ten streams of one identity", "two are served, the others `RATE_LIMIT` (8)");
-  Attack(52, "20,000 streams opened and reset, 20,000 pings, 20,000 SETTINGS, a header list of 64 KiB", "the connection is closed after some 200 calls, or the frames are ignored; memory grows by 50 to 460 MB in all, most on an idle machine; other agents go on");
-  Attack(53, "100 streams on one connection, and 1,000", "two are served, the others `RATE_LIMIT` (8); beyond 200 the connection is closed");
   const int64_t before = Memory();
   {
     std::vector<std::unique_ptr<PushStream>> streams;
@@ -321,8 +321,8 @@ TEST_F(Transport, ManyOfEverything) {
   EXPECT_EQ(Verify(), 0);
 }
 
+ATTACK(55, "6,000 batches of nothing, as fast as they can be written", "checked at no more than 2,000 a second and a burst of 2,000; beyond that `RATE_LIMIT` with retry_ms, and nothing of it is lost");
 TEST_F(Transport, AFloodOfTinyBatches) {
-  Attack(55, "6,000 batches of nothing, as fast as they can be written", "checked at no more than 2,000 a second and a burst of 2,000; beyond that `RATE_LIMIT` with retry_ms, and nothing of it is lost");
   Forger flood = rogue.Signer();
   std::vector<std::string> frames;
   for (int epoch = 0; epoch < 6; ++epoch) {

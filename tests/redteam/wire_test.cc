@@ -189,6 +189,15 @@ const std::vector<Lie>& Lies() {
   return *lies;
 }
 
+// As the table of attacks says it.
+std::string OutcomeOf(const Lie& lie) {
+  const bool split = lie.code == "EQUIVOCATION" || lie.code == "MONO_ROLLBACK";
+  return (lie.code.empty() ? std::string("taken") : "`" + lie.code + "`, gRPC " + std::to_string(lie.status)) +
+         (split ? "; sent again: logged in quarantine" : "") + (lie.kept == Kept::kYes ? "; in the feed" : "") +
+         (lie.alarm.empty() ? "" : "; alarm " + lie.alarm) + (lie.row == 39 ? "; verify --strict exits 3 (incomplete)" : "") +
+         (lie.evidence ? "; evidence leaf" : "") + "; the honest chain goes on";
+}
+
 std::string RecordOf(const std::string& id, const std::string& account = kAlice) {
   return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Red","eventID":")" + id + R"(","recipientAccountId":")" + account +
          "\"}";
@@ -232,6 +241,10 @@ class Wire : public ::testing::Test {
   static inline std::string* token_ = nullptr;
 };
 
+const bool kLiesAreInTheTable = [] {
+  for (const Lie& lie : Lies()) AddAttack(__FILE__, __LINE__, lie.row, lie.what, OutcomeOf(lie));
+  return true;
+}();
 TEST_F(Wire, EveryLieIsToldByItsCodeAndNoChainIsWedged) {
   struct Told {
     const Lie* lie;
@@ -264,11 +277,6 @@ TEST_F(Wire, EveryLieIsToldByItsCodeAndNoChainIsWedged) {
     }
     const Answer after = rogue.Send({next.Batch({RecordOf(name + "-after")})});
     EXPECT_EQ(after.code, "") << after.detail;
-    Attack(lie.row, lie.what, (lie.code.empty() ? std::string("taken") : "`" + lie.code + "`, gRPC " + std::to_string(lie.status)) +
-                                  (lie.code == "EQUIVOCATION" || lie.code == "MONO_ROLLBACK" ? "; sent again: logged in quarantine" : "") +
-                                  (lie.kept == Kept::kYes ? "; in the feed" : "") + (lie.alarm.empty() ? "" : "; alarm " + lie.alarm) +
-                                  (lie.row == 39 ? "; verify --strict exits 3 (incomplete)" : "") +
-                                  (lie.evidence ? "; evidence leaf" : "") + "; the honest chain goes on");
     told.push_back({&lie, name, rogue.subject(), rogue.as().Uri()});
   }
   std::set<std::string> feed;
