@@ -112,17 +112,6 @@ void AddStatus(CLI::App& app, Context& context) {
   app.add_subcommand("status", "One screen: ingest rate, lag of each follower, fleet, alarms")->callback([&context] {
     context.Run([&] { return Status(context); });
   });
-  app.add_subcommand("version", "The version of this program")->callback([] { std::printf("orgtrail %s\n", ORGTRAIL_VERSION); });
-  auto shell = std::make_shared<std::string>();
-  CLI::App* completion = app.add_subcommand("completion", "Tab completion: source <(orgtrail completion bash)");
-  completion->add_option("shell", *shell, "bash or zsh")->required()->check(CLI::IsMember({"bash", "zsh"}));
-  completion->callback([shell, &app] {
-    std::fputs((*shell == "bash" ? BashCompletion(app) : ZshCompletion(app)).c_str(), stdout);
-  });
-  CLI::App* man = app.add_subcommand("man", "The manual page, in roff: orgtrail man | man -l -");
-  man->callback([&app] {
-    std::fputs(ManPage(app, "orgtrail", "the command line of an organization's audit trail").c_str(), stdout);
-  });
 }
 
 }  // namespace orgtrail::client

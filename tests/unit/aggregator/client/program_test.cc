@@ -175,7 +175,6 @@ TEST_F(ProgramTest, GovernanceSignsTheFirstPolicy) {
 TEST_F(ProgramTest, CompletionAndManualKnowEveryCommand) {
   const std::string bash = Run("completion bash").out, zsh = Run("completion zsh").out, man = Run("man").out;
   EXPECT_TRUE(zsh.starts_with("#compdef orgtrail\n"));
-  EXPECT_NE(zsh.find(bash), std::string::npos);
   std::vector<std::string> paths{""};
   size_t leaves = 0;
   for (size_t i = 0; i < paths.size(); ++i) {
@@ -190,18 +189,28 @@ TEST_F(ProgramTest, CompletionAndManualKnowEveryCommand) {
       const std::string name = help.substr(line + 2, help.find_first_of(" \n", line + 2) - line - 2);
       if (name.empty()) continue;
       paths.push_back(paths[i] + " " + name);
-      const std::string words = "\"" + (paths[i].empty() ? "" : paths[i].substr(1)) + "\") words=\"";
-      const size_t from = bash.find(words);
-      ASSERT_NE(from, std::string::npos) << words;
-      const std::string offered = " " + bash.substr(from + words.size(), bash.find('"', from + words.size()) - from - words.size()) + " ";
-      EXPECT_NE(offered.find(" " + name + " "), std::string::npos) << paths[i] << ": " << name;
+      const std::string words = "\"" + (paths[i].empty() ? "" : paths[i].substr(1)) + "\") commands=\"";
+      for (const std::string& script : {bash, zsh}) {
+        const size_t from = script.find(words);
+        ASSERT_NE(from, std::string::npos) << words;
+        const std::string offered = " " + script.substr(from + words.size(), script.find('"', from + words.size()) - from - words.size()) + " ";
+        EXPECT_NE(offered.find(" " + name + " "), std::string::npos) << paths[i] << ": " << name;
+      }
     }
     ASSERT_LT(paths.size(), 200u);
   }
   EXPECT_GT(leaves, 15u);
-  Put("completion.sh", bash + "COMP_WORDS=(orgtrail events loo); COMP_CWORD=2; _orgtrail; echo \"${COMPREPLY[@]}\"\n");
-  ASSERT_EQ(std::system(("bash " + (dir_ / "completion.sh") + " > " + (dir_ / "offered") + " 2>&1").c_str()), 0);
-  EXPECT_EQ(*ReadFile(PosixFs(), dir_ / "offered"), "lookup\n");
+  struct Case {
+    const char* typed;     // the last word is the one to complete
+    const char* offered;   // empty: a file
+  };
+  for (const Case& c : {Case{"events loo", "lookup"}, {"events lookup --acco", "--account"}, {"events lookup --prof", "--profile"}, {"-o wid", "wide"},
+                        {"--profile st", ""}, {"inspect st", ""}, {"--profile x stat", "status"}}) {
+    const std::string typed = std::string("COMP_WORDS=(orgtrail ") + c.typed + "); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _orgtrail; echo \"${COMPREPLY[@]}\"\n";
+    Put("completion.sh", bash + typed);
+    ASSERT_EQ(std::system(("bash " + (dir_ / "completion.sh") + " > " + (dir_ / "offered") + " 2>&1").c_str()), 0);
+    EXPECT_EQ(*ReadFile(PosixFs(), dir_ / "offered"), std::string(c.offered) + "\n") << c.typed;
+  }
 }
 
 TEST_F(ProgramTest, TheManualIsWellFormed) {
