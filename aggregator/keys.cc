@@ -1,13 +1,13 @@
 #include "aggregator/keys.h"
 
 #include "common/base/status.h"
-#include "common/format/control.h"
 #include "common/format/note.h"
 
 namespace orgtrail {
 namespace {
 
 constexpr size_t kSecretBytes = 32;
+constexpr size_t kPolicyNoteBytes = 4000;   // of the leaf that logs it: docs/formats/control.md, OTP1
 
 absl::StatusOr<std::string> ReadSecret(Fs& fs, const std::string& path, const std::string& key) {
   absl::StatusOr<std::string> bytes = ReadFile(fs, path, 1024);
@@ -26,9 +26,9 @@ absl::StatusOr<CertificateAuthority> ReadAuthority(const AggregatorConfig& confi
 absl::StatusOr<std::pair<std::string, std::string>> ReadPolicy(const AggregatorConfig& config, Fs& fs) {
   absl::StatusOr<std::string> note = ReadFile(fs, config.policy_note, 1 << 20);
   if (!note.ok()) return Annotate(note.status(), "policy.note: the first one is there once governance has signed it (orgtrail policy sign)");
-  if (note->size() > PolicyLeaf::kNoteBytes) {
+  if (note->size() > kPolicyNoteBytes) {
     return absl::FailedPreconditionError(
-        absl::StrCat(config.policy_note, ": a policy's note has at most ", PolicyLeaf::kNoteBytes, " bytes; fewer governance keys make it shorter"));
+        absl::StrCat(config.policy_note, ": a policy's note has at most ", kPolicyNoteBytes, " bytes; fewer governance keys make it shorter"));
   }
   ASSIGN_OR_RETURN(std::string body, ReadFile(fs, config.policy_body, 50 << 20));
   return std::pair(*std::move(note), std::move(body));

@@ -12,6 +12,7 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/crypto/sign.h"
+#include "common/format/note_text.h"
 #include "common/format/recovery.h"
 
 namespace orgtrail::client {
@@ -67,14 +68,14 @@ absl::Status Declare(Context& context, const std::string& state_dir, const Decla
       note = *std::move(waits);
     }
   }
-  ASSIGN_OR_RETURN(const size_t valid, SignAsGovernance(context.fs, keys, f.governance, keys.threshold, path, std::move(note)));
-  std::printf("%s: the log %s goes on from its first %llu leaves; %zu of %u signatures\n", path.c_str(), r.origin.c_str(),
-              static_cast<unsigned long long>(r.restored_size), valid, keys.threshold);
+  ASSIGN_OR_RETURN(const GovernanceNote now, SignAsGovernance(context.fs, keys, f.governance, keys.threshold, path, std::move(note)));
+  std::printf("%s: the log %s goes on from its first %llu leaves; %zu of %u signatures\n", now.path.c_str(), r.origin.c_str(),
+              static_cast<unsigned long long>(r.restored_size), now.signatures, keys.threshold);
   if (r.lost_size > r.restored_size) {
     std::printf("  given up: %llu leaves that are known to have been signed\n", static_cast<unsigned long long>(r.lost_size - r.restored_size));
   }
-  if (valid < keys.threshold) {
-    AskForSignatures(path);
+  if (now.signatures < keys.threshold) {
+    AskForSignatures(now.path);
   } else {
     std::printf("  Start the aggregator: it logs the declaration first, and agents send again what the log lacks.\n");
   }

@@ -5,7 +5,7 @@
 #include "aggregator/client/context.h"
 #include "aggregator/client/governance.h"
 #include "common/base/status.h"
-#include "common/format/note.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail::client {
 namespace {
@@ -17,10 +17,9 @@ absl::Status Sign(Context& context, const std::string& file, const GovernanceFla
   ASSIGN_OR_RETURN(const GovernanceKeys keys, GovernanceKeys::OfPolicy(note));
   constexpr std::string_view kUnsigned = ".unsigned";
   const std::string path = file.ends_with(kUnsigned) ? file.substr(0, file.size() - kUnsigned.size()) + ".note" : file;
-  ASSIGN_OR_RETURN(const size_t valid, SignAsGovernance(context.fs, keys, f, keys.threshold, path, note));
-  const bool complete = valid >= keys.threshold;
-  std::printf("%s: %zu of %u signatures\n", (complete ? path : UnsignedPath(path)).c_str(), valid, keys.threshold);
-  if (!complete) AskForSignatures(path);
+  ASSIGN_OR_RETURN(const GovernanceNote now, SignAsGovernance(context.fs, keys, f, keys.threshold, path, note));
+  std::printf("%s: %zu of %u signatures\n", now.path.c_str(), now.signatures, keys.threshold);
+  if (now.signatures < keys.threshold) AskForSignatures(now.path);
   return absl::OkStatus();
 }
 

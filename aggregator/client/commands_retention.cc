@@ -6,6 +6,7 @@
 #include "aggregator/client/governance.h"
 #include "aggregator/ledger/ledger.h"
 #include "common/base/status.h"
+#include "common/format/note_text.h"
 #include "common/format/retention.h"
 
 namespace orgtrail::client {
@@ -39,10 +40,10 @@ absl::Status Order(Context& context, const OrderFlags& f) {
     const absl::StatusOr<RetentionOrder> known = RetentionOrder::Decode(NoteText(*waits));
     if (known.ok() && known->origin == order.origin && known->keep_days == order.keep_days) note = *std::move(waits);
   }
-  ASSIGN_OR_RETURN(const size_t valid, SignAsGovernance(context.fs, governance.keys, f.governance, governance.weaken_threshold, path, std::move(note)));
-  std::printf("%s: bodies of the log %s are kept for %u days; %zu of %u signatures\n", path.c_str(), order.origin.c_str(), f.keep_days, valid, governance.weaken_threshold);
-  if (valid < governance.weaken_threshold) {
-    AskForSignatures(path);
+  ASSIGN_OR_RETURN(const GovernanceNote now, SignAsGovernance(context.fs, governance.keys, f.governance, governance.weaken_threshold, path, std::move(note)));
+  std::printf("%s: bodies of the log %s are kept for %u days; %zu of %u signatures\n", now.path.c_str(), order.origin.c_str(), f.keep_days, now.signatures, governance.weaken_threshold);
+  if (now.signatures < governance.weaken_threshold) {
+    AskForSignatures(now.path);
   } else {
     std::printf("  The aggregator logs it within a minute. It takes effect %s after that, where ledger.retention is set.\n",
                 absl::FormatDuration(absl::Seconds(governance.weaken_delay_s)).c_str());

@@ -9,7 +9,7 @@
 #include "aggregator/client/table.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
-#include "common/format/note.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail::client {
 namespace {

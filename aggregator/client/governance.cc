@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/crypto/sign.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail::client {
 namespace {
@@ -50,7 +51,7 @@ std::string UnsignedPath(std::string_view path) {
   return std::string(path) + ".unsigned";
 }
 
-absl::StatusOr<size_t> SignAsGovernance(Fs& fs, const GovernanceKeys& keys, const GovernanceFlags& flags, size_t wanted, const std::string& path, std::string note) {
+absl::StatusOr<GovernanceNote> SignAsGovernance(Fs& fs, const GovernanceKeys& keys, const GovernanceFlags& flags, size_t wanted, const std::string& path, std::string note) {
   for (const std::string& file : flags.key_files) {
     ASSIGN_OR_RETURN(const std::string pem, ReadFile(fs, file, 64 << 10));
     const absl::StatusOr<SigningKey> key = SigningKey::FromPem(pem);
@@ -68,16 +69,16 @@ absl::StatusOr<size_t> SignAsGovernance(Fs& fs, const GovernanceKeys& keys, cons
   const size_t valid = ValidSignatures(note, keys);
   if (valid < wanted) {
     RETURN_IF_ERROR(WriteFileAtomically(fs, UnsignedPath(path), note, 0644));
-    return valid;
+    return GovernanceNote{UnsignedPath(path), valid};
   }
   RETURN_IF_ERROR(WriteFileAtomically(fs, path, note, 0644));
   if (fs.Facts(UnsignedPath(path)).ok()) RETURN_IF_ERROR(fs.Remove(UnsignedPath(path)));
-  return valid;
+  return GovernanceNote{path, valid};
 }
 
 void AskForSignatures(const std::string& path) {
   std::printf("  More governance keys must sign: the same command with --governance-key-file; or, for keys kept elsewhere, with --signature of what\n"
-              "  `orgtrail policy text %s` prints.\n", UnsignedPath(path).c_str());
+              "  `orgtrail policy text %s` prints.\n", path.c_str());
 }
 
 }  // namespace orgtrail::client

@@ -27,10 +27,14 @@ void AddSignatureFlags(CLI::App* app, GovernanceFlags* flags);
 
 // Where NAME.note lies while it lacks signatures.
 std::string UnsignedPath(std::string_view path);
+struct GovernanceNote {
+  std::string path;                          // where it lies now
+  size_t signatures = 0;                     // valid ones, each of another key
+};
 // Adds the signatures that the flags give and the note does not carry yet; writes it to `path`, or while fewer than `wanted` keys have signed to
-// its UnsignedPath. How many have. PermissionDenied: a key, or a signature, that is no admin's.
-absl::StatusOr<size_t> SignAsGovernance(Fs& fs, const GovernanceKeys& keys, const GovernanceFlags& flags, size_t wanted, const std::string& path, std::string note);
-// Prints how the others sign.
+// its UnsignedPath. PermissionDenied: a key, or a signature, that is no admin's.
+absl::StatusOr<GovernanceNote> SignAsGovernance(Fs& fs, const GovernanceKeys& keys, const GovernanceFlags& flags, size_t wanted, const std::string& path, std::string note);
+// Prints how the others sign the note at `path`.
 void AskForSignatures(const std::string& path);
 
 }  // namespace orgtrail::client

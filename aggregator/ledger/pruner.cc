@@ -7,6 +7,7 @@
 #include "common/base/status.h"
 #include "common/format/batch.h"
 #include "common/format/control.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail {
 namespace {

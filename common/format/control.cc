@@ -14,10 +14,11 @@ constexpr size_t kCarriesBytes = 16 << 10;   // 1,260 account ids
 constexpr size_t kTokenIdBytes = 16, kSerialBytes = 64, kCodeBytes = 32;
 constexpr size_t kDetailBytes = 1024;
 constexpr size_t kContentBytes = 60 << 10;   // of an evidence object or a policy body
+constexpr size_t kNoteBytes = 4000;
 // Each leaf at its largest fits an entry.
 static_assert(2 * limits::kSpiffeBytes + kCarriesBytes + kReasonBytes + 512 <= limits::kEntryBytes);
 static_assert(kContentBytes + limits::kSpiffeBytes + kDetailBytes + 128 <= limits::kEntryBytes);
-static_assert(kContentBytes + PolicyLeaf::kNoteBytes + 64 <= limits::kEntryBytes);
+static_assert(kContentBytes + kNoteBytes + 64 <= limits::kEntryBytes);
 
 absl::Status Malformed(std::string_view magic, std::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("FRAME_MALFORMED ", ToAbsl(magic), ": ", ToAbsl(what)));

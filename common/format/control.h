@@ -50,8 +50,7 @@ struct EvidenceLeaf {
 // OTP1: a policy bundle (signed note) as applied.
 struct PolicyLeaf {
   uint64_t wall_ns = 0;
-  static constexpr size_t kNoteBytes = 4000;
-  std::string note;              // at most kNoteBytes
+  std::string note;
   std::string body;              // at most 60 KiB here; larger only by the hash in the note
   std::string Encode() const;
   static absl::StatusOr<PolicyLeaf> Decode(std::string_view bytes);

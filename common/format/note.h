@@ -25,11 +25,6 @@ struct NoteKey {
 // Appends "— <name> <base64(id || signature)>\n" to a note whose text ends with a newline and whose signatures, if any, follow
 // an empty line. SignNote on bare text adds the empty line.
 std::string SignNote(std::string_view text, std::string_view name, const SigningKey& key);
-// What is signed of a note: all of it before the empty line in front of the signatures; the whole while there are none.
-std::string_view NoteText(std::string_view note);
-// The note with one more signature, made elsewhere: Ed25519 over NoteText(note), 64 bytes. DataLoss: it is not `key`'s of that text;
-// InvalidArgument: the text cannot be a note's.
-absl::StatusOr<std::string> AttachSignature(std::string_view note, const NoteKey& key, std::string_view signature);
 // The text that `key` signed. DataLoss: no valid signature of that key on the note.
 absl::StatusOr<std::string_view> OpenNote(std::string_view note, const NoteKey& key);
 

@@ -9,6 +9,7 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/format/control.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail {
 namespace {

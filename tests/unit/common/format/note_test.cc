@@ -4,6 +4,7 @@
 
 #include "common/base/bytes.h"
 #include "common/base/text.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail {
 namespace {
