@@ -1,7 +1,6 @@
 #include "agent/agent.h"
 
 #include <pwd.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 

@@ -7,8 +7,8 @@ orgtrail_library(aggregator_ledger
           aggregator/ledger/fsck.cc aggregator/ledger/repair.cc aggregator/ledger/backup.cc aggregator/ledger/shards.cc aggregator/ledger/roll.cc aggregator/ledger/blocks.cc aggregator/ledger/repack.cc aggregator/ledger/rewrite.cc aggregator/ledger/pruner.cc aggregator/ledger/expiry.cc aggregator/ledger/disk_ledger_pruning.cc
           aggregator/ledger/disk_ledger_reading.cc aggregator/ledger/missing_bodies.cc
   DEPS aggregator_admit common_format common_lmdb common_fs)
-orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/observe.cc
-          aggregator/verify/slot_keys.cc
+orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/answer.cc
+          aggregator/verify/observe.cc aggregator/verify/branches.cc aggregator/verify/slot_keys.cc
   DEPS aggregator_ledger common_seal common_metrics)
 orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/service.cc aggregator/ingest/session.cc
   DEPS aggregator_verify common_rpc common_metrics orgtrail_proto)
@@ -35,9 +35,9 @@ orgtrail_library(aggregator_alarms SOURCES aggregator/alarms/alarms.cc aggregato
 orgtrail_library(aggregator_config SOURCES aggregator/config.cc DEPS common_config)
 orgtrail_library(aggregator_client
   SOURCES aggregator/client/context.cc aggregator/client/rpc.cc aggregator/client/table.cc aggregator/client/shards.cc aggregator/client/envelope.cc
-          aggregator/client/cursor_file.cc aggregator/client/organization.cc aggregator/client/manual.cc
-          aggregator/client/commands_org.cc aggregator/client/commands_agents.cc aggregator/client/commands_events.cc
-          aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_retention.cc aggregator/client/governance.cc aggregator/client/commands_alarms.cc aggregator/client/commands_prove.cc
+          aggregator/client/cursor_file.cc aggregator/client/organization.cc
+          aggregator/client/commands_help.cc aggregator/client/commands_org.cc aggregator/client/commands_people.cc aggregator/client/commands_record.cc aggregator/client/commands_agents.cc aggregator/client/commands_events.cc
+          aggregator/client/commands_feed.cc aggregator/client/commands_status.cc aggregator/client/commands_policy.cc aggregator/client/commands_retention.cc aggregator/client/governance.cc aggregator/client/commands_alarms.cc aggregator/client/commands_prove.cc
           aggregator/client/commands_store.cc aggregator/client/commands_backup.cc aggregator/client/commands_repair.cc aggregator/client/child.cc aggregator/client/inspect.cc aggregator/client/progress.cc
   DEPS aggregator_config aggregator_admit aggregator_ledger aggregator_scrub common_rpc common_fs common_format common_http_client common_manual)
 orgtrail_program(orgtrail SOURCES aggregator/client/main.cc DEPS aggregator_client)
@@ -47,6 +47,7 @@ orgtrail_library(aggregator_enrol
   DEPS aggregator_ledger common_rpc)
 orgtrail_library(aggregator_admin SOURCES aggregator/admin/epochs.cc aggregator/admin/office.cc aggregator/admin/service.cc
   DEPS aggregator_alarms aggregator_enrol aggregator_ingest)
-orgtrail_program(orgtrail-aggregator SOURCES aggregator/main.cc aggregator/aggregator.cc aggregator/store_care.cc
+orgtrail_program(orgtrail-aggregator
+  SOURCES aggregator/main.cc aggregator/aggregator.cc aggregator/keys.cc aggregator/control_leaves.cc aggregator/door.cc aggregator/gauges.cc aggregator/store_care.cc
   DEPS aggregator_config aggregator_own aggregator_scrub aggregator_alarms aggregator_admin aggregator_enrol aggregator_ingest aggregator_query
        aggregator_feed aggregator_transparency common_observability common_daemon)

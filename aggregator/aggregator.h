@@ -21,8 +21,8 @@ class Aggregator {
   ~Aggregator();
 
  private:
-  Aggregator();
   struct Impl;
+  explicit Aggregator(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

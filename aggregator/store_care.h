@@ -5,13 +5,13 @@
 // Owns     the threads `scrub` and `refill`. What is passed in outlives it, but for the history, which is stopped first.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 
 #include "aggregator/alarms/alarms.h"
 #include "aggregator/config.h"
 #include "aggregator/index/history.h"
+#include "aggregator/ledger/committer.h"
 #include "aggregator/ledger/ledger.h"
 #include "aggregator/ledger/missing_bodies.h"
 #include "aggregator/ledger/registry.h"
@@ -26,13 +26,14 @@ class StoreCare {
  public:
   struct Parts {
     const AggregatorConfig& config;
-    Uuid own;                                          // the aggregator's own agent
+    Uuid own;                                          // the aggregator's own agent …
+    std::string own_uri;                               // … which says what was put back
     Ledger& ledger;
     MissingBodies& missing;
     History& history;
     const Registry& registry;
     Alarms& alarms;
-    std::function<absl::Status()> log_repairs;         // logs and removes kRepairedFile
+    Committer& committer;
     Fs& fs;
     const Clock& clock;
     Metrics& metrics;

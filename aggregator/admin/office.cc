@@ -61,8 +61,8 @@ absl::StatusOr<v1::CreateTokenResponse> Office::CreateToken(const Identity& who,
     return Refuse(who, "CreateToken", "{\"account\":" + JsonString(request.account().substr(0, kShown)) + ",\"carries\":" + JsonString(request.carries().substr(0, kShown)) + "}",
                   "a join token", "the governance role, or a user of that account (not for collectors)");
   }
-  if (std::string advice = p_.known_account(request.account()); !advice.empty()) return absl::InvalidArgumentError(advice);
-  if (std::string advice = p_.known_region(request.region()); !advice.empty()) return absl::InvalidArgumentError(advice);
+  RETURN_IF_ERROR(CheckAccount(request.account()));
+  RETURN_IF_ERROR(CheckRegion(request.region()));
   if (request.ttl_s() < 0 || request.ttl_s() > kMostTtl) return absl::InvalidArgumentError("a token lives at most 365 days");
   CertificateAuthority::TokenOrder order;
   order.account = request.account();
@@ -85,6 +85,17 @@ absl::StatusOr<v1::CreateTokenResponse> Office::CreateToken(const Identity& who,
   response.set_id(issued.token.Id());
   response.set_expires_ns(static_cast<int64_t>(issued.leaf.not_after_ns));
   return response;
+}
+
+absl::Status Office::CheckAccount(const std::string& account) const {
+  if (!IsAccountId(account)) return absl::InvalidArgumentError("an account id is 12 digits, such as 222222222222");
+  if (std::find(p_.accounts.begin(), p_.accounts.end(), account) != p_.accounts.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError("account " + account + " is not of this organization; add it to accounts in aggregator.yaml and restart");
+}
+
+absl::Status Office::CheckRegion(const std::string& region) const {
+  if (region.empty() || std::find(p_.regions.begin(), p_.regions.end(), region) != p_.regions.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError("region " + region + " is not of this organization; add it to regions in aggregator.yaml and restart");
 }
 
 absl::StatusOr<std::vector<AgentIdentityRecord>> Office::Find(const std::string& name, const std::string& account) const {
@@ -179,7 +190,7 @@ absl::StatusOr<v1::CreateUserResponse> Office::CreateUser(const Identity& who, c
   if (request.uri_kind() == "user") {
     identity.kind = Kind::kUser;
     identity.account = request.account();
-    if (std::string advice = p_.known_account(request.account()); !advice.empty()) return absl::InvalidArgumentError("--account: " + advice);
+    if (const absl::Status known = CheckAccount(request.account()); !known.ok()) return Annotate(known, "--account");
   } else if (request.uri_kind() == "governance") {
     identity.kind = Kind::kGovernance;
   } else if (request.uri_kind() == "auditor") {

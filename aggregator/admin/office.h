@@ -32,8 +32,7 @@ struct OfficeParts {
   const Watch& watch;
   std::function<std::vector<FollowerFacts>()> followers;
   std::function<uint32_t()> subscriptions;
-  std::function<std::string(const std::string& account)> known_account;  // "" when it is the organization's, else advice
-  std::function<std::string(const std::string& region)> known_region;    // likewise
+  std::vector<std::string> accounts, regions;                            // the organization's
   // Logs what was done: who, name, details, error code ("" none). Not ok: the act is refused.
   std::function<absl::Status(const Identity& who, std::string_view name, std::string details, std::string_view error_code)> record;
   Uuid own;
@@ -56,6 +55,8 @@ class Office {
   absl::StatusOr<v1::StatusResponse> Status(const Identity& who);
 
  private:
+  absl::Status CheckAccount(const std::string& account) const;           // that it is the organization's
+  absl::Status CheckRegion(const std::string& region) const;             // likewise; empty: any
   absl::Status Refuse(const Identity& who, std::string_view name, std::string details, std::string_view act, std::string_view needs);
   absl::StatusOr<std::vector<AgentIdentityRecord>> Find(const std::string& name, const std::string& account) const;
   const OfficeParts p_;

@@ -12,35 +12,32 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/crypto/sign.h"
+#include "common/format/note_text.h"
 #include "common/format/recovery.h"
 
 namespace orgtrail::client {
 namespace {
 
 struct DeclareFlags {
-  std::string policy, lost;
-  std::vector<std::string> key_files;
+  std::string lost;
+  GovernanceFlags governance;
 };
 
 void AddDeclareFlags(CLI::App* app, const std::shared_ptr<DeclareFlags>& f, bool required) {
-  CLI::Option* policy = app->add_option("--policy", f->policy, "The policy's note (aggregator.yaml: policy.note): it names the governance keys");
-  CLI::Option* keys = app->add_option("--governance-key-file", f->key_files, "A governance key, PEM; repeat for several. Others sign later: recovery declare again");
+  AddPolicyFlag(app, &f->governance, required);
+  AddSignatureFlags(app, &f->governance);
   app->add_option("--lost", f->lost, "A newer checkpoint that is given up: the lost anchor/head, or one that an agent or auditor kept");
-  if (required) {
-    policy->required();
-    keys->required();
-  }
 }
 
 absl::StatusOr<Checkpoint> ReadCheckpoint(Context& context, const std::string& path) {
   ASSIGN_OR_RETURN(const std::string note, ReadFile(context.fs, path, 64 << 10));
-  absl::StatusOr<Checkpoint> c = Checkpoint::Decode(std::string_view(note).substr(0, note.find("\n\n") + 1));
+  absl::StatusOr<Checkpoint> c = Checkpoint::Decode(NoteText(note));
   return c.ok() ? std::move(c) : Annotate(c.status(), path);
 }
 
-// Writes state_dir/recovery.note for the ledger that lies there, or adds signatures to the one that does.
+// Writes state_dir/recovery.note for the ledger that lies there, or adds signatures to the one that waits for them.
 absl::Status Declare(Context& context, const std::string& state_dir, const DeclareFlags& f) {
-  ASSIGN_OR_RETURN(const std::string policy, ReadFile(context.fs, f.policy, 1 << 20));
+  ASSIGN_OR_RETURN(const std::string policy, ReadFile(context.fs, f.governance.policy, 1 << 20));
   ASSIGN_OR_RETURN(const GovernanceKeys keys, GovernanceKeys::OfPolicy(policy));
   LedgerOptions options;
   options.dir = JoinPath(state_dir, "ledger");
@@ -64,25 +61,24 @@ absl::Status Declare(Context& context, const std::string& state_dir, const Decla
 
   const std::string path = JoinPath(state_dir, "recovery.note");
   std::string note = r.Text();
-  if (absl::StatusOr<std::string> there = ReadFile(context.fs, path, 64 << 10); there.ok()) {
-    const size_t gap = there->rfind("\n\n");
-    absl::StatusOr<Recovery> known = Recovery::Decode(std::string_view(*there).substr(0, gap == std::string::npos ? there->size() : gap + 1));
+  if (absl::StatusOr<std::string> waits = ReadFile(context.fs, UnsignedPath(path), 64 << 10); waits.ok()) {
+    absl::StatusOr<Recovery> known = Recovery::Decode(NoteText(*waits));
     if (known.ok() && known->restored_size == r.restored_size && known->restored_root == r.restored_root && known->lost_size >= r.lost_size) {
-      r = *known;
-      note = *there;
+      r = *std::move(known);
+      note = *std::move(waits);
     }
   }
-  RETURN_IF_ERROR(SignAsGovernance(context.fs, keys, f.key_files, &note));
-  RETURN_IF_ERROR(WriteFileAtomically(context.fs, path, note, 0644));
-  const size_t valid = ValidSignatures(note, keys);
-  std::printf("%s: the log %s goes on from its first %llu leaves; %zu of %u signatures\n", path.c_str(), r.origin.c_str(),
-              static_cast<unsigned long long>(r.restored_size), valid, keys.threshold);
+  ASSIGN_OR_RETURN(const GovernanceNote now, SignAsGovernance(context.fs, keys, f.governance, keys.threshold, path, std::move(note)));
+  std::printf("%s: the log %s goes on from its first %llu leaves; %zu of %u signatures\n", now.path.c_str(), r.origin.c_str(),
+              static_cast<unsigned long long>(r.restored_size), now.signatures, keys.threshold);
   if (r.lost_size > r.restored_size) {
     std::printf("  given up: %llu leaves that are known to have been signed\n", static_cast<unsigned long long>(r.lost_size - r.restored_size));
   }
-  std::printf("  %s\n", valid >= keys.threshold
-                            ? "Start the aggregator: it logs the declaration first, and agents send again what the log lacks."
-                            : "More governance keys must sign: orgtrail recovery declare with their --governance-key-file.");
+  if (now.signatures < keys.threshold) {
+    AskForSignatures(now.path);
+  } else {
+    std::printf("  Start the aggregator: it logs the declaration first, and agents send again what the log lacks.\n");
+  }
   return absl::OkStatus();
 }
 
@@ -119,11 +115,14 @@ void AddBackup(CLI::App& app, Context& context) {
                   "Example:\n  orgtrail restore /mnt/backup/orgtrail --to /var/lib/orgtrail-aggregator --policy policy-1.note --governance-key-file ann.key\n");
   restore->callback([r, d, &context] {
     context.Run([&]() -> absl::Status {
-      if (d->key_files.empty() != d->policy.empty()) return absl::InvalidArgumentError("--policy and --governance-key-file: both, or neither");
+      const bool declares = !d->governance.policy.empty();
+      if (!declares && !(d->governance.key_files.empty() && d->governance.signature_files.empty())) {
+        return absl::InvalidArgumentError("--policy: the note that names the governance keys; without it nothing is declared");
+      }
       Progress progress("restore", 0, context.clock);
       ASSIGN_OR_RETURN(const BackupFacts made, Restore(r->dir, r->to, context.fs, context.clock, [&](uint64_t bytes) { progress.At(bytes); }));
       std::printf("%s: %llu leaves of %s, checked\n", r->to.c_str(), static_cast<unsigned long long>(made.size), made.origin.c_str());
-      if (!d->key_files.empty()) return Declare(context, r->to, *d);
+      if (declares) return Declare(context, r->to, *d);
       std::printf("  The aggregator starts on it once governance has declared it: orgtrail recovery declare %s\n", r->to.c_str());
       return absl::OkStatus();
     });

@@ -87,7 +87,7 @@ absl::StatusOr<pb::LookupRequest> RequestOf(const Context& context, const Lookup
   return request;
 }
 
-void PrintEvents(const Context& context, const std::vector<pb::Event>& events, bool envelope, const absl::TimeZone& zone) {
+void PrintEvents(const Context& context, const std::vector<pb::Event>& events, const pb::Completeness& completeness, bool envelope, const absl::TimeZone& zone) {
   switch (context.output()) {
     case Output::kTable: {
       Table table({"TIME", "ACCOUNT", "REGION", "WHO", "WHAT", "FROM", "ERROR", "EVENT ID"});
@@ -115,7 +115,7 @@ void PrintEvents(const Context& context, const std::vector<pb::Event>& events, b
         std::fwrite(line.data(), 1, line.size(), stdout);
         between = ",\n";
       }
-      std::printf("]}\n");
+      std::printf("],\"completeness\":%s}\n", CompletenessJson(completeness).c_str());
       break;
   }
   const auto gone = std::count_if(events.begin(), events.end(), [](const pb::Event& e) { return e.record().empty(); });
@@ -159,7 +159,7 @@ absl::Status Lookup(Context& context, const LookupFlags& f) {
     if (!more || left == 0) break;
     request.set_page_token(page.next_page_token());
     if (!counting && context.output() == Output::kJsonl) {
-      PrintEvents(context, events, f.envelope, zone);
+      PrintEvents(context, events, completeness, f.envelope, zone);
       events.clear();
     }
     if (counting && isatty(STDERR_FILENO)) std::fprintf(stderr, "\r%llu records", static_cast<unsigned long long>(seen));
@@ -171,20 +171,28 @@ absl::Status Lookup(Context& context, const LookupFlags& f) {
     std::vector<std::string> header = fields;
     header.insert(header.begin(), "COUNT");
     Table table(header);
+    std::vector<std::string> objects;
     for (const auto& [key, n] : rows) {
-      if (context.output() == Output::kTable) {
-        std::vector<std::string> row = key;
-        row.insert(row.begin(), HumanCount(static_cast<double>(n)));
-        table.Add(std::move(row));
-        continue;
-      }
-      std::string json = "{\"count\":" + std::to_string(n);
+      std::vector<std::string> row = key;
+      row.insert(row.begin(), HumanCount(static_cast<double>(n)));
+      table.Add(std::move(row));
+      std::string& json = objects.emplace_back("{\"count\":" + std::to_string(n));
       for (size_t i = 0; i < fields.size(); ++i) json += "," + JsonString(fields[i]) + ":" + JsonString(key[i]);
-      std::printf("%s}\n", json.c_str());
+      json += "}";
     }
-    std::printf("%s", table.Text(context.color()).c_str());
+    switch (context.output()) {
+      case Output::kTable:
+        std::printf("%s", table.Text(context.color()).c_str());
+        break;
+      case Output::kJsonl:
+        for (const std::string& o : objects) std::printf("%s\n", o.c_str());
+        break;
+      case Output::kJson:
+        std::printf("{\"Counts\":[%s],\"completeness\":%s}\n", absl::StrJoin(objects, ",\n").c_str(), CompletenessJson(completeness).c_str());
+        break;
+    }
   } else {
-    PrintEvents(context, events, f.envelope, zone);
+    PrintEvents(context, events, completeness, f.envelope, zone);
   }
   if (context.output() == Output::kTable || isatty(STDERR_FILENO)) {
     std::fflush(stdout);  // what follows is about the rows above it
@@ -199,12 +207,7 @@ absl::Status Show(Context& context, const std::string& id, const std::string& at
   ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
   pb::GetEventRequest request;
   request.set_event_id(id);
-  if (!at.empty()) {
-    ASSIGN_OR_RETURN(const EventRef ref, ParseEventRef(at));
-    request.set_at_set(true);
-    request.set_leaf_index(ref.leaf);
-    request.set_event_index(ref.event);
-  }
+  RETURN_IF_ERROR(SetAt(at, &request));
   ASSIGN_OR_RETURN(pb::GetEventResponse answer, rpc->GetEvent(request));
   if (answer.events_size() == 0) {
     return absl::NotFoundError("no record with event id " + id + " (" + Describe(answer.completeness()) + ")");
@@ -221,7 +224,7 @@ absl::Status Show(Context& context, const std::string& id, const std::string& at
   }
   const pb::Event& e = answer.events(0);
   if (context.output() != Output::kTable) {
-    PrintEvents(context, {e}, envelope, absl::UTCTimeZone());
+    PrintEvents(context, {e}, answer.completeness(), envelope, absl::UTCTimeZone());
   } else {
     const pb::Envelope& v = e.envelope();
     std::printf("%s\n", e.record().empty() ? BodyGone(v).c_str() : e.record().c_str());

@@ -64,107 +64,23 @@ void AddOrg(CLI::App& app, Context& context) {
                "      --account 222222222222 --region us-east-1 --host trail.acme.example\n");
   init->callback([o, &context] {
     context.Run([&]() -> absl::Status {
-      std::string dir = o->dir;
-      if (dir.empty() || dir[0] != '/') {
-        std::unique_ptr<char, decltype(&free)> cwd(::getcwd(nullptr, 0), &free);
-        if (cwd != nullptr) dir = JoinPath(cwd.get(), dir);
-      }
-      o->dir = dir;
+      o->dir = AbsolutePath(o->dir);
       ASSIGN_OR_RETURN(OrganizationMade made, MakeOrganization(*o, context.fs, context.clock, SystemRng()));
-      std::printf("Organization %s is ready in %s\n", o->org.c_str(), dir.c_str());
+      std::printf("Organization %s is ready in %s\n", o->org.c_str(), o->dir.c_str());
       if (made.demo) {
         std::printf("  DEMO: one governance key, made here (governance/demo.key). For a real organization give --governance-key.\n");
       } else {
-        std::printf("  The first policy (policy/policy-1.unsigned) waits for its governance signatures.\n");
+        std::printf("  First, governance signs: orgtrail policy sign %s/policy/policy-1.unsigned --governance-key-file KEY\n", o->dir.c_str());
       }
       std::printf("  Start the aggregator:  orgtrail-aggregator --config %s\n", made.config.c_str());
       std::printf("  Use it as governance:  export ORGTRAIL_PROFILE=%s\n", made.admin_profile.c_str());
       std::printf("  … as an auditor:       export ORGTRAIL_PROFILE=%s\n", made.auditor_profile.c_str());
       std::printf("  Give to verifiers:     %s\n", made.trust.c_str());
-      std::printf("  Keep a copy offline:   %s/ca/ca.key, and log.key and kek.key in %s/aggregator\n", dir.c_str(), dir.c_str());
+      std::printf("  Keep a copy offline:   %s/ca/ca.key, and log.key and kek.key in %s/aggregator\n", o->dir.c_str(), o->dir.c_str());
       return absl::OkStatus();
     });
   });
   AddCertificate(*org, context);
-}
-
-namespace {
-
-struct PersonFlags {
-  std::string kind = "user", account, name, csr, out, reason, uri;
-  int64_t days = 90;
-};
-
-absl::Status Issue(Context& context, const PersonFlags& f, const std::string& csr, const std::string& key_pem) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
-  ASSIGN_OR_RETURN(Profile profile, context.LoadProfile());
-  pb::CreateUserRequest request;
-  request.set_uri_kind(f.kind);
-  request.set_account(f.account);
-  request.set_name(f.name);
-  request.set_csr_pem(csr);
-  request.set_ttl_s(f.days * 86'400);
-  ASSIGN_OR_RETURN(pb::CreateUserResponse made, rpc->CreateUser(request));
-  const std::string base = f.out.empty() ? f.name : f.out;
-  RETURN_IF_ERROR(WriteFileAtomically(context.fs, base + ".crt", made.certificate_pem()));
-  std::printf("%s\n  certificate %s.crt, valid %lld days\n", made.uri().c_str(), base.c_str(), static_cast<long long>(f.days));
-  if (key_pem.empty()) return absl::OkStatus();
-  RETURN_IF_ERROR(WriteFileAtomically(context.fs, base + ".key", key_pem, 0600));
-  RETURN_IF_ERROR(WriteFileAtomically(context.fs, base + ".ca.crt", made.ca_pem()));
-  std::unique_ptr<char, decltype(&free)> cwd(::getcwd(nullptr, 0), &free);
-  const std::string here = base[0] == '/' || cwd == nullptr ? base : JoinPath(cwd.get(), base);
-  RETURN_IF_ERROR(WriteFileAtomically(context.fs, base + ".yaml",
-                                      "server: " + profile.server + "\nca: " + here + ".ca.crt\ncertificate: " + here +
-                                          ".crt\nkey: " + here + ".key\ntrust: " + profile.trust + "\n"));
-  std::printf("  key         %s.key\n  profile     export ORGTRAIL_PROFILE=%s.yaml\n", base.c_str(), here.c_str());
-  return absl::OkStatus();
-}
-
-}  // namespace
-
-void AddPeople(CLI::App& app, Context& context) {
-  CLI::App* user = app.add_subcommand("user", "People: certificates for members, auditors, operators and governance");
-  user->require_subcommand(1);
-  auto f = std::make_shared<PersonFlags>();
-  CLI::App* create = user->add_subcommand("create", "Make a key and a certificate for a person, and a profile to use them");
-  CLI::App* cert = user->add_subcommand("cert", "Issue a certificate for a request somebody made on their own machine");
-  for (CLI::App* c : {create, cert}) {
-    c->add_option("name", f->name, "The person's name, such as ivy")->required();
-    c->add_option("--kind", f->kind, "user (sees one account), auditor (reads all), operator (runs it, reads no bodies), governance")
-        ->check(CLI::IsMember({"user", "auditor", "operator", "governance"}))->capture_default_str();
-    c->add_option("--account", f->account, "For --kind user: the account they see");
-    c->add_option("--days", f->days, "Life of the certificate")->check(CLI::Range(1, 825))->capture_default_str();
-    c->add_option("--out", f->out, "Path prefix of the files written; default: the name");
-  }
-  cert->add_option("--csr", f->csr, "PEM file of the request (P-256): openssl req -new -newkey ec …")->required();
-  create->callback([f, &context] {
-    context.Run([&]() -> absl::Status {
-      ASSIGN_OR_RETURN(std::string key, NewTlsKeyPem());
-      ASSIGN_OR_RETURN(std::string csr, NewCsrPem(key));
-      return Issue(context, *f, csr, key);
-    });
-  });
-  cert->callback([f, &context] {
-    context.Run([&]() -> absl::Status {
-      ASSIGN_OR_RETURN(std::string csr, ReadFile(context.fs, f->csr, 64 << 10));
-      return Issue(context, *f, csr, "");
-    });
-  });
-  CLI::App* revoke = user->add_subcommand("revoke", "End every certificate a person holds, at once");
-  revoke->add_option("uri", f->uri, "SPIFFE id, as `user create` printed it: spiffe://o-demo/role/auditor/ivy")->required();
-  revoke->add_option("--reason", f->reason, "Why, for the record");
-  revoke->callback([f, &context] {
-    context.Run([&]() -> absl::Status {
-      if (!Identity::Parse(f->uri)) return absl::InvalidArgumentError("not a SPIFFE id: spiffe://ORG/account/ID/user/NAME or spiffe://ORG/role/ROLE/NAME");
-      ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
-      pb::RevokeUserRequest request;
-      request.set_uri(f->uri);
-      request.set_reason(f->reason);
-      RETURN_IF_ERROR(rpc->RevokeUser(request));
-      std::printf("revoked %s\n", f->uri.c_str());
-      return absl::OkStatus();
-    });
-  });
 }
 
 }  // namespace orgtrail::client

@@ -53,23 +53,10 @@ absl::StatusOr<Checkpoint> Trusted(Context& context, const TrustPolicy& trust, s
   return Annotate(last, "checkpoint");
 }
 
-absl::StatusOr<std::string> ReadInput(Context& context, const std::string& path) {
-  if (path != "-") return ReadFile(context.fs, path, 64 << 20);
-  std::string text;
-  char buffer[65536];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) text.append(buffer, n);
-  return text;
-}
-
 absl::Status Prove(Context& context, const std::string& id, const std::string& at) {
   pb::GetEventProofRequest request;
   request.set_event_id(id);
-  if (!at.empty()) {
-    ASSIGN_OR_RETURN(const EventRef ref, ParseEventRef(at));
-    request.set_at_set(true);
-    request.set_leaf_index(ref.leaf);
-    request.set_event_index(ref.event);
-  }
+  RETURN_IF_ERROR(SetAt(at, &request));
   ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
   ASSIGN_OR_RETURN(pb::EventProofResponse answer, rpc->EventProof(request));
   if (answer.proof().empty()) {
@@ -84,7 +71,7 @@ absl::Status Prove(Context& context, const std::string& id, const std::string& a
 
 absl::Status VerifyOne(Context& context, const std::string& path, const std::string& record_path) {
   ASSIGN_OR_RETURN(TrustPolicy trust, LoadTrust(context));
-  ASSIGN_OR_RETURN(std::string text, ReadInput(context, path));
+  ASSIGN_OR_RETURN(std::string text, path == "-" ? ReadStandardInput() : ReadFile(context.fs, path, 64 << 20));
   std::string record;
   if (!record_path.empty()) {
     ASSIGN_OR_RETURN(record, ReadFile(context.fs, record_path));
@@ -265,7 +252,7 @@ absl::Status VerifyLedger(Context& context, const LedgerFlags& f) {
 // twice, and between its first and last cursor none that its filters let through is missing (only known without filters).
 absl::Status VerifyFeed(Context& context, const std::string& path) {
   ASSIGN_OR_RETURN(TrustPolicy trust, LoadTrust(context));
-  ASSIGN_OR_RETURN(std::string text, ReadInput(context, path));
+  ASSIGN_OR_RETURN(std::string text, path == "-" ? ReadStandardInput() : ReadFile(context.fs, path, 64 << 20));
   ASSIGN_OR_RETURN(std::unique_ptr<Rpc> rpc, context.Connect());
   ASSIGN_OR_RETURN(pb::CheckpointResponse answer, rpc->Checkpoint());
   ASSIGN_OR_RETURN(Checkpoint checkpoint, Trusted(context, trust, answer.note()));
@@ -352,7 +339,7 @@ void AddProve(CLI::App& app, Context& context) {
   prove->footer("Example:\n  orgtrail prove 7a7b7c7d-aaaa-4bbb-8ccc-ddddeeeeffff > proof\n  orgtrail verify proof proof --trust trust.policy\n");
   prove->callback([f, &context] { context.Run([&] { return Prove(context, f->id, f->at); }); });
 
-  CLI::App* verify = app.add_subcommand("verify", "Check a proof, a whole ledger, or a feed. 0 proven, 2 tampered, 3 incomplete, 4 stale, 5 no trust, 64 usage");
+  CLI::App* verify = app.add_subcommand("verify", "Check a proof, a whole ledger, or a feed. 0 proven, 2 tampered, 3 incomplete, 5 no trust, 64 usage");
   verify->require_subcommand(1);
   CLI::App* proof = verify->add_subcommand("proof", "A proof, offline: no server, no network; says in words what it proves");
   proof->add_option("file", f->path, "The proof; - for standard input")->capture_default_str();

@@ -9,7 +9,7 @@
 #include "aggregator/client/table.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
-#include "common/format/note.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail::client {
 namespace {
@@ -91,10 +91,8 @@ absl::Status Status(Context& context) {
     followers += (followers.empty() ? "" : ", ") + f.name() + (f.behind() == 0 ? " caught up" : " " + HumanCount(static_cast<double>(f.behind())) + " leaves behind");
   }
   std::printf("  followers    %s; %u feed subscriptions\n", followers.c_str(), s.subscriptions());
-  if (Checkpoint c; true) {
-    const std::string note = s.checkpoint();
-    absl::StatusOr<Checkpoint> parsed = Checkpoint::Decode(note.substr(0, note.find("\n\n") + 1));
-    if (parsed.ok()) std::printf("  checkpoint   size %llu, root %s\n", static_cast<unsigned long long>(parsed->size), Base64(parsed->root.view()).c_str());
+  if (const absl::StatusOr<Checkpoint> parsed = Checkpoint::Decode(NoteText(s.checkpoint())); parsed.ok()) {
+    std::printf("  checkpoint   size %llu, root %s\n", static_cast<unsigned long long>(parsed->size), Base64(parsed->root.view()).c_str());
   }
   const std::string known = s.alarms_acknowledged() == 0 ? "" : ", " + std::to_string(s.alarms_acknowledged()) + " acknowledged";
   if (s.alarms_open() == 0) {
@@ -113,17 +111,6 @@ absl::Status Status(Context& context) {
 void AddStatus(CLI::App& app, Context& context) {
   app.add_subcommand("status", "One screen: ingest rate, lag of each follower, fleet, alarms")->callback([&context] {
     context.Run([&] { return Status(context); });
-  });
-  app.add_subcommand("version", "The version of this program")->callback([] { std::printf("orgtrail %s\n", ORGTRAIL_VERSION); });
-  auto shell = std::make_shared<std::string>();
-  CLI::App* completion = app.add_subcommand("completion", "Tab completion: source <(orgtrail completion bash)");
-  completion->add_option("shell", *shell, "bash or zsh")->required()->check(CLI::IsMember({"bash", "zsh"}));
-  completion->callback([shell, &app] {
-    std::fputs((*shell == "bash" ? BashCompletion(app) : ZshCompletion(app)).c_str(), stdout);
-  });
-  CLI::App* man = app.add_subcommand("man", "The manual page, in roff: orgtrail man | man -l -");
-  man->callback([&app] {
-    std::fputs(ManPage(app, "orgtrail", "the command line of an organization's audit trail").c_str(), stdout);
   });
 }
 

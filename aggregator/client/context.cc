@@ -25,6 +25,8 @@ std::string DefaultProfilePath() {
 }
 
 constexpr size_t kKekBytes = 32;
+constexpr size_t kInputBytes = 64 << 20;
+
 // What would make the connection fail without saying why.
 absl::Status CheckCredentials(const Profile& p, Fs& fs, absl::Time now) {
   const size_t colon = p.server.rfind(':');
@@ -145,6 +147,23 @@ absl::StatusOr<EventRef> ParseEventRef(std::string_view text) {
   const std::optional<uint64_t> event = colon == std::string_view::npos ? std::nullopt : ParseUint(text.substr(colon + 1));
   if (!leaf || !event || *event > UINT32_MAX) return absl::InvalidArgumentError("--at: LEAF:EVENT, such as 1042:7");
   return EventRef{*leaf, static_cast<uint32_t>(*event)};
+}
+
+absl::StatusOr<std::string> ReadStandardInput() {
+  std::string text;
+  char buffer[65536];
+  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) {
+    if (text.size() + n > kInputBytes) return absl::InvalidArgumentError("standard input is longer than 64 MiB");
+    text.append(buffer, n);
+  }
+  if (std::ferror(stdin) != 0) return absl::DataLossError("standard input could not be read");
+  return text;
+}
+
+std::string AbsolutePath(const std::string& path) {
+  if (path.starts_with('/')) return path;
+  const std::unique_ptr<char, decltype(&free)> here(::getcwd(nullptr, 0), &free);
+  return here == nullptr ? path : JoinPath(here.get(), path);
 }
 
 }  // namespace orgtrail::client

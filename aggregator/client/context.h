@@ -21,7 +21,7 @@ namespace orgtrail::client {
 
 // Exit codes of the public contract.
 inline constexpr int kOk = 0, kFailed = 1, kUsage = 2;
-inline constexpr int kTampered = 2, kIncomplete = 3, kStale = 4, kNoTrust = 5, kVerifyUsage = 64;
+inline constexpr int kTampered = 2, kIncomplete = 3, kNoTrust = 5, kVerifyUsage = 64;
 
 enum class Output { kTable, kJson, kJsonl };
 
@@ -45,6 +45,23 @@ struct Context {
 
 // "1042:7", as --at takes it. InvalidArgument says what is expected.
 absl::StatusOr<EventRef> ParseEventRef(std::string_view text);
+// Into a request for one event: which of those with its id; an empty --at says nothing.
+template <class Request>
+absl::Status SetAt(const std::string& at, Request* request) {
+  if (at.empty()) return absl::OkStatus();
+  const absl::StatusOr<EventRef> ref = ParseEventRef(at);
+  if (!ref.ok()) return ref.status();
+  request->set_at_set(true);
+  request->set_leaf_index(ref->leaf);
+  request->set_event_index(ref->event);
+  return absl::OkStatus();
+}
+
+// All of it, 64 MiB at most.
+absl::StatusOr<std::string> ReadStandardInput();
+
+// The working directory's `path`, or an absolute path as it is.
+std::string AbsolutePath(const std::string& path);
 
 // The ledger's key-encryption key: `file`, or when that is empty kek.key where org init puts it, seen from the ledger's directory. Empty:
 // there is none.
@@ -61,13 +78,10 @@ void AddAlarms(CLI::App& app, Context& context);
 void AddProve(CLI::App& app, Context& context);     // prove, verify proof|ledger|feed
 void AddStore(CLI::App& app, Context& context);     // fsck, inspect
 void AddBackup(CLI::App& app, Context& context);    // backup, restore, recovery declare
+void AddPolicy(CLI::App& app, Context& context);    // policy sign|text
 void AddRetention(CLI::App& app, Context& context); // retention order
 void AddRepair(CLI::App& app, Context& context);
-void AddStatus(CLI::App& app, Context& context);    // status, version, completion, man
-
-// Tab completion scripts and man pages, from the same definitions as --help.
-std::string BashCompletion(const CLI::App& app);
-std::string ZshCompletion(const CLI::App& app);
-std::string ManPage(const CLI::App& app, std::string_view program, std::string_view summary);
+void AddStatus(CLI::App& app, Context& context);    
+void AddHelp(CLI::App& app);                        // version, completion, man
 
 }  // namespace orgtrail::client

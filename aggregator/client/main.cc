@@ -37,6 +37,7 @@ int main(int argc, char** argv) {
   app.add_flag("--no-color", context.no_color, "No colours; NO_COLOR does the same");
   app.set_version_flag("--version", std::string("orgtrail ") + ORGTRAIL_VERSION);
   AddStatus(app, context);
+  AddHelp(app);
   AddEvents(app, context);
   AddFeed(app, context);
   AddProve(app, context);
@@ -47,6 +48,7 @@ int main(int argc, char** argv) {
   AddRecord(app, context);
   AddStore(app, context);
   AddBackup(app, context);
+  AddPolicy(app, context);
   AddRetention(app, context);
   AddRepair(app, context);
   app.footer("\nFirst steps:\n  orgtrail org init --help      make an organization\n  orgtrail status               how it is\n"

@@ -212,7 +212,8 @@ absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& opt
   const std::string body = PolicyBody(o, made.origin, made.log_vkey);
   std::string note = PolicyText(o, governance, body, now);
   if (made.demo) note = SignNote(note, governance.front().note_key.name, demo_key);
-  config.policy_note = w.Put(made.demo ? "policy/policy-1.note" : "policy/policy-1.unsigned", note, 0644);
+  config.policy_note = w.Path("policy/policy-1.note");
+  w.Put(made.demo ? "policy/policy-1.note" : "policy/policy-1.unsigned", note, 0644);
   config.policy_body = w.Put("policy/policy-1.json", body, 0644);
 
   made.trust = w.Put("trust.policy", TrustPolicy{{NoteKey{made.origin, 1, log_key.public_key()}}}.Encode(), 0644);

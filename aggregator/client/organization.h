@@ -26,7 +26,8 @@ struct OrganizationMade {
   bool demo = false;
 };
 
-// Writes everything below options.dir, the secrets mode 0600. AlreadyExists when the directory holds an organization already.
+// Writes everything below options.dir, the secrets mode 0600. With governance_keys the first policy is policy/policy-1.unsigned and waits for
+// their signatures (governance.h); the aggregator does not start before. AlreadyExists when the directory holds an organization already.
 absl::StatusOr<OrganizationMade> MakeOrganization(const OrganizationOptions& options, Fs& fs, const Clock& clock, Rng& rng);
 
 struct ServerCertificateMade {

@@ -7,6 +7,7 @@
 #include "common/base/status.h"
 #include "common/format/batch.h"
 #include "common/format/control.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail {
 namespace {
@@ -70,8 +71,7 @@ void Pruner::ReadOrder() {
   leaf.minimum = log_.minimum();
   leaf.newest_ns = log_.raises().empty() ? 0 : log_.raises().back().newest_ns;
   leaf.note = *note;
-  const size_t gap = note->rfind("\n\n");
-  const absl::StatusOr<RetentionOrder> order = RetentionOrder::Decode(std::string_view(*note).substr(0, gap == std::string::npos ? note->size() : gap + 1));
+  const absl::StatusOr<RetentionOrder> order = RetentionOrder::Decode(NoteText(*note));
   if (order.ok() && log_.newest() && log_.newest()->order.Text() == order->Text()) return;   // announced
   absl::Status said = order.status();
   if (said.ok()) said = note->size() <= 8000 ? Submit(leaf) : absl::InvalidArgumentError("longer than 8,000 bytes");

@@ -2,10 +2,7 @@
 
 #include <algorithm>
 
-#include "aggregator/ledger/branch.h"
-#include "common/base/log.h"
 #include "common/base/status.h"
-#include "common/format/control.h"
 #include "common/merkle/tree.h"
 
 namespace orgtrail {
@@ -14,21 +11,6 @@ namespace {
 constexpr absl::Duration kHoldStep = absl::Milliseconds(2);     // how often a full committer is tried again
 constexpr absl::Duration kForgetAfter = absl::Minutes(10);      // agents that said nothing for so long are read again from the ledger
 constexpr size_t kAgentsKept = 16384;                           // 4 KiB of keys each
-constexpr absl::Duration kFindingEvery = absl::Minutes(1);
-constexpr absl::Duration kExpectEvery = absl::Seconds(1);
-constexpr size_t kEvidenceBytes = 4096;
-constexpr size_t kBranches = 8;                                 // of one agent, in memory: 32 KiB of keys each
-constexpr std::string_view kWhatNow =
-    ". From here on its records are kept apart, in quarantine: revoke this agent and enrol it anew, with an empty state_dir and a new token";
-
-// "CODE text" → CODE; `fallback` when the message does not start with a code.
-std::string CodeOf(const absl::Status& status, std::string_view fallback) {
-  const std::string_view message = ToStd(status.message());
-  const std::string_view word = message.substr(0, message.find(' '));
-  const bool is_code = word.size() >= 4 && std::all_of(word.begin(), word.end(),
-                                                       [](char c) { return (c >= 'A' && c <= 'Z') || c == '_'; });
-  return std::string(is_code ? word : fallback);
-}
 
 ChainState StateOf(const std::optional<AgentHead>& head, const Uuid& uuid) {
   ChainState s;
@@ -49,10 +31,6 @@ ChainState StateOf(const std::optional<AgentHead>& head, const Uuid& uuid) {
   s.closed = head->closed;
   return s;
 }
-
-std::string SubjectOf(const Identity& id) { return id.account + "/" + id.region + "/" + id.name; }
-
-std::string Where(uint64_t epoch, uint64_t batch_seq) { return absl::StrCat("epoch ", epoch, " batch ", batch_seq); }
 
 }  // namespace
 
@@ -226,43 +204,9 @@ bool Verifier::Lane::PositionApart(Job& job) {
     Repeat(job, *index);
     return false;
   }
-  if (job.header().kind != BatchKind::kEpochOpen && BranchOf(job) == nullptr) return Expect(job, Of::kBranch);
+  if (job.header().kind != BatchKind::kEpochOpen && agent.branches.Of(shared_.ledger, job.header()) == nullptr) return Expect(job, Of::kBranch);
   Rewound(job);
   return true;
-}
-
-Verifier::Lane::Branch* Verifier::Lane::BranchOf(Job& job) {
-  std::deque<Branch>& branches = job.agent->branches;
-  const BatchHeader& h = job.header();
-  for (Branch& b : branches) {
-    if (b.tip == h.prev_hash && b.epoch == h.epoch && b.batch_seq + 1 == h.batch_seq) return &b;
-  }
-  if (h.batch_seq == 0) return nullptr;
-  const absl::StatusOr<uint64_t> before = AncestorOf(shared_.ledger, h, h.batch_seq - 1);
-  if (!before.ok()) return nullptr;
-  const absl::StatusOr<std::string> bytes = shared_.ledger.ReadEntry(*before);
-  const absl::StatusOr<BatchEntry> entry = bytes.ok() ? BatchEntry::Decode(*bytes) : bytes.status();
-  if (!entry.ok()) return nullptr;
-  absl::StatusOr<std::shared_ptr<const SlotKeys>> tree = SlotKeys::LoadAfter(shared_.ledger, *before, entry->header);
-  if (!tree.ok()) return nullptr;
-  if (branches.size() == kBranches) branches.pop_front();
-  branches.push_back({h.prev_hash, h.epoch, h.batch_seq - 1, *std::move(tree), 0});
-  return &branches.back();
-}
-
-// The branch ends with this batch now.
-void Verifier::Lane::Grow(Job& job) {
-  std::deque<Branch>& branches = job.agent->branches;
-  const BatchHeader& h = job.header();
-  Branch grown{job.leaf, h.epoch, h.batch_seq, job.next_tree, job.in.from};
-  if (h.batch_seq > 0) {
-    if (const Branch* before = BranchOf(job)) {
-      if (grown.tree == nullptr) grown.tree = before->tree;
-      std::erase_if(branches, [&](const Branch& b) { return b.tip == h.prev_hash && b.batch_seq + 1 == h.batch_seq && b.epoch == h.epoch; });
-    }
-  }
-  if (branches.size() == kBranches) branches.pop_front();
-  branches.push_back(std::move(grown));
 }
 
 // A batch at a place the chain has passed, with another content than was logged there, or with nothing logged there. Only its
@@ -307,7 +251,7 @@ absl::Status Verifier::Lane::CheckSignatures(Job& job) {
     if (h.key_slot != 0) return absl::InvalidArgumentError("SLOT_UNKNOWN an epoch opens with slot 0");
   } else {
     if (h.key_slot > h.batch_seq) return absl::InvalidArgumentError("SLOT_UNKNOWN the slot lies before the epoch");
-    const Branch* branch = job.agent->quarantined ? BranchOf(job) : nullptr;
+    const Branch* branch = job.agent->quarantined ? job.agent->branches.Of(shared_.ledger, h) : nullptr;
     tree = branch != nullptr ? branch->tree : TreeOf(*job.agent, job.in.uuid, h.epoch, h.batch_seq - h.key_slot);
     if (tree == nullptr || tree->root != h.keytree_root || h.key_slot >= tree->slots) {
       return absl::InvalidArgumentError("SLOT_UNKNOWN no key tree of this epoch has this slot");
@@ -417,7 +361,7 @@ void Verifier::Lane::Accept(Job& job, std::shared_ptr<Leaf> leaf) {
   item.from = job.in.from;
   if (agent.quarantined) {
     item.head = agent.head;   // stays where the contradiction found it
-    Grow(job);
+    agent.branches.Grow(shared_.ledger, h, job.leaf, job.next_tree, job.in.from);
   } else {
     item.head = HeadAfter(job);
     agent.head = item.head;
@@ -493,153 +437,6 @@ bool Verifier::Lane::Flush() {
     out_.pop_front();
   }
   return true;
-}
-
-// --- answers ------------------------------------------------------------------------------------------------------------------
-
-bool Verifier::Lane::Refuse(Job& job, std::string_view code, std::string detail, bool closes) {
-  shared_.metrics
-      .GetCounter("orgtrail_verify_refused_total", "Frames refused, by code: docs/formats/wire.md says what each means.",
-                  {{"code", std::string(code)}})
-      .Add();
-  Refused r;
-  r.from = job.in.from;
-  r.code = std::string(code);
-  r.detail = std::move(detail);
-  r.closes = closes;
-  shared_.verdicts.Refuse(std::move(r));
-  return false;
-}
-
-// By its code: what is not authentic leaves evidence, what cannot be read a finding; the stream ends either way, because what
-// follows on it continues a batch that is not there.
-bool Verifier::Lane::RefuseStatus(Job& job, const absl::Status& status, std::string_view fallback) {
-  const std::string code = CodeOf(status, fallback);
-  std::string detail(ToStd(status.message()));
-  if (detail.starts_with(code)) detail.erase(0, std::min(code.size() + 1, detail.size()));
-  if (code == "VERSION_UNKNOWN") {
-    Find(job, "VERSION_SKEW", Severity::kWarn, "the agent speaks a version this aggregator does not know: upgrade the aggregator. " + detail);
-  } else if (code == "SIG_INVALID" || code == "SLOT_UNKNOWN" || code == "ROOT_MISMATCH" || code == "COUNT_MISMATCH") {
-    KeepEvidence(job, code, detail, UINT64_MAX, job.view.entry.substr(0, kEvidenceBytes));
-    Find(job, code, Severity::kWarn, detail);
-  } else if (code != "LEDGER_READ") {
-    Find(job, code, Severity::kWarn, detail);
-  }
-  return Refuse(job, code, std::move(detail), true);
-}
-
-// The stream is where a CHAIN_EXPECT sent it: what comes next and does not fit is news.
-void Verifier::Lane::Rewound(Job& job) {
-  if (job.agent->rewinding == job.in.from) job.agent->rewinding = 0;
-}
-
-bool Verifier::Lane::Expect(Job& job, Of what) {
-  Agent& agent = *job.agent;
-  if (agent.rewinding == job.in.from && job.now - agent.rewinding_since < kExpectEvery) return false;   // told already
-  agent.rewinding = job.in.from;
-  agent.rewinding_since = job.now;
-  shared_.metrics
-      .GetCounter("orgtrail_verify_refused_total", "Frames refused, by code: docs/formats/wire.md says what each means.",
-                  {{"code", "CHAIN_EXPECT"}})
-      .Add();
-  Refused r;
-  r.from = job.in.from;
-  r.code = "CHAIN_EXPECT";
-  if (what == Of::kBranch) {
-    // Each stream has a branch of its own: what follows its newest batch, or its epoch once more from the beginning.
-    r.epoch = job.header().epoch;
-    for (const Branch& b : agent.branches) {
-      if (b.from == job.in.from && b.epoch == r.epoch) r.batch_seq = b.batch_seq + 1;
-    }
-    r.detail = "got " + Where(job.header().epoch, job.header().batch_seq) + ", but not what comes before it";
-  } else if (agent.head) {
-    r.epoch = agent.head->epoch;
-    r.batch_seq = agent.head->batch_seq + 1;
-    r.detail = "got " + Where(job.header().epoch, job.header().batch_seq) + ", expected what follows " +
-               Where(agent.head->epoch, agent.head->batch_seq);
-  } else {
-    r.detail = "got " + Where(job.header().epoch, job.header().batch_seq) + "; this log knows nothing of this agent yet";
-  }
-  shared_.verdicts.Refuse(std::move(r));
-  return false;
-}
-
-// The chain contradicts itself: evidence, and from here on the agent's batches are kept apart.
-bool Verifier::Lane::Conflict(Job& job, std::string_view code, std::string detail, uint64_t related) {
-  Agent& agent = *job.agent;
-  // What sets a branch apart is always kept, however much was kept before: without it the ledger's mark is worth nothing.
-  if (!std::exchange(agent.quarantined, true)) agent.evidence = 0;
-  if (agent.head) {
-    agent.head->quarantined = true;
-    if (agent.tree && agent.tree->epoch == agent.head->epoch && agent.tree->tree_base == agent.head->tree_base) {
-      agent.branches.push_back({agent.head->leaf, agent.head->epoch, agent.head->batch_seq, agent.tree, 0});
-    }
-  }
-  detail += kWhatNow;
-  // Whoever checks it later needs the signed header whole, and of an opening what it continues.
-  KeepEvidence(job, code, detail, related, job.header().kind == BatchKind::kEpochOpen ? std::string_view(job.in.frame) : job.view.entry);
-  Find(job, code, Severity::kPage, detail);
-  return Refuse(job, code, std::move(detail), true);
-}
-
-void Verifier::Lane::KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related,
-                                  std::string_view object) {
-  if (job.agent == nullptr) return;
-  Agent& agent = *job.agent;
-  if (agent.evidence == 0 || job.now - agent.evidence_since > absl::Hours(1)) {
-    agent.evidence_since = job.now;
-    agent.evidence = 0;
-  }
-  if (++agent.evidence > shared_.options.evidence_per_hour) return;
-  EvidenceLeaf evidence;
-  evidence.code = std::string(code);
-  evidence.wall_ns = static_cast<uint64_t>(shared_.clock.WallNanos());
-  evidence.uri = job.in.caller->identity.ToUri();
-  evidence.related_leaf = related;
-  evidence.detail = std::string(detail.substr(0, 512));
-  evidence.object = std::string(object);
-  Admitted item;
-  item.leaf = std::make_shared<Leaf>();
-  item.leaf->bytes = evidence.Encode();
-  item.leaf->hash = LeafHash(item.leaf->bytes);
-  Send(std::move(item), 0);
-}
-
-void Verifier::Lane::Find(Job& job, std::string_view code, Severity severity, std::string detail) {
-  if (job.agent != nullptr) {
-    auto [it, fresh] = job.agent->found.try_emplace(std::string(code), job.now);
-    if (!fresh && job.now - it->second < kFindingEvery) return;
-    it->second = job.now;
-  }
-  if (shared_.findings) shared_.findings(code, severity, SubjectOf(job.in.caller->identity), detail);
-}
-
-// One signature check of the agent's allowance: full after a second of rest.
-bool Verifier::Lane::Spend(Job& job) {
-  Agent& agent = *job.agent;
-  const double rate = shared_.options.checks_per_second;
-  agent.tokens = std::min(rate, agent.tokens + rate * absl::ToDoubleSeconds(job.now - agent.tokens_at));
-  agent.tokens_at = job.now;
-  if (agent.tokens >= 1) {
-    agent.tokens -= 1;
-    return true;
-  }
-  if (agent.rewinding == job.in.from && job.now - agent.rewinding_since < kExpectEvery) return false;
-  agent.rewinding = job.in.from;
-  agent.rewinding_since = job.now;
-  Refused r;
-  r.from = job.in.from;
-  r.code = "RATE_LIMIT";
-  r.detail = absl::StrCat("more than ", rate, " batches a second: let batches grow (batch_interval_ms)");
-  r.retry_ms = 100 + static_cast<uint32_t>(1000.0 / rate);
-  r.epoch = job.header().epoch;
-  r.batch_seq = job.header().batch_seq;
-  shared_.metrics
-      .GetCounter("orgtrail_verify_refused_total", "Frames refused, by code: docs/formats/wire.md says what each means.",
-                  {{"code", "RATE_LIMIT"}})
-      .Add();
-  shared_.verdicts.Refuse(std::move(r));
-  return false;
 }
 
 Verifier::Lane::Agent& Verifier::Lane::AgentOf(const Uuid& uuid, Tick now) {

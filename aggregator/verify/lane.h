@@ -13,6 +13,7 @@
 
 #include "aggregator/admit/admitter.h"
 #include "aggregator/ledger/committer.h"
+#include "aggregator/verify/branches.h"
 #include "aggregator/verify/finding.h"
 #include "aggregator/verify/load.h"
 #include "aggregator/verify/slot_keys.h"
@@ -24,6 +25,10 @@
 #include "common/format/epoch.h"
 
 namespace orgtrail {
+
+std::string Where(uint64_t epoch, uint64_t batch_seq);   // "epoch 3 batch 7", as findings say it
+// "CODE text" → CODE; `fallback` when the message does not start with a code.
+std::string CodeOf(const absl::Status& status, std::string_view fallback);
 
 class Verifier::Lane final : public Stage {
  public:
@@ -55,16 +60,10 @@ class Verifier::Lane final : public Stage {
     Hash leaf;
     uint64_t size = 0;              // of the log when it was submitted: it can only be logged from there on
   };
-  struct Branch {                   // one end of a chain that split
-    Hash tip;                       // its newest leaf
-    uint64_t epoch = 0, batch_seq = 0;      // of the tip
-    std::shared_ptr<const SlotKeys> tree;   // signs what follows the tip
-    StreamId from = 0;              // the stream that brought the tip; 0: not of this process's time
-  };
   struct Agent {
     std::optional<AgentHead> head;  // ahead of the commit
     bool quarantined = false;       // from here on; may be ahead of head
-    std::deque<Branch> branches;    // of an agent in quarantine, used last at the end; others are found in the ledger
+    Branches branches;              // of an agent in quarantine
     std::shared_ptr<const SlotKeys> tree;  // in use
     std::deque<InFlight> in_flight;
     Hash executable, config;        // of the open epoch, once known
@@ -119,16 +118,17 @@ class Verifier::Lane final : public Stage {
   void Accept(Job& job, std::shared_ptr<Leaf> leaf);
 
   Agent& AgentOf(const Uuid& uuid, Tick now);
-  Branch* BranchOf(Job& job);       // the one that the batch continues; null: not here
-  void Grow(Job& job);
   std::shared_ptr<const SlotKeys> TreeOf(Agent& agent, const Uuid& uuid, uint64_t epoch, uint64_t tree_base);
   void HoldLess(Job& job);
   bool OfUnseenBranch(Job& job);
   absl::Status CheckSignatures(Job& job);
+  // What is answered, kept and told about a frame that does not pass: answer.cc. All return false.
+  bool Refuse(Job& job, Refused why);
   bool Refuse(Job& job, std::string_view code, std::string detail, bool closes = false);
   bool RefuseStatus(Job& job, const absl::Status& status, std::string_view fallback);
   enum class Of { kHead, kBranch };
   bool Expect(Job& job, Of what = Of::kHead);
+  bool AlreadyTold(Job& job);        // told already where to go on, not long ago
   void Rewound(Job& job);
   bool Conflict(Job& job, std::string_view code, std::string detail, uint64_t related);
   void KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related, std::string_view object);

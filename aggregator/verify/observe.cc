@@ -7,8 +7,6 @@
 namespace orgtrail {
 namespace {
 
-std::string Where(uint64_t epoch, uint64_t batch_seq) { return absl::StrCat("epoch ", epoch, " batch ", batch_seq); }
-
 constexpr uint64_t kLostUnseen = 10'000;   // leaves that may have been signed after the newest head known of a lost branch
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "common/base/bytes.h"
 #include "common/base/status.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail {
 namespace {
@@ -72,6 +73,13 @@ absl::StatusOr<std::vector<SignatureLine>> ReadSignatures(std::string_view lines
   return out;
 }
 
+std::string SignatureText(const NoteKey& key, std::string_view signature) {
+  std::string bytes;
+  PutU32(bytes, key.Id());
+  bytes += signature;
+  return std::string(kDash) + key.name + " " + Base64(bytes) + "\n";
+}
+
 absl::Status VerifyLine(const NoteKey& key, std::string_view text, std::string_view signature) {
   if (key.type == kEd25519) return VerifySignature(key.key, "", text, signature);
   // Timestamped cosignature: u64 seconds, then Ed25519 over a header and the text.
@@ -119,27 +127,24 @@ absl::StatusOr<NoteKey> NoteKey::Decode(std::string_view vkey) {
   return key;
 }
 
+std::string_view NoteText(std::string_view note) {
+  const std::optional<Split> split = SplitNote(note);
+  return split ? split->text : note;
+}
+
 std::string SignNote(std::string_view text, std::string_view name, const SigningKey& key) {
   CHECK(IsKeyName(name));
-  std::string note(text);
-  std::optional<Split> split = SplitNote(text);
-  if (!split) {
-    CHECK(IsNoteText(text));
-    note.push_back('\n');
-    split = Split{text, {}};
-  }
-  NoteKey note_key;
-  note_key.name = std::string(name);
-  note_key.key = key.public_key();
-  std::string bytes;
-  PutU32(bytes, note_key.Id());
-  bytes.append(View(key.Sign("", split->text)));
-  note.append(kDash);
-  note.append(name);
-  note.push_back(' ');
-  note.append(Base64(bytes));
-  note.push_back('\n');
-  return note;
+  const std::optional<Split> split = SplitNote(text);
+  CHECK(split || IsNoteText(text));
+  const NoteKey note_key{std::string(name), kEd25519, key.public_key()};
+  return std::string(text) + (split ? "" : "\n") + SignatureText(note_key, View(key.Sign("", split ? split->text : text)));
+}
+
+absl::StatusOr<std::string> AttachSignature(std::string_view note, const NoteKey& key, std::string_view signature) {
+  const std::optional<Split> split = SplitNote(note);
+  if (!split && !IsNoteText(note)) return Invalid("not a note: lines of text are expected, then, if it is signed, an empty line and signature lines");
+  RETURN_IF_ERROR(VerifySignature(key.key, "", split ? split->text : note, signature));
+  return std::string(note) + (split ? "" : "\n") + SignatureText(key, signature);
 }
 
 absl::StatusOr<std::string_view> OpenNote(std::string_view note, const NoteKey& key) {

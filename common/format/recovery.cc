@@ -7,6 +7,7 @@
 #include "common/base/bytes.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail {
 namespace {
@@ -79,8 +80,7 @@ size_t ValidSignatures(std::string_view note, const GovernanceKeys& keys) {
 
 absl::StatusOr<Recovery> OpenRecovery(std::string_view note, const GovernanceKeys& keys, std::string_view origin) {
   if (note.size() > kNoteBytes) return NoDeclaration("longer than 8,000 bytes");
-  const size_t gap = note.rfind("\n\n");
-  ASSIGN_OR_RETURN(Recovery r, Recovery::Decode(note.substr(0, gap == std::string_view::npos ? note.size() : gap + 1)));
+  ASSIGN_OR_RETURN(Recovery r, Recovery::Decode(NoteText(note)));
   if (r.origin != origin) return NoDeclaration("it is of the log " + r.origin + ", not " + std::string(origin));
   if (const size_t valid = ValidSignatures(note, keys); valid < keys.threshold) {
     return absl::PermissionDeniedError(absl::StrCat("the declaration of a recovery carries ", valid, " valid signatures of governance; the policy wants ",

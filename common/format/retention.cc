@@ -9,6 +9,7 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/format/control.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail {
 namespace {
@@ -65,8 +66,7 @@ absl::StatusOr<RetentionOrder> RetentionOrder::Decode(std::string_view text) {
 
 absl::StatusOr<RetentionOrder> OpenRetentionOrder(std::string_view note, const RetentionGovernance& governance, std::string_view origin) {
   if (note.size() > kNoteBytes) return NoOrder("longer than 8,000 bytes");
-  const size_t gap = note.rfind("\n\n");
-  ASSIGN_OR_RETURN(RetentionOrder o, RetentionOrder::Decode(note.substr(0, gap == std::string_view::npos ? note.size() : gap + 1)));
+  ASSIGN_OR_RETURN(RetentionOrder o, RetentionOrder::Decode(NoteText(note)));
   if (o.origin != origin) return NoOrder("it is of the log " + o.origin + ", not " + std::string(origin));
   if (const size_t valid = ValidSignatures(note, governance.keys); valid < governance.weaken_threshold) {
     return absl::PermissionDeniedError(absl::StrCat("the retention order carries ", valid, " valid signatures of governance; the policy wants ",

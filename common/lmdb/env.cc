@@ -18,6 +18,7 @@
 
 #include "common/base/mutant.h"
 #include "common/base/status.h"
+#include "common/fs/errno.h"
 #include "common/fs/file.h"
 #include "common/lmdb/short_file.h"
 
@@ -38,11 +39,9 @@ absl::Status LmdbStatus(std::string_view operation, std::string_view dir, int rc
     case MDB_MAP_RESIZED:
       return absl::UnavailableError(absl::StrCat(message, "; it grew by more than 64 GiB while it was read: run this again"));
     case ENOSPC:
-      return absl::ResourceExhaustedError(absl::StrCat(message, "; free space on that file system"));
     case EFBIG:
-      return absl::ResourceExhaustedError(absl::StrCat(message, "; raise LimitFSIZE (ulimit -f)"));
     case EDQUOT:
-      return absl::ResourceExhaustedError(absl::StrCat(message, "; raise this user's disk quota or free space"));
+      return ErrnoStatus(operation, std::string(dir) + "/data.mdb", rc);
     case ENOMEM:
       return absl::ResourceExhaustedError(absl::StrCat(
           message, "; the address space or memory is limited (ulimit -v, MemoryMax=, vm.overcommit_memory)"));

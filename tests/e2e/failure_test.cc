@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <optional>
 
 #include "absl/time/clock.h"
@@ -156,6 +157,12 @@ TEST(Failure, ATakenPortIsSaidWithItsNumber) {
   const Ran taken = RunProgram({Program("orgtrail-aggregator"), "--config", other.config()});
   EXPECT_EQ(taken.code, 1);
   EXPECT_THAT(taken.err, AllOf(HasSubstr("cannot start"), HasSubstr(port))) << taken.err;
+  // A policy that governance has not signed yet.
+  Organization early({.accounts = {kAlice}, .start = false});
+  std::filesystem::rename(early.Path("org/policy/policy-1.note"), early.Path("org/policy/policy-1.unsigned"));
+  const Ran waits = RunProgram({Program("orgtrail-aggregator"), "--config", early.config()});
+  EXPECT_EQ(waits.code, 1);
+  EXPECT_THAT(waits.err, AllOf(HasSubstr("orgtrail policy sign"), HasSubstr("policy-1.note"))) << waits.err;
   // An agent whose http port is taken.
   AgentProcess& agent = organization.StartAgent({});
   AgentProcess& second = organization.AddAgent({.name = "web-2"});

@@ -29,9 +29,6 @@ class World {
     watch_ = std::make_unique<Watch>(options, *world_.builder.ledger, world_.registry, alarms_, [](const IdentityLeaf&) { return absl::OkStatus(); },
                                      [] { return 0; }, [] { return std::vector<FollowerFacts>{}; }, fs_, world_.clock, world_.metrics);
     alarms_.Raise("SILENT_AGENT", Severity::kWarn, "222222222222/eu-west-1/web-1", "");
-    const auto only = [](const char* what, const char* known) {
-      return [what, known](const std::string& asked) -> std::string { return asked.empty() || asked == known ? "" : std::string("unknown ") + what; };
-    };
     office_ = std::make_unique<Office>(OfficeParts{
         *authority_, *world_.builder.ledger, world_.registry,
         [this](const IdentityLeaf& leaf) -> absl::StatusOr<uint64_t> {
@@ -40,7 +37,7 @@ class World {
           return absl::ResourceExhaustedError("this log takes no more");   // each input meets the same organization
         },
         *world_.sessions, alarms_, *watch_, [] { return std::vector<FollowerFacts>{{"history", 1}}; }, [] { return 3u; },
-        only("account", "222222222222"), only("region", "eu-west-1"),
+        {"222222222222"}, {"eu-west-1"},
         [this](const Identity&, std::string_view, std::string details, std::string_view) -> absl::Status {
           CHECK(scanner_.Validate(details, false) == json::Flaw::kNone);
           ++recorded_;

@@ -47,8 +47,8 @@ class OfficeTest : public ::testing::Test {
                       *world_.sessions, alarms_, *watch_,
                       [] { return std::vector<FollowerFacts>{{"history", 1}}; },
                       [] { return 3u; },
-                      [](const std::string& account) -> std::string { return account == "222222222222" || account == "333333333333" ? "" : "unknown account"; },
-                      [](const std::string& region) -> std::string { return region.empty() || region == "eu-west-1" ? "" : "unknown region"; },
+                      {"222222222222", "333333333333"},
+                      {"eu-west-1"},
                       [this](const Identity& who, std::string_view name, std::string details, std::string_view error) -> absl::Status {
                         acts_.push_back("record " + std::string(name) + (error.empty() ? "" : " " + std::string(error)));
                         who_ = who.ToUri();

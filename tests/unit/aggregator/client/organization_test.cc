@@ -112,6 +112,10 @@ TEST_F(OrganizationTest, GovernanceByPublicKeysOnly) {
   const std::string policy = Read("policy/policy-1.unsigned");
   EXPECT_NE(policy.find("\nadmins 2 o-demo/governance/ada+"), std::string::npos) << policy;
   EXPECT_NE(policy.find("\nweaken-threshold 3\n"), std::string::npos) << policy;
+  // The aggregator starts with the signed one, which is not there yet.
+  const auto config = ParseAggregatorConfig(made->config, Read("aggregator/aggregator.yaml"));
+  EXPECT_EQ(config->policy_note, o_.dir + "/policy/policy-1.note");
+  EXPECT_FALSE(PosixFs().Facts(config->policy_note).ok());
 }
 
 TEST_F(OrganizationTest, TheDemoPolicyIsSigned) {

@@ -6,6 +6,10 @@
 #include <cstdio>
 
 #include "common/base/status.h"
+#include "common/base/text.h"
+#include "common/crypto/digest.h"
+#include "common/crypto/sign.h"
+#include "common/format/recovery.h"
 #include "common/fs/file.h"
 #include "tests/support/sealed_log.h"
 #include "tests/support/temp_dir.h"
@@ -124,11 +128,53 @@ TEST_F(ProgramTest, AnOrganizationOnce) {
   EXPECT_NE(e.out.find("certificate of a CA"), std::string::npos);
 }
 
+// Two of three must sign: one key is at hand, one signs elsewhere.
+TEST_F(ProgramTest, GovernanceSignsTheFirstPolicy) {
+  std::vector<SigningKey> keys;
+  std::string init = "org init --dir " + (dir_ / "org") + " --org-id o-demo --management-account 111111111111 --region us-east-1 --threshold 2 --weaken-threshold 3";
+  for (const char* name : {"ann", "bob", "eve"}) {
+    keys.push_back(SigningKey::FromSeed(Sha256(name).view()));
+    init += std::string(" --governance-key ") + name + "=" + Put(std::string(name) + ".pub", PublicKeyToPem(keys.back().public_key()));
+  }
+  ASSERT_EQ(Run(init).code, 0);
+  const std::string unsigned_note = dir_ / "org/policy/policy-1.unsigned", note = dir_ / "org/policy/policy-1.note";
+  const std::string text = Run("policy text " + unsigned_note).out;
+  EXPECT_EQ(text, *ReadFile(PosixFs(), unsigned_note));
+  const std::string sign = "policy sign " + unsigned_note;
+  Ended e = Run(sign + " --governance-key-file " + Put("ann.key", keys[0].ToPem()));
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_NE(e.out.find(unsigned_note + ": 1 of 2 signatures"), std::string::npos) << e.out;
+  EXPECT_FALSE(PosixFs().Facts(note).ok());
+  EXPECT_EQ(Run("policy text " + unsigned_note).out, text);   // what the second signs
+  e = Run(sign + " --governance-key-file " + (dir_ / "ann.key"));
+  EXPECT_NE(e.out.find("1 of 2 signatures"), std::string::npos) << e.out;   // nobody counts twice
+  const std::string before = *ReadFile(PosixFs(), unsigned_note);
+  const Signature of_another_text = keys[1].Sign("", text + "weaken-delay 0\n");
+  struct Case {
+    std::string flag;
+    int code;
+  };
+  for (const Case& c : {Case{" --signature " + Put("wrong.sig", std::string(View(of_another_text))), 1}, {" --signature " + Put("short.sig", "abc"), 2},
+                        {" --governance-key-file " + Put("mallory.key", SigningKey::FromSeed(Sha256("mallory").view()).ToPem()), 1},
+                        {" --signature /no/such", 1}}) {
+    EXPECT_EQ(Run(sign + c.flag).code, c.code) << c.flag;
+    EXPECT_EQ(*ReadFile(PosixFs(), unsigned_note), before) << c.flag;
+  }
+  e = Run(sign + " --signature " + Put("bob.sig", Base64(View(keys[1].Sign("", text))) + "\n"));
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_NE(e.out.find(note + ": 2 of 2 signatures"), std::string::npos) << e.out;
+  EXPECT_FALSE(PosixFs().Facts(unsigned_note).ok());
+  const std::string signed_note = *ReadFile(PosixFs(), note);
+  EXPECT_EQ(ValidSignatures(signed_note, *GovernanceKeys::OfPolicy(text)), 2u);
+  EXPECT_EQ(Run("policy sign " + note + " --signature " + Put("eve.sig", std::string(View(keys[2].Sign("", text))))).code, 0);   // a third
+  EXPECT_EQ(ValidSignatures(*ReadFile(PosixFs(), note), *GovernanceKeys::OfPolicy(text)), 3u);
+  EXPECT_EQ(Run("policy sign " + Put("garbage", "garbage") + " --signature " + (dir_ / "bob.sig")).code, 1);
+}
+
 // Every command `--help` knows is completed and has its part of the manual.
 TEST_F(ProgramTest, CompletionAndManualKnowEveryCommand) {
   const std::string bash = Run("completion bash").out, zsh = Run("completion zsh").out, man = Run("man").out;
   EXPECT_TRUE(zsh.starts_with("#compdef orgtrail\n"));
-  EXPECT_NE(zsh.find(bash), std::string::npos);
   std::vector<std::string> paths{""};
   size_t leaves = 0;
   for (size_t i = 0; i < paths.size(); ++i) {
@@ -143,18 +189,28 @@ TEST_F(ProgramTest, CompletionAndManualKnowEveryCommand) {
       const std::string name = help.substr(line + 2, help.find_first_of(" \n", line + 2) - line - 2);
       if (name.empty()) continue;
       paths.push_back(paths[i] + " " + name);
-      const std::string words = "\"" + (paths[i].empty() ? "" : paths[i].substr(1)) + "\") words=\"";
-      const size_t from = bash.find(words);
-      ASSERT_NE(from, std::string::npos) << words;
-      const std::string offered = " " + bash.substr(from + words.size(), bash.find('"', from + words.size()) - from - words.size()) + " ";
-      EXPECT_NE(offered.find(" " + name + " "), std::string::npos) << paths[i] << ": " << name;
+      const std::string words = "\"" + (paths[i].empty() ? "" : paths[i].substr(1)) + "\") commands=\"";
+      for (const std::string& script : {bash, zsh}) {
+        const size_t from = script.find(words);
+        ASSERT_NE(from, std::string::npos) << words;
+        const std::string offered = " " + script.substr(from + words.size(), script.find('"', from + words.size()) - from - words.size()) + " ";
+        EXPECT_NE(offered.find(" " + name + " "), std::string::npos) << paths[i] << ": " << name;
+      }
     }
     ASSERT_LT(paths.size(), 200u);
   }
   EXPECT_GT(leaves, 15u);
-  Put("completion.sh", bash + "COMP_WORDS=(orgtrail events loo); COMP_CWORD=2; _orgtrail; echo \"${COMPREPLY[@]}\"\n");
-  ASSERT_EQ(std::system(("bash " + (dir_ / "completion.sh") + " > " + (dir_ / "offered") + " 2>&1").c_str()), 0);
-  EXPECT_EQ(*ReadFile(PosixFs(), dir_ / "offered"), "lookup\n");
+  struct Case {
+    const char* typed;     // the last word is the one to complete
+    const char* offered;   // empty: a file
+  };
+  for (const Case& c : {Case{"events loo", "lookup"}, {"events lookup --acco", "--account"}, {"events lookup --prof", "--profile"}, {"-o wid", "wide"},
+                        {"--profile st", ""}, {"inspect st", ""}, {"--profile x stat", "status"}}) {
+    const std::string typed = std::string("COMP_WORDS=(orgtrail ") + c.typed + "); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _orgtrail; echo \"${COMPREPLY[@]}\"\n";
+    Put("completion.sh", bash + typed);
+    ASSERT_EQ(std::system(("bash " + (dir_ / "completion.sh") + " > " + (dir_ / "offered") + " 2>&1").c_str()), 0);
+    EXPECT_EQ(*ReadFile(PosixFs(), dir_ / "offered"), std::string(c.offered) + "\n") << c.typed;
+  }
 }
 
 TEST_F(ProgramTest, TheManualIsWellFormed) {

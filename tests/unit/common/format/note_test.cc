@@ -4,6 +4,7 @@
 
 #include "common/base/bytes.h"
 #include "common/base/text.h"
+#include "common/format/note_text.h"
 
 namespace orgtrail {
 namespace {
@@ -41,6 +42,21 @@ TEST_F(NoteTest, SeveralSignatures) {
   EXPECT_EQ(*OpenNote(both, witness), "text\n\nwith a gap\n");
   witness.name = "somebody.else";
   EXPECT_TRUE(absl::IsDataLoss(OpenNote(both, witness).status()));
+}
+
+TEST_F(NoteTest, ASignatureMadeElsewhere) {
+  for (const std::string& text : {std::string("text\n"), std::string("text\n\nwith a gap\n")}) {
+    EXPECT_EQ(NoteText(text), text);
+    const Signature mine = key.Sign("", text);
+    EXPECT_EQ(*AttachSignature(text, vkey, View(mine)), Sign(text));
+    const NoteKey witness{"witness.example", 1, other.public_key()};
+    const std::string both = *AttachSignature(Sign(text), witness, View(other.Sign("", text)));
+    EXPECT_EQ(both, SignNote(Sign(text), witness.name, other));
+    EXPECT_EQ(NoteText(both), text);
+    EXPECT_TRUE(absl::IsDataLoss(AttachSignature(text, witness, View(mine)).status()));
+    EXPECT_TRUE(absl::IsDataLoss(AttachSignature(text + "more\n", vkey, View(mine)).status()));
+  }
+  for (const char* text : {"", "no line end", "a\ttab\n"}) EXPECT_TRUE(absl::IsInvalidArgument(AttachSignature(text, vkey, View(key.Sign("", text))).status()));
 }
 
 TEST_F(NoteTest, TimestampedCosignature) {
