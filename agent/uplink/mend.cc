@@ -5,7 +5,6 @@
 #include "common/base/bytes.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
-#include "common/compress/zstd.h"
 #include "common/format/chain.h"
 #include "common/format/frame.h"
 #include "common/merkle/tree.h"
