@@ -160,6 +160,7 @@ absl::Status Agent::Impl::StartPath(const std::string& config_text, Fs& fs, Rng&
   uplink_options.ca = files.ca;
   uplink_options.session.uuid = as.uuid;
   uplink_options.session.version = ORGTRAIL_VERSION;
+  uplink_options.session.run = std::string(Uuid::Random(rng).view());
   uplink_options.session.accept_restored_log = config.accept_restored_log;
   UplinkReports uplink_reports;
   uplink_reports.pace = [this](uint32_t batch_ms, uint32_t heartbeat_s) {

@@ -81,7 +81,7 @@ absl::Status Rejoin::BehindDamage(const std::string& detail) {
                              ",\"batchesLost\":" + std::to_string(salvage.lost) + ",\"batchesRecovered\":" + std::to_string(salvage.recovered) +
                              ",\"detail\":" + JsonString(detail) + "}",
                  EventClass::kLoss, "damage:" + std::to_string(acked.epoch) + ":" + std::to_string(acked.batch_seq));
-  session_.SkipBefore(opened);
+  session_.Abandon(facts.acked, opened);
   return absl::OkStatus();
 }
 
@@ -108,7 +108,7 @@ absl::Status Rejoin::BehindGap() {
   pipeline_.Note("Loss", details + ",\"batchesLost\":" + std::to_string(salvage.lost) + ",\"batchesRecovered\":" + std::to_string(salvage.recovered) +
                              ",\"source\":\"log\",\"detail\":\"the log was restored from an older copy, and the spool no longer had what followed\"}",
                  EventClass::kLoss, "restore:" + std::to_string(head.epoch) + ":" + std::to_string(head.batch_seq));
-  session_.SkipBefore(opened);
+  session_.Abandon(head, opened);
   return absl::OkStatus();
 }
 

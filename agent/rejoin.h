@@ -4,7 +4,7 @@
 //
 // Path     uplink session says where the chain broke → [Rejoin] → pipeline, spool → uplink session sends from the new epoch on
 // Threads  one. Blocks until what it records is in the spool.
-// Holds    until SkipBefore nothing of the new epoch is sent: whoever ends in between does it again, and nothing is recorded or said twice.
+// Holds    until Abandon nothing of the new epoch is sent: whoever ends in between does it again, and nothing is recorded or said twice.
 // Fails    Unavailable: the agent stops; the next run goes on.
 #pragma once
 

@@ -10,8 +10,8 @@ orgtrail_library(common_crypto
 orgtrail_library(common_lmdb SOURCES common/lmdb/env.cc common/lmdb/short_file.cc DEPS common_base common_fs PkgConfig::lmdb)
 orgtrail_library(common_merkle SOURCES common/merkle/tree.cc common/merkle/proofs.cc DEPS common_crypto)
 orgtrail_library(common_json SOURCES common/json/scanner.cc common/json/fields.cc common/json/padding.cc common/json/members.cc DEPS common_base)
-orgtrail_library(common_compress SOURCES common/compress/zstd.cc common/compress/gzip.cc
-  DEPS common_base zstd::libzstd_shared PkgConfig::libdeflate)
+orgtrail_library(common_compress SOURCES common/compress/zstd.cc
+  DEPS common_base zstd::libzstd_shared)
 orgtrail_library(common_format
   SOURCES common/format/event.cc common/format/batch.cc common/format/epoch.cc common/format/frame.cc common/format/note.cc
           common/format/control.cc common/format/chain.cc common/format/token.cc common/format/proof.cc common/format/audit.cc common/format/quarantine.cc common/format/verify_proof.cc

@@ -85,6 +85,13 @@ class Gzip final : public Content {
         return absl::OkStatus();
       }
     }
+    if (!in_member_ && members_ > 0) {   // tape and disk writers pad with zeros; anything else is a member, or damage
+      while (z_.avail_in > 0 && *z_.next_in == 0) {
+        ++z_.next_in;
+        --z_.avail_in;
+      }
+      if (z_.avail_in == 0) return absl::OkStatus();
+    }
     if (window_.size() > kWindow) window_.erase(0, window_.size() - kWindow / 2);
     const size_t before = window_.size();
     window_.resize(before + kOutput);
@@ -99,8 +106,6 @@ class Gzip final : public Content {
       in_member_ = false;
       ++members_;
       if (inflateReset(&z_) != Z_OK) failed_ = absl::InternalError("zlib: reset failed");
-    } else if (rc != Z_OK && rc != Z_BUF_ERROR && members_ > 0 && z_.total_out == 0) {
-      finished_ = true;  // padding after the last member, as gzip(1) allows
     } else if (rc != Z_OK && rc != Z_BUF_ERROR) {
       failed_ = absl::DataLossError(absl::StrCat("gzip: ", z_.msg == nullptr ? "damaged" : z_.msg));
     }

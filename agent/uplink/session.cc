@@ -93,11 +93,12 @@ std::string UplinkSession::Begin() {
     s.paused_until = Tick{};
     s.gap_since = Tick{};
     s.progress = clock_.Now();
-    s.cursor = std::max(s.facts.acked, Before(s.floor));
+    s.cursor = Past(s, s.facts.acked);
     v1::PushRequest request;
     v1::Hello& hello = *request.mutable_hello();
     hello.set_agent_uuid(std::string(options_.uuid.view()));
     hello.set_version(options_.version);
+    hello.set_run(options_.run);
     if (s.pin.origin == log_key_.name && s.pin.size > 0) {
       hello.set_seen_size(s.pin.size);
       hello.set_seen_root(std::string(s.pin.root.view()));
@@ -135,14 +136,22 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
   if (!next->has_value()) return std::optional<std::string>();
   auto& [key, frame] = **next;
   ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(frame));
+  absl::Status branch;
+  std::vector<std::function<void()>> calls;
   const bool current = state_.With([&](State& s) {
     if (s.cursor != *after) return false;   // an answer moved it meanwhile
+    if (key.batch_seq == 0) branch = CheckBranch(s, key, frame);
+    calls.swap(s.calls);
+    if (!branch.ok()) return false;
     if (s.window.empty()) s.progress = now;
-    s.cursor = s.facts.sent = key;
+    s.facts.sent = key;
+    s.cursor = Past(s, key);
     s.window.push_back({key, leaf, frame.size(), false, now});
     s.window_bytes += frame.size();
     return true;
   });
+  for (auto& call : calls) call();
+  RETURN_IF_ERROR(branch);
   if (!current) return std::optional<std::string>();
   return std::optional<std::string>(std::move(frame));
 }
@@ -319,13 +328,16 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
                                    ", ours " + Hex(leaf.view()), w.checkpoint())
             .IgnoreError();  // its answer ends the stream
         s.cursor = std::min(s.cursor, Before(head));
+      } else {
+        FindAbandoned(s, head);
+        s.cursor = Past(s, s.cursor);
       }
     }
   }
   if (head < s.facts.acked && !w.quarantined()) {
     // It proved these to us once and no longer has them: restored from a copy. We still have them.
     Report(s, "LOG_RESTORED", "the log stands at " + Name(head) + " and had acknowledged " + Name(s.facts.acked) + ": sending again from there");
-    s.cursor = std::max(head, Before(s.floor));
+    s.cursor = Past(s, head);
   }
   s.welcomed = true;
   s.progress = clock_.Now();
@@ -448,7 +460,7 @@ absl::Status UplinkSession::OnRefusal(State& s, const v1::Refusal& r) {
 
 // Whether what this spool would send after `head` continues it.
 bool UplinkSession::HasWhatFollows(const State& s, BatchKey head) const {
-  const std::optional<BatchKey> next = spool_.KeyAfter(std::max(head, Before(s.floor)));
+  const std::optional<BatchKey> next = spool_.KeyAfter(Past(s, head));
   if (!next) return true;   // there is nothing to send
   if (head.epoch != 0 && *next == BatchKey{head.epoch, head.batch_seq + 1}) return true;
   if (next->batch_seq != 0) return false;
@@ -459,8 +471,52 @@ bool UplinkSession::HasWhatFollows(const State& s, BatchKey head) const {
          BatchKey{opening->previous_epoch, opening->previous_batch_seq} == head;
 }
 
+// `key`, or the end of the branch that it is in: what follows is to be sent.
+BatchKey UplinkSession::Past(const State& s, BatchKey key) {
+  for (const Branch& b : s.abandoned) {
+    if (b.after <= key && key < Before(b.before)) key = Before(b.before);
+  }
+  return key;
+}
+
+// The log's newest batch of ours is `head`: from there back, each epoch says which batch it goes on from. What the spool has between an epoch and
+// that batch is a branch that an earlier run abandoned.
+void UplinkSession::FindAbandoned(State& s, BatchKey head) const {
+  std::erase_if(s.abandoned, [&](const Branch& b) { return b.before <= head; });
+  for (BatchKey opens{head.epoch, 0}; opens.epoch != 0;) {
+    const absl::StatusOr<SignedEntry> entry = spool_.ReadEntry(opens);
+    const absl::StatusOr<EpochOpening> opening = entry.ok() ? EpochOpening::Decode(entry->extension) : entry.status();
+    if (!opening.ok() || opening->reason == EpochReason::kHandover) break;   // pruned, or another log's before it
+    const BatchKey previous{opening->previous_epoch, opening->previous_batch_seq};
+    if (previous >= opens) break;
+    if (const std::optional<BatchKey> next = spool_.KeyAfter(previous); next && *next < opens) s.abandoned.insert(s.abandoned.begin(), {previous, opens});
+    opens = {previous.epoch, 0};
+  }
+}
+
+// An epoch that leaves a branch behind and is not in the log yet: the run that opened it may have ended before it had recorded what the branch
+// held. Nothing of it is sent before this run has done so.
+absl::Status UplinkSession::CheckBranch(State& s, BatchKey opens, std::string_view frame) {
+  if (s.facts.quarantined || opens <= s.facts.log_head) return absl::OkStatus();
+  if (std::any_of(s.abandoned.begin(), s.abandoned.end(), [&](const Branch& b) { return b.before == opens; })) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(frame));
+  ASSIGN_OR_RETURN(const EpochOpening opening, EpochOpening::Decode(view.extension));
+  if (opening.reason == EpochReason::kHandover) return absl::OkStatus();
+  const BatchKey previous{opening.previous_epoch, opening.previous_batch_seq};
+  if (previous < s.facts.acked && s.facts.acked < opens) {
+    s.facts.gone_after = previous;
+    Report(s, "RECORDS_MISSING", Name(opens) + " goes on after " + Name(previous) + ", since the log was restored; what lies between is looked at again");
+    return absl::FailedPreconditionError("RECORDS_MISSING behind " + Name(previous));
+  }
+  if (const std::optional<BatchKey> next = spool_.KeyAfter(previous); next && *next < opens) {
+    Report(s, "SPOOL_TAMPER", Name(opens) + " goes on after " + Name(previous) + ", past damage; what lies between is looked at again");
+    return absl::DataLossError("SPOOL_TAMPER behind " + Name(previous));
+  }
+  return absl::OkStatus();
+}
+
 void UplinkSession::Rewind(State& s, BatchKey first) {
-  s.cursor = std::max(Before(first), Before(s.floor));
+  s.cursor = Past(s, Before(first));
   while (!s.window.empty() && s.window.back().key > s.cursor) {
     s.window_bytes -= s.window.back().bytes;
     s.window.pop_back();
@@ -566,14 +622,17 @@ bool UplinkSession::Drained() const {
   return !spool_.KeyAfter(acked).has_value();
 }
 
-void UplinkSession::SkipBefore(BatchKey key) {
+void UplinkSession::Abandon(BatchKey after, BatchKey opened) {
   state_.With([&](State& s) {
-    s.floor = key;
-    if (s.cursor < Before(key)) s.cursor = Before(key);
-    while (!s.window.empty() && s.window.front().key < key) {
-      s.window_bytes -= s.window.front().bytes;
-      s.window.pop_front();
-    }
+    std::erase_if(s.abandoned, [&](const Branch& b) { return b.after >= after; });   // in it
+    s.abandoned.push_back({after, opened});
+    s.cursor = Past(s, s.cursor);
+    std::erase_if(s.window, [&](const Sent& w) {
+      if (w.key <= after || w.key >= opened) return false;
+      s.window_bytes -= w.bytes;
+      return true;
+    });
+    s.facts.unacked_bytes = s.window_bytes;
   });
 }
 

@@ -35,6 +35,7 @@ class Refusal;
 struct UplinkSessionOptions {
   Uuid uuid;
   std::string version;
+  std::string run;                                         // 16 random bytes of this process; empty: streams do not replace each other
   size_t window_bytes = 16 << 20;                          // sent and not acked
   absl::Duration ack_stall = absl::Seconds(60);            // unacked batches and no receipt for so long: the stream is dead
   absl::Duration skip_limit = absl::Seconds(30);           // later batches acked, this one not: the log skipped it
@@ -94,7 +95,9 @@ class UplinkSession {
   absl::Status CheckStalls();
 
   bool Drained() const;                  // everything in the spool is acked
-  void SkipBefore(BatchKey key);         // nothing before `key` is sent any more: what is there cannot be delivered
+  // The chain goes on from `after` with `opened`, an epoch_open: what the spool has between them is never sent. Kept in memory; once the
+  // log has the new epoch, a later run reads it from the spool.
+  void Abandon(BatchKey after, BatchKey opened);
   void Wake();                           // ends Wait
   UplinkFacts Facts() const;
 
@@ -106,13 +109,16 @@ class UplinkSession {
     bool proven = false;                 // its receipt came; waits for those before it
     Tick at{};
   };
+  struct Branch {                        // batches strictly between the two do not continue the log's chain
+    BatchKey after, before;
+  };
   struct State {
     Pin pin;
     bool welcomed = false, woken = false;
     uint64_t stream_size = 0;            // the head last shown on this stream, and its root: receipts count from it
     Hash stream_root;
     BatchKey cursor;                     // the last one sent
-    BatchKey floor;                      // SkipBefore
+    std::vector<Branch> abandoned;       // in order
     std::deque<Sent> window;
     size_t window_bytes = 0;
     Tick paused_until{}, progress{}, gap_since{};
@@ -139,6 +145,9 @@ class UplinkSession {
   absl::StatusOr<std::string> Mend(BatchKey key);
   absl::StatusOr<SignedEntry> EntryOf(BatchKey key, std::string_view stored) const;
   bool HasWhatFollows(const State& s, BatchKey head) const;
+  void FindAbandoned(State& s, BatchKey head) const;
+  absl::Status CheckBranch(State& s, BatchKey opens, std::string_view frame);
+  static BatchKey Past(const State& s, BatchKey key);
   void Rewind(State& s, BatchKey first);
   void Pinned(State& s);
   void Report(State& s, std::string_view code, std::string detail);

@@ -14,6 +14,7 @@ namespace orgtrail {
 namespace {
 
 constexpr size_t kRequestOverhead = 64;            // protobuf's tag and length around a frame
+constexpr size_t kRunBytes = 16;
 constexpr size_t kHelloBytes = 4096;
 constexpr size_t kReceiptLeaves = 2048;            // paths of 27 hashes: 1.8 MB at most
 constexpr size_t kUnsentLeaves = 65536;            // an agent that far behind with its receipts is cut off
@@ -161,13 +162,20 @@ bool Sessions::Take(StreamId stream, std::string& message) {
       l.address = facts.caller->address;
       l.version = hello.version;
     });
+    // What the same process sent on a stream it gave up may arrive after what it sends on this one. From another process it would be news.
+    std::vector<StreamId> replaced;
     state_.With([&](State& s) {
       auto it = s.sessions.find(stream);
       if (it == s.sessions.end()) return;
       it->second.greeted = true;
       it->second.uuid = hello.uuid;
+      it->second.run = h.run().substr(0, kRunBytes);
+      for (const auto& [id, other] : s.sessions) {
+        if (id < stream && !other.doomed && other.uuid == hello.uuid && !other.run.empty() && other.run == it->second.run) replaced.push_back(id);
+      }
       s.hellos.emplace_back(stream, std::move(hello));
     });
+    for (const StreamId id : replaced) End(id, absl::AbortedError("a newer stream of the same process replaced this one"));
     Poke();
     return true;
   }

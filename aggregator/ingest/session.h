@@ -119,6 +119,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
     bool greeted = false;          // hello came
     bool doomed = false;           // Close was called
     Uuid uuid;
+    std::string run;               // as its hello said
     bool writing = false;          // one Send unwritten
     bool owed = false;             // … and there is more to say
     Tick writing_since{};

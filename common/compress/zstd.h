@@ -33,8 +33,4 @@ class ZstdDecompressor {
   void* ctx_;
 };
 
-// gzip members one after another (RFC 1952), at most `cap` bytes out. For rotated .gz logs and .json.gz.
-absl::Status Gunzip(std::string_view gz, size_t cap, std::string* out);
-std::string Gzip(std::string_view plain, int level = 6);
-
 }  // namespace orgtrail

@@ -1,5 +1,5 @@
 include(tests/support/ledger_builder.cmake)
 add_executable(ledger_bench ${PROJECT_SOURCE_DIR}/tests/bench/ledger_bench.cc)
 target_include_directories(ledger_bench PRIVATE ${PROJECT_SOURCE_DIR})
-target_link_libraries(ledger_bench PRIVATE test_ledger_builder test_data benchmark::benchmark)
+target_link_libraries(ledger_bench PRIVATE test_ledger_builder test_data benchmark::benchmark ZLIB::ZLIB)
 set_target_properties(ledger_bench PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)

@@ -45,11 +45,13 @@ orgtrail_fuzzer(scanner SOURCES tests/fuzz/scanner_fuzz.cc DEPS common_json simd
 orgtrail_fuzzer(config SOURCES tests/fuzz/config_fuzz.cc DEPS agent_config aggregator_config CORPUS fuzz/config_corpus)
 orgtrail_fuzzer(http_request SOURCES tests/fuzz/http_request_fuzz.cc DEPS common_http CORPUS fuzz/http_corpus)
 orgtrail_fuzzer(put_audit_events SOURCES tests/fuzz/put_audit_events_fuzz.cc DEPS agent_capture CORPUS fuzz/put_audit_events_corpus)
+orgtrail_fuzzer(gzip SOURCES tests/fuzz/gzip_fuzz.cc DEPS agent_capture)
 orgtrail_fuzzer(spool_values SOURCES tests/fuzz/spool_values_fuzz.cc DEPS agent_spool)
 orgtrail_fuzzer(run SOURCES tests/fuzz/run_fuzz.cc DEPS aggregator_index)
 orgtrail_fuzzer(uplink DEFINES ORGTRAIL_FUZZ_SYNCS SOURCES tests/fuzz/uplink_fuzz.cc DEPS agent_uplink test_ledger_builder)
 orgtrail_fuzzer(ingest DEFINES ORGTRAIL_FUZZ_SYNCS SOURCES tests/fuzz/ingest_fuzz.cc DEPS aggregator_ingest test_ledger_builder)
 orgtrail_fuzzer(reads SOURCES tests/fuzz/reads_fuzz.cc DEPS aggregator_feed aggregator_transparency test_ledger_builder)
+orgtrail_fuzzer(admin SOURCES tests/fuzz/admin_fuzz.cc DEPS aggregator_admin test_ledger_builder)
 orgtrail_fuzzer(enrol SOURCES tests/fuzz/enrol_fuzz.cc DEPS aggregator_enrol test_ledger_builder)
 if(ORGTRAIL_FUZZ)
   orgtrail_fuzzer(canary SOURCES tests/fuzz/canary_fuzz.cc DEPS common_base)   # a fuzzer that cannot find this finds nothing

@@ -9,16 +9,16 @@
 namespace orgtrail::sim {
 namespace {
 
-constexpr std::string_view kBatchesLost = "\"batchesLost\":";
-
 struct Chain {
   uint64_t epoch = 0, batch_seq = 0, last_seq = 0, events = 0, lost = 0;
   Hash leaf;
   bool closed = false;
   std::set<std::pair<Hash, uint32_t>> slots;   // (tree, slot) that signed
-  std::vector<std::string> lines;
+  std::vector<std::string> lines;              // in the log's order; not those recorded once more behind a break
+  std::set<std::string> recovered;             // those: an agent that goes down meanwhile records the rest behind what it captured since
+  bool twice = false;                          // a line is in both, or in one more than once
   uint64_t gone = 0;                           // events that came without bodies
-  bool gave_up = false;                        // a loss record says that batches behind a gap could not be read any more
+  bool gave_up = false;                        // a loss record says what a restored log and the spool both lack
   std::set<std::string> apart;                 // lines in quarantine
 };
 
@@ -86,9 +86,13 @@ void World::Judge() {
     chain.closed = h.kind == BatchKind::kEpochClose;
     for (const Row& row : leaf.events.rows) {
       chain.gone += row.tombstone;
-      if (std::string line = LineOf(row.body); !line.empty()) chain.lines.push_back(std::move(line));
-      const size_t lost = row.event_class == static_cast<uint16_t>(EventClass::kLoss) ? row.body.find(kBatchesLost) : std::string_view::npos;
-      chain.gave_up |= lost != std::string_view::npos && row.body[lost + kBatchesLost.size()] != '0';
+      if (std::string line = LineOf(row.body); line.empty()) {
+      } else if ((row.flags & kFlagRecovered) != 0) {
+        chain.twice |= !chain.recovered.insert(std::move(line)).second;
+      } else {
+        chain.lines.push_back(std::move(line));
+      }
+      chain.gave_up |= row.event_class == static_cast<uint16_t>(EventClass::kLoss) && row.body.find("\"cause\":\"restore\"") != std::string_view::npos;
     }
   }
   outcome.records = rows.size();
@@ -115,13 +119,14 @@ void World::Judge() {
     // Every line once, in order; what two processes of one identity captured is in quarantine at least.
     const Chain& chain = chains[agent->identity.uuid];
     std::set<std::string> logged(chain.lines.begin(), chain.lines.end());
-    if (logged.size() != chain.lines.size()) return Fail(agent->name + ": a line is in the feed twice");
+    logged.insert(chain.recovered.begin(), chain.recovered.end());
+    if (chain.twice || logged.size() != chain.lines.size() + chain.recovered.size()) return Fail(agent->name + ": a line is in the feed twice");
     size_t at = 0;   // what a disk damaged before it was sent may be left out
     for (size_t i = 0; i < agent->lines.size() && at < chain.lines.size() && !agent->cloned; ++i) {
       const std::string want = LineOf(agent->lines[i]);
       if (chain.lines[at] == want) {
         ++at;
-      } else if (!rotten.contains(want) && !agent->may_be_gone.contains(want)) {
+      } else if (!rotten.contains(want) && !agent->may_be_gone.contains(want) && !chain.recovered.contains(want)) {
         return Fail(absl::StrCat(agent->name, ": line ", at, " in the log is ", chain.lines[at], ", expected ", want));
       }
     }
@@ -141,7 +146,7 @@ void World::Judge() {
     if (!agent->Doubled() && !chain.apart.empty()) return Fail(agent->name + " was put in quarantine without cause");
     outcome.gone += missing;
     if (!agent->Doubled()) {   // what is missing is signed as captured, counted, and somebody was told
-      // … or, after a restore, in a batch that was damaged and had lost its place in the chain: then a record says so.
+      // … or, after a restore, in batches that are gone or have lost their place in the chain: then a record says so.
       if (missing > chain.gone && !chain.gave_up) return Fail(absl::StrCat(agent->name, ": ", missing, " lines are missing, only ", chain.gone, " are signed as captured"));
       const std::optional<AgentHead> its_head = ledger.HeadOf(agent->identity.uuid);
       if (its_head && its_head->bodies_missing != chain.gone) {

@@ -90,6 +90,7 @@ void AgentNode::Start() {
   UplinkSessionOptions session_options;
   session_options.uuid = identity.uuid;
   session_options.version = "sim";
+  session_options.run = std::string(Uuid::Random(rng).view());
   session_options.accept_restored_log = world_.aggregator->restored;   // --resend-from
   UplinkReports reports;
   reports.pace = [this](uint32_t batch_ms, uint32_t heartbeat_s) {

@@ -16,7 +16,7 @@ target_include_directories(sim_product PUBLIC ${PROJECT_SOURCE_DIR})
 target_include_directories(sim_product SYSTEM PUBLIC ${PROJECT_BINARY_DIR}/gen)
 target_compile_definitions(sim_product PUBLIC ORGTRAIL_MUTANTS ORGTRAIL_TREE_SLOTS=32)
 target_link_libraries(sim_product PUBLIC protobuf::libprotobuf absl::status absl::statusor absl::strings absl::time absl::flat_hash_map
-                      Threads::Threads OpenSSL::SSL OpenSSL::Crypto PkgConfig::lmdb zstd::libzstd_shared PkgConfig::libdeflate
+                      Threads::Threads OpenSSL::SSL OpenSSL::Crypto PkgConfig::lmdb zstd::libzstd_shared
                       PkgConfig::xxhash PRIVATE orgtrail_warnings)
 add_library(sim_world STATIC EXCLUDE_FROM_ALL tests/sim/world.cc tests/sim/nodes.cc tests/sim/judge.cc tests/sim/disk.cc tests/sim/hooks.cc
             tests/support/ledger_builder.cc)

@@ -43,7 +43,7 @@ World::World(const Plan& p) : plan(p), rng(p.seed * 2 + 1), chance(p.seed * 2 + 
   const auto bit = [](Fault fault) { return 1u << static_cast<int>(fault); };
   if (chance.Below(3) != 0) enabled &= ~bit(Fault::kRestore);
   if (enabled & bit(Fault::kRestore)) enabled &= ~(bit(Fault::kReplay) | bit(Fault::kClone) | bit(Fault::kForgedReceipt) | bit(Fault::kForkedHead) | bit(Fault::kDiskFull));
-  forgets_acked_ = plan.forgets_acked && (enabled & bit(Fault::kRestore)) != 0;
+  forgets_acked_ = (plan.forgets_acked || plan.seed % 2 == 0) && (enabled & bit(Fault::kRestore)) != 0;
   aggregator = std::make_unique<AggregatorNode>(*this, scratch_ + "/aggregator", p.seed * 100);
   fs::create_directories(scratch_ + "/aggregator/data");
   const size_t n = 1 + static_cast<size_t>(rng.Below(3));

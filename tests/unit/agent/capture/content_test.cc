@@ -4,7 +4,7 @@
 
 #include <fstream>
 
-#include "common/compress/zstd.h"
+#include "tests/support/gzip.h"
 #include "tests/support/temp_dir.h"
 
 namespace orgtrail {
@@ -49,6 +49,23 @@ TEST_F(GzipTest, PaddingAfterTheLastMemberIsFine) {
   Write(Gzip("hello") + std::string(512, '\0'));
   EXPECT_EQ(Read(0, 100), "hello");
   EXPECT_EQ(Read(5, 1), "");
+}
+
+// gzip(1) takes it for something after the end, and says nothing.
+TEST_F(GzipTest, ADamagedHeaderOfALaterMemberIsDamage) {
+  std::string second = Gzip("second");
+  second[1] = 'x';
+  for (const std::string& between : {std::string(), std::string(70'000, '\0')}) {
+    Write(Gzip("first") + between + second);
+    EXPECT_EQ(Read(0, 5), "first");
+    char one = 0;
+    EXPECT_EQ(content_->ReadAt(5, &one, 1).status().code(), absl::StatusCode::kDataLoss);
+  }
+}
+
+TEST_F(GzipTest, MembersMayBePaddedApart) {
+  Write(Gzip("first ") + std::string(70'000, '\0') + Gzip("second"));
+  EXPECT_EQ(Read(0, 100), "first second");
 }
 
 TEST_F(GzipTest, ADamagedOneGivesWhatCameBefore) {

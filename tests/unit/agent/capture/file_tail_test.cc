@@ -8,7 +8,7 @@
 #include <functional>
 
 #include "common/base/status.h"
-#include "common/compress/zstd.h"
+#include "tests/support/gzip.h"
 #include "tests/support/manual_clock.h"
 #include "tests/support/temp_dir.h"
 

@@ -96,36 +96,5 @@ TEST(Zstd, RefusesWhatIsNotExactlyOneBoundedFrame) {
   EXPECT_TRUE(zstd.Decompress(good, 1000, &plain).ok()) << "a refusal leaves the object usable";
 }
 
-TEST(Gzip, RoundTripsMembers) {
-  for (size_t n : {size_t{0}, size_t{1}, size_t{5000}, size_t{1} << 20}) {
-    std::string plain = "stale";
-    ASSERT_TRUE(Gunzip(Gzip(Text(n)), n, &plain).ok()) << n;
-    EXPECT_EQ(plain, Text(n));
-  }
-  std::string many, expected, plain;
-  for (int i = 0; i < 300; ++i) {
-    many += Gzip(Text(i));
-    expected += Text(i);
-  }
-  ASSERT_TRUE(Gunzip(many, expected.size(), &plain).ok());
-  EXPECT_EQ(plain, expected);
-  ASSERT_TRUE(Gunzip(many + std::string(512, '\0'), expected.size(), &plain).ok()) << "padding";
-  EXPECT_EQ(plain, expected);
-}
-
-TEST(Gzip, IsBoundedAndExact) {
-  const std::string bomb = Gzip(std::string(size_t{50} << 20, 'a'));
-  std::string plain;
-  EXPECT_EQ(Gunzip(bomb, 1 << 20, &plain).code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(Gunzip(Gzip(Text(1001)), 1000, &plain).code(), absl::StatusCode::kResourceExhausted);
-  const std::string good = Gzip(Text(1000));
-  EXPECT_EQ(Gunzip("", 100, &plain).code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(Gunzip(good.substr(0, good.size() - 1), 5000, &plain).code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(Gunzip(good + "garbage", 5000, &plain).code(), absl::StatusCode::kDataLoss);
-  std::string wrong_crc = good;
-  wrong_crc[good.size() - 6] = static_cast<char>(wrong_crc[good.size() - 6] ^ 1);
-  EXPECT_EQ(Gunzip(wrong_crc, 5000, &plain).code(), absl::StatusCode::kDataLoss);
-}
-
 }  // namespace
 }  // namespace orgtrail
