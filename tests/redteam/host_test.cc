@@ -21,6 +21,7 @@
 #include "common/fs/file.h"
 #include "common/lmdb/env.h"
 #include "tests/e2e/support/organization.h"
+#include "tests/redteam/memory_bound.h"
 #include "tests/redteam/table.h"
 
 namespace orgtrail::e2e {
@@ -305,7 +306,7 @@ TEST_F(RedHost, RecordsThatAreTooLargeForAnything) {
     AppendTo(file, huge + "\n" + Record(7) + "\n");
   }
   ASSERT_TRUE(Logged(3)) << agent.LogTail();
-  EXPECT_LT(agent.process().ResidentBytes(), 256 << 20);
+  EXPECT_LT(agent.process().ResidentBytes(), MemoryBound(256 << 20));
   const std::vector<std::string> feed = organization.Feed();
   EXPECT_EQ(feed[0], keys);
   EXPECT_THAT(feed[1], ::testing::StartsWith("{\"orgtrail:blob\":{\"sha256\":\"" + hash + "\",\"len\":67108864,\"chunks\":0,\"truncated\":true"));

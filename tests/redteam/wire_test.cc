@@ -14,6 +14,7 @@
 #include "common/crypto/x509.h"
 #include "common/format/control.h"
 #include "common/fs/file.h"
+#include "tests/redteam/memory_bound.h"
 #include "tests/redteam/rogue.h"
 #include "tests/redteam/table.h"
 
@@ -288,7 +289,7 @@ TEST_F(Wire, EveryLieIsToldByItsCodeAndNoChainIsWedged) {
     told.push_back({&lie, name, rogue.subject(), rogue.as().Uri()});
   }
   // Whatever sizes they claimed (35, 37, 47 to 49), nothing was set aside for it.
-  EXPECT_LT(organization().aggregator().ResidentBytes() - memory, 128 << 20);
+  EXPECT_LT(organization().aggregator().ResidentBytes() - memory, MemoryBound(128 << 20));
   std::set<std::string> feed;
   for (const std::string& line : organization().Feed()) feed.insert(MemberOf(line, "eventID"));
   // Evidence, from the leaves of the log.
