@@ -13,11 +13,11 @@ absl::StatusOr<std::unique_ptr<Door>> Door::Open(const AggregatorConfig& config,
   grpc::ServerBuilder builder;
   int port = 0;
   // Connections without a call are closed after a minute (rpc/credentials.cc): so an identity never has many of them.
-  builder.AddListeningPort(config.listen, MutualServerCredentials({config.tls_certificate, config.tls_key, config.ca_certificate}, config.org,
-                                                                  [&door = *door, &clock](const Identity& who) {
-                                                                    Allowance& allowance = who.kind == Identity::Kind::kAgent ? door.agents_ : door.people_;
-                                                                    return allowance.Take(who.ToUri(), clock.Now()) == Allowance::Took::kOne;
-                                                                  }), &port);
+  const std::shared_ptr<grpc::ServerCredentials> credentials =
+      MutualServerCredentials({config.tls_certificate, config.tls_key, config.ca_certificate}, config.org, [&door = *door, &clock](const Identity& who) {
+        Allowance& allowance = who.kind == Identity::Kind::kAgent ? door.agents_ : door.people_;
+        return allowance.Take(who.ToUri(), clock.Now()) == Allowance::Took::kOne;
+      });
   SetServerLimits(builder);
   // gRPC buffers a message as far as it comes before it compares its length with the limit: beyond this it ends streams instead.
   grpc::ResourceQuota quota("door");
@@ -31,7 +31,9 @@ absl::StatusOr<std::unique_ptr<Door>> Door::Open(const AggregatorConfig& config,
     cuts.Add();
     LogWarn("A connection began far more calls than anybody needs and was closed.", {{"address", address}});
   };
+  credentials->SetAuthMetadataProcessor(MakeCallGate(calls, clock));
   AddCallLimit(builder, std::move(calls), clock);
+  builder.AddListeningPort(config.listen, credentials, &port);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 64);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
