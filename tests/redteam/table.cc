@@ -63,6 +63,8 @@ const Elsewhere kElsewhere[] = {
     {{87}, "scrub_test", "Scrub.DamageIsAnAlarmItIsNeverReadAndItsRepairClearsIt", "change a bit of a sealed shard under the running aggregator", "found within a round: STORE_DAMAGED with file and leaf; cleared when it is whole again"},
     {{87}, "repair_test", "Repair.LeavesArePutBackFromABackupAndTheLogSaysSo", "change every signed header of two shards, then `orgtrail repair` from a backup", "whole again, byte for byte in feed and proofs; LEDGER_REPAIRED in the log"},
     {{87}, "repair_test", "Repair.NeitherAnOlderCopyNorAForgedOneIsTaken", "repair from an older copy, and from another log", "refused; nothing is changed"},
+    {{87}, "repair_test", "Repair.ACopyOfThisLogWithOtherLeavesInItIsNotTaken", "repair from a copy of this log whose leaves were changed, with checksums that fit", "nothing of it is put back; fsck 2"},
+    {{102}, "recovery_test", "Recovery.ADeclaredRestoreGoesOnByItselfAndLosesNothingAgentsKept", "a cursor from behind the end of a log that was restored", "refused, with where to go on; one from before the end goes on"},
     {{94}, "scrub_test", "Scrub.AFileCutShortUnderTheAggregatorEndsItWithItsName", "truncate the newest shard under the running aggregator", "it ends with 134, and its last line names the file"},
     {{94}, "repair_test", "Repair.WhatCannotBeReadIsReplacedWhole", "truncate a shard and overwrite another's pages, then `orgtrail repair`", "replaced from the backup; nothing is lost"},
     {{94}, "repair_test", "Repair.TheNewestShardComesFromAMirrorThatHasAllThatWasSigned", "truncate the newest shard, then `orgtrail repair` from a mirror", "no start before it, everything is there after it"},
