@@ -9,6 +9,7 @@
 
 #include "aggregator/ledger/shard.h"
 #include "common/base/bytes.h"
+#include "common/lmdb/env.h"
 #include "tests/e2e/support/organization.h"
 
 namespace orgtrail::e2e {
@@ -73,6 +74,34 @@ class Repair : public ::testing::Test {
     }
     WriteWhole(File(shard), bytes);
     return flipped;
+  }
+  // As somebody who may write a copy's files and knows their format does: one byte of every batch, with a CRC that fits.
+  static int Forge(const std::string& shard_dir) {
+    absl::StatusOr<Shard> shard = Shard::Open(shard_dir, 1ull << 30, false);
+    if (!shard.ok()) return -1;
+    absl::StatusOr<std::unique_ptr<lmdb::WriteTxn>> txn = lmdb::WriteTxn::Begin(*shard->env);
+    if (!txn.ok()) return -1;
+    std::vector<std::pair<std::string, std::string>> changed;
+    {
+      lmdb::Cursor at(**txn, shard->leaves);
+      for (bool more = at.Last(); more; more = at.Prev()) {
+        const std::string key(at.key());
+        uint64_t index = 0;
+        for (const char c : key) index = index << 8 | static_cast<unsigned char>(c);
+        absl::StatusOr<StoredLeaf> leaf = ReadLeaf(index, at.value(), Crc::kCheck);
+        if (!leaf.ok() || !IsBatch(leaf->bytes)) continue;
+        std::string bytes(leaf->bytes);
+        bytes[66] = static_cast<char>(bytes[66] ^ 0x20);
+        leaf->bytes = bytes;
+        std::string value(StoredSize(*leaf), '\0');
+        WriteLeaf(index, *leaf, value.data());
+        changed.emplace_back(key, value);
+      }
+    }
+    for (const auto& [key, value] : changed) {
+      if (!(*txn)->Put(shard->leaves, key, value).ok()) return -1;
+    }
+    return (*txn)->Commit().ok() ? static_cast<int>(changed.size()) : -1;
   }
   void ExpectWholeAgain() {
     EXPECT_EQ(Fsck(), 0);
@@ -164,6 +193,15 @@ TEST_F(Repair, NeitherAnOlderCopyNorAForgedOneIsTaken) {
   const Ran forged = RepairFrom({stdfs::path(other.ledger_dir()).parent_path().string()});
   EXPECT_NE(forged.code, 0) << forged.out << forged.err;
   EXPECT_TRUE(ReadWhole(File(2)) == damaged);
+}
+
+TEST_F(Repair, ACopyOfThisLogWithOtherLeavesInItIsNotTaken) {
+  ASSERT_GT(Forge(ShardDir(backup() + "/ledger", 2)), 0);
+  ASSERT_GT(Flip(2, In::kHeaders), 0);
+  const Ran forged = RepairFrom({backup()});
+  EXPECT_EQ(forged.code, 2) << forged.out << forged.err;
+  EXPECT_THAT(forged.out + forged.err, HasSubstr("STILL DAMAGED"));
+  EXPECT_EQ(Fsck(), 2);
 }
 
 TEST_F(Repair, WhatNoCopyHasStaysWithoutItsBodiesWhenAsked) {
