@@ -2,52 +2,28 @@
 
 #include <algorithm>
 
-#include "aggregator/index/ordinals.h"
+#include "aggregator/index/combine.h"
+#include "aggregator/index/run_writer.h"
 #include "common/base/status.h"
 
 namespace orgtrail {
 namespace {
 
-// Where each input's ordinals land in the merged order, and the records in that order.
-class Remap {
+class RunSource final : public TermSource {
  public:
-  explicit Remap(std::span<const std::shared_ptr<const Run>> runs) : to_(runs.size()) {
-    for (size_t i = 0; i < runs.size(); ++i) to_[i].resize(runs[i]->records().size());
+  explicit RunSource(const Run& run) : run_(run) {}
+  std::span<const HistoryRecord> records() const override { return run_.records(); }
+  uint64_t terms() const override { return run_.facts().terms; }
+  uint64_t TermAt(uint64_t i) const override { return run_.TermAt(i); }
+  size_t CopyTerms(uint64_t i, uint64_t end, uint64_t last, TermEntry* out) const override {
+    TermEntry* to = out;
+    for (; i < end && (to->term = run_.TermAt(i)) <= last; ++i, ++to) to->reference = run_.ReferenceAt(i);
+    return static_cast<size_t>(to - out);
   }
-  absl::Status Write(std::span<const std::shared_ptr<const Run>> runs, RunWriter& writer) {
-    std::vector<size_t> at(runs.size());
-    std::vector<HistoryRecord> out;
-    uint32_t next = 0;
-    for (;;) {
-      size_t best = runs.size(), second = runs.size();  // the two inputs whose next records are the newest
-      for (size_t i = 0; i < runs.size(); ++i) {
-        if (at[i] == runs[i]->records().size()) continue;
-        if (best == runs.size() || Newer(runs[i]->records()[at[i]], runs[best]->records()[at[best]])) {
-          second = best;
-          best = i;
-        } else if (second == runs.size() || Newer(runs[i]->records()[at[i]], runs[second]->records()[at[second]])) {
-          second = i;
-        }
-      }
-      if (best == runs.size()) break;
-      const std::span<const HistoryRecord> from = runs[best]->records();
-      // Everything of the first that is newer than the second's next, in one go: runs hardly overlap in time.
-      do {
-        to_[best][at[best]] = next++;
-        out.push_back(from[at[best]++]);
-        if (out.size() == 16384) {
-          RETURN_IF_ERROR(writer.AddRecords(out));
-          out.clear();
-        }
-      } while (at[best] < from.size() &&
-               (second == runs.size() || Newer(from[at[best]], runs[second]->records()[at[second]])));
-    }
-    return writer.AddRecords(out);
-  }
-  const uint32_t* Of(size_t run) const { return to_[run].data(); }   // by the run's own ordinals
+  Postings ListOf(uint32_t reference) const override { return run_.ListOf(reference); }
 
  private:
-  std::vector<std::vector<uint32_t>> to_;
+  const Run& run_;
 };
 
 }  // namespace
@@ -70,54 +46,11 @@ absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr
   }
   ++facts.level;
   ASSIGN_OR_RETURN(std::unique_ptr<RunWriter> writer, RunWriter::Create(fs, std::move(path), records));
-  Remap remap(runs);
-  RETURN_IF_ERROR(remap.Write(runs, *writer));
-
-  constexpr uint64_t kDone = UINT64_MAX;  // a term of this value is found by its position instead
-  const size_t k = runs.size();
-  uint64_t term[kMergeWays], at[kMergeWays] = {};
-  for (size_t i = 0; i < k; ++i) term[i] = runs[i]->facts().terms > 0 ? runs[i]->TermAt(0) : kDone;
-  std::vector<uint32_t> one;
-  OrdinalSet all(records);
-  for (;;) {
-    uint64_t least = term[0];
-    for (size_t i = 1; i < k; ++i) least = std::min(least, term[i]);
-    // The inputs that have it. Later leaves are mostly newer: from the last input backwards the new ordinals come nearly ascending.
-    size_t having[kMergeWays], n = 0;
-    for (size_t i = k; i-- > 0;) {
-      if (term[i] == least && at[i] < runs[i]->facts().terms) having[n++] = i;
-    }
-    if (n == 0) {
-      if (least != kDone) return absl::DataLossError("history merge: a term without records");
-      break;
-    }
-    Postings lists[kMergeWays];
-    uint64_t count = 0;
-    for (size_t h = 0; h < n; ++h) {
-      lists[h] = runs[having[h]]->PostingsAt(at[having[h]]);
-      count += lists[h].count();
-    }
-    if (count == 1 && n == 1) {  // most terms: event ids
-      const uint32_t only = lists[0].Seek(0);
-      if (only == kNoOrdinal) return absl::DataLossError("history merge: a damaged list in " + runs[having[0]]->path());
-      RETURN_IF_ERROR(writer->AddTerm(least, std::span(remap.Of(having[0]) + only, 1)));
-    } else {
-      all.Begin(count);
-      for (size_t h = 0; h < n; ++h) {
-        one.clear();
-        if (!lists[h].AppendTo(&one)) return absl::DataLossError("history merge: a damaged list in " + runs[having[h]]->path());
-        all.AddAll(one.size(), [from = one.data(), to = remap.Of(having[h])](size_t i) { return to[from[i]]; });
-      }
-      const std::span<const uint32_t> sorted = all.Sorted();
-      if (sorted.empty()) return absl::DataLossError("history merge: a term without records");
-      RETURN_IF_ERROR(writer->AddTerm(least, sorted));
-    }
-    for (size_t h = 0; h < n; ++h) {
-      const size_t i = having[h];
-      ++at[i];
-      term[i] = at[i] < runs[i]->facts().terms ? runs[i]->TermAt(at[i]) : kDone;
-    }
-  }
+  std::vector<RunSource> all;
+  for (const auto& run : runs) all.emplace_back(*run);
+  std::vector<const TermSource*> sources;
+  for (const RunSource& source : all) sources.push_back(&source);
+  RETURN_IF_ERROR(Combine(sources, *writer));
   return writer->Finish(facts);
 }
 

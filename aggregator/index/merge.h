@@ -1,20 +1,23 @@
 // Merge: several runs with adjacent leaf ranges into one. docs/formats/history.md
-// Threads: any; the inputs are immutable. Memory: 4 bytes a record of the inputs, and one posting list.
+// Threads: any; the inputs are immutable. Memory: combine.h.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "aggregator/index/run.h"
 #include "common/base/guarded.h"
 #include "common/base/stage.h"
+#include "common/fs/file.h"
 
 namespace orgtrail {
 
 inline constexpr size_t kMergeWays = 16;
-inline constexpr uint64_t kMergeRecords = 1 << 25;  // a run never grows beyond this: 4 bytes a record is 128 MiB while merging
+inline constexpr uint64_t kMergeRecords = 1 << 25;  // a run never grows beyond this: at 4 bytes a record, merging takes at most 128 MiB
 
 // Writes the merged run under `path`; its level is one above the highest. DataLoss when an input's checksums differ.
 absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr<const Run>> runs);

@@ -6,25 +6,26 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "aggregator/index/run.h"
+#include "aggregator/index/sort.h"
 #include "aggregator/ledger/leaf.h"
+#include "common/fs/file.h"
 
 namespace orgtrail {
 
 struct RecentBlock {
-  std::vector<HistoryRecord> records;          // in order of arrival
-  std::vector<int64_t> logged_ns;              // of each record
+  std::vector<HistoryRecord> records;          // in order of arrival while it is open, then newest first
+  int64_t min_logged_ns = INT64_MAX, max_logged_ns = INT64_MIN;
 
   // While it is open: each record's terms, one after another.
   std::vector<uint64_t> terms;
   std::vector<uint32_t> ends;                  // of each record's terms
 
   // Once it is sealed: which records have which term.
-  std::vector<uint64_t> dictionary;            // ascending
-  std::vector<uint32_t> begins;                // of each term's postings; one more at the end
-  std::vector<uint16_t> postings;              // positions in `records`, ascending for each term
+  TermLists lists;                             // of positions in `records`
 
   // Records that have every term; all records when there is none.
   void Find(std::span<const uint64_t> wanted, std::vector<HistoryRecord>* found) const;
@@ -46,7 +47,8 @@ class Recent {
  private:
   std::vector<std::shared_ptr<const RecentBlock>> sealed_;
   RecentBlock open_;
-  std::vector<TermAtOrdinal> sorted_, scratch_;
+  std::vector<uint16_t> newest_, newest_scratch_;   // positions in the open block, newest first
+  TermLister lister_;
   size_t records_ = 0;
 };
 

@@ -1,13 +1,12 @@
 // Run: an immutable file of indexed records: which records have which term. docs/formats/history.md
 //
-// Threads  Run: any (read only). RunWriter: one.
+// Threads  any (read only)
 // Holds    records are sorted newest first, by (event time, leaf, event) descending; a record's position is its ordinal, and
 //          every posting list is ascending, so the newest match comes first.
 // Fails    Open checks the trailer; Verify every byte. Reading never leaves the file's bounds, whatever the bytes are.
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
@@ -17,8 +16,9 @@
 
 #include "absl/status/statusor.h"
 #include "aggregator/admit/address_term.h"
+#include "aggregator/index/postings.h"
+#include "aggregator/index/run_format.h"
 #include "common/base/limits.h"
-#include "common/fs/file.h"
 #include "common/fs/map.h"
 
 namespace orgtrail {
@@ -47,48 +47,14 @@ inline bool Newer(const HistoryRecord& a, const HistoryRecord& b) {
   return a.event > b.event;
 }
 
-inline constexpr uint32_t kNoOrdinal = UINT32_MAX;
-
 // What the trailer says of the whole run.
 struct RunFacts {
   uint32_t level = 0;                         // how often its records were merged
-  uint64_t records = 0, terms = 0, postings_bytes = 0;
+  uint64_t records = 0, terms = 0;
   uint64_t hashes = 0;                        // of the terms: those that are hashes, and come first; the rest are addresses
   int64_t min_time_ns = 0, max_time_ns = 0;   // eventTime
   uint64_t first_leaf = 0, next_leaf = 0;     // every leaf of [first, next) is in this run
   int64_t min_logged_ns = 0, max_logged_ns = 0;
-};
-
-class Run;
-
-// The ascending ordinals of one term, read in place.
-class Postings {
- public:
-  Postings() = default;                                  // empty
-  static Postings All(uint32_t records);                 // every ordinal
-  static Postings Of(std::span<const uint32_t> ordinals);  // these, ascending and borrowed
-  uint32_t count() const { return count_; }
-  // The first ordinal >= target, kNoOrdinal when there is none. Targets never decrease from call to call.
-  uint32_t Seek(uint32_t target);
-  // All ordinals, in one go; instead of Seek, not after it. False when the list is damaged; what came before stays appended.
-  bool AppendTo(std::vector<uint32_t>* out) const;
-
- private:
-  friend class Run;
-  enum class Kind : uint8_t { kEmpty, kAll, kOne, kDeltas, kBitmap, kGathered };
-  bool EnterBlock(uint32_t block);
-  bool Step();                                           // to the next ordinal of the block
-
-  Kind kind_ = Kind::kEmpty;
-  uint32_t count_ = 0, records_ = 0;
-  uint32_t one_ = 0;
-  const char* skips_ = nullptr;                          // kDeltas: one entry a block, when there is more than one
-  const char* begin_ = nullptr;                          // kDeltas: varints; kBitmap: words
-  const char* end_ = nullptr;
-  uint32_t blocks_ = 0, block_ = kNoOrdinal;
-  const char* at_ = nullptr;
-  uint32_t left_ = 0, current_ = 0;
-  std::span<const uint32_t> gathered_;                   // kGathered: what is left of it
 };
 
 class Run {
@@ -103,54 +69,28 @@ class Run {
   // The ordinals that have any term of a range of address terms, ascending. Nothing when there are more than `most`; finding that out
   // takes work in proportion to `most`.
   std::optional<std::vector<uint32_t>> Gather(TermRange range, size_t most) const;
-  // Dictionary entries in ascending order, for merging.
-  uint64_t TermAt(uint64_t i) const;
-  Postings PostingsAt(uint64_t i) const;
+  // Dictionary entries in ascending order, for merging. A reference is the term's only ordinal with run_format::kInlineBit, or where
+  // its list is.
+  uint64_t TermAt(uint64_t i) const { return run_format::Load<uint64_t>(EntryAt(i)); }
+  uint32_t ReferenceAt(uint64_t i) const { return run_format::Load<uint32_t>(EntryAt(i) + 8); }
+  Postings ListOf(uint32_t reference) const;
+  Postings PostingsAt(uint64_t i) const { return ListOf(ReferenceAt(i)); }
   absl::Status Verify() const;  // every section's CRC32C
 
  private:
   Run() = default;
   uint64_t LowerBound(uint64_t term) const;   // the first address term not below it
+  const char* EntryAt(uint64_t i) const {
+    const char* const part = terms_.data() + run_format::Load<uint64_t>(parts_.data() + i / run_format::kPartTerms * 8);
+    return part + i % run_format::kPartTerms * run_format::kEntryBytes;
+  }
   std::string path_;
   std::unique_ptr<MappedFile> file_;
   RunFacts facts_;
   std::span<const HistoryRecord> records_;
-  std::string_view postings_, dictionary_;
-  uint32_t records_crc_ = 0, postings_crc_ = 0, dictionary_crc_ = 0;
+  std::string_view terms_;                    // lists, and parts of the dictionary
+  std::string_view parts_;                    // where in terms_ each part starts
+  uint32_t records_crc_ = 0, terms_crc_ = 0, parts_crc_ = 0;
 };
-
-// Writes one run front to back: all records, then all terms, then Finish. Nothing is visible under `path` before Finish.
-class RunWriter {
- public:
-  static absl::StatusOr<std::unique_ptr<RunWriter>> Create(Fs& fs, std::string path, uint64_t records);
-  ~RunWriter();                                                              // removes what was not finished
-  absl::Status AddRecords(std::span<const HistoryRecord> records);           // newest first
-  // Terms ascending, ordinals ascending and not empty.
-  absl::Status AddTerm(uint64_t term, std::span<const uint32_t> ordinals);
-  // fsync, rename, fsync of the directory. `facts` without the counts, which are known here.
-  absl::Status Finish(RunFacts facts);
-
- private:
-  RunWriter(Fs& fs, std::string path, uint64_t records) : fs_(fs), path_(std::move(path)), records_(records) {}
-  absl::Status Flush(size_t at_least);
-  absl::Status SpillDictionary();
-
-  Fs& fs_;
-  const std::string path_;
-  const uint64_t records_;
-  std::unique_ptr<File> file_, spill_;
-  std::string buffer_, dictionary_;
-  uint64_t added_ = 0, terms_ = 0, hashes_ = 0, postings_bytes_ = 0, spilled_ = 0;
-  uint32_t records_crc_ = 0, postings_crc_ = 0, dictionary_crc_ = 0;
-  bool finished_ = false;
-};
-
-// One occurrence of a term while a run is being built.
-struct TermAtOrdinal {
-  uint64_t term = 0;
-  uint32_t ordinal = 0;
-};
-// Sorts by (term, ordinal); the input is ascending in ordinal. `scratch` is resized as needed.
-void SortTerms(std::vector<TermAtOrdinal>* terms, std::vector<TermAtOrdinal>* scratch);
 
 }  // namespace orgtrail

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "aggregator/index/run.h"
+#include "aggregator/index/run_writer.h"
 #include "common/crypto/digest.h"
 #include "common/fs/file.h"
 #include "tests/fuzz/target.h"

@@ -1,6 +1,6 @@
 include(tests/support/ledger_builder.cmake)
 orgtrail_test(history_test
-  SOURCES tests/unit/aggregator/index/run_test.cc tests/unit/aggregator/index/history_test.cc
+  SOURCES tests/unit/aggregator/index/run_test.cc tests/unit/aggregator/index/recent_test.cc tests/unit/aggregator/index/history_test.cc
   DEPS aggregator_index test_ledger_builder)
 orgtrail_test(query_test
   SOURCES tests/unit/aggregator/query/lookup_test.cc tests/unit/aggregator/query/read_log_test.cc

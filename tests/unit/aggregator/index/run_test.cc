@@ -7,6 +7,7 @@
 #include <random>
 
 #include "aggregator/index/merge.h"
+#include "aggregator/index/run_writer.h"
 #include "common/base/status.h"
 #include "tests/support/temp_dir.h"
 
@@ -176,6 +177,29 @@ TEST(Run, GathersTheAddressesOfARange) {
   }
 }
 
+// `merged` is what the naive union of the contents would be.
+void ExpectUnion(const IndexRun& merged, const std::vector<Content>& contents) {
+  ASSERT_TRUE(merged.Verify().ok());
+  std::vector<HistoryRecord> all;
+  std::map<uint64_t, std::vector<HistoryRecord>> want;
+  for (const Content& c : contents) {
+    all.insert(all.end(), c.records.begin(), c.records.end());
+    for (const auto& [term, list] : c.terms) {
+      for (const uint32_t o : list) want[term].push_back(c.records[o]);
+    }
+  }
+  std::sort(all.begin(), all.end(), Newer);
+  ASSERT_EQ(merged.records().size(), all.size());
+  for (size_t i = 0; i < all.size(); ++i) ASSERT_EQ(merged.records()[i].leaf, all[i].leaf);
+  EXPECT_EQ(merged.facts().terms, want.size());
+  for (auto& [term, list] : want) {
+    std::sort(list.begin(), list.end(), Newer);
+    const std::vector<uint32_t> got = All(merged.Find(term));
+    ASSERT_EQ(got.size(), list.size());
+    for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(merged.records()[got[i]].leaf, list[i].leaf);
+  }
+}
+
 TEST(Merge, EqualsTheNaiveUnion) {
   TempDir dir;
   for (const uint32_t seed : {1u, 2u, 3u}) {
@@ -191,28 +215,51 @@ TEST(Merge, EqualsTheNaiveUnion) {
     const std::string path = dir / ("out-" + std::to_string(seed));
     ASSERT_TRUE(MergeRuns(PosixFs(), path, runs).ok());
     const std::shared_ptr<const IndexRun> merged = *IndexRun::Open(path);
-    ASSERT_TRUE(merged->Verify().ok());
     EXPECT_EQ(merged->facts().level, 1u);
     EXPECT_EQ(merged->facts().next_leaf, leaf);
-    std::vector<HistoryRecord> all;
-    std::map<uint64_t, std::vector<HistoryRecord>> want;
-    for (const Content& c : contents) {
-      all.insert(all.end(), c.records.begin(), c.records.end());
-      for (const auto& [term, list] : c.terms) {
-        for (const uint32_t o : list) want[term].push_back(c.records[o]);
-      }
-    }
-    std::sort(all.begin(), all.end(), Newer);
-    ASSERT_EQ(merged->records().size(), all.size());
-    for (size_t i = 0; i < all.size(); ++i) ASSERT_EQ(merged->records()[i].leaf, all[i].leaf);
-    EXPECT_EQ(merged->facts().terms, want.size());
-    for (auto& [term, list] : want) {
-      std::sort(list.begin(), list.end(), Newer);
-      const std::vector<uint32_t> got = All(merged->Find(term));
-      ASSERT_EQ(got.size(), list.size());
-      for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(merged->records()[got[i]].leaf, list[i].leaf);
-    }
+    ExpectUnion(*merged, contents);
   }
+}
+
+TEST(Merge, SourcesOfOneTimeInterleave) {
+  // Every source spans the same time, so that hardly two records are neighbours before and after; and one holds nearly everything.
+  TempDir dir;
+  for (const uint32_t longest : {300u, 4000u}) {
+    std::vector<std::shared_ptr<const IndexRun>> runs;
+    std::vector<Content> contents;
+    std::mt19937_64 random(longest);
+    uint64_t leaf = 0;
+    for (uint32_t i = 0; i < 5; ++i) {
+      const uint32_t n = i == 2 ? longest : 300;
+      Content c = Make(n, leaf, i);
+      for (HistoryRecord& r : c.records) r.time_ns = static_cast<int64_t>(random() % 5000);
+      std::sort(c.records.begin(), c.records.end(), Newer);
+      runs.push_back(Write(dir / (std::to_string(longest) + "-" + std::to_string(i)), c, leaf, leaf + n));
+      contents.push_back(std::move(c));
+      leaf += n;
+    }
+    const std::string path = dir / ("out-" + std::to_string(longest));
+    ASSERT_TRUE(MergeRuns(PosixFs(), path, runs).ok());
+    ExpectUnion(**IndexRun::Open(path), contents);
+  }
+}
+
+TEST(Merge, ADictionaryOfSeveralPartsIsWhole) {
+  TempDir dir;
+  std::vector<std::shared_ptr<const IndexRun>> runs;
+  std::vector<Content> contents;
+  for (uint32_t i = 0; i < 2; ++i) {
+    Content c = Make(500, 500 * i, i);
+    for (uint64_t t = 0; t < 70'000; ++t) c.terms[(t * 2 + i) * 0xD6E8FEB86659FD93ull] = {static_cast<uint32_t>(t % 500)};
+    runs.push_back(Write(dir / std::to_string(i), c, 500 * i, 500 * i + 500));
+    contents.push_back(std::move(c));
+  }
+  for (size_t i = 0; i < 2; ++i) {
+    ASSERT_GT(runs[i]->facts().terms, run_format::kPartTerms);
+    for (const auto& [term, list] : contents[i].terms) ASSERT_EQ(All(runs[i]->Find(term)), list) << term;
+  }
+  ASSERT_TRUE(MergeRuns(PosixFs(), dir / "out", runs).ok());
+  ExpectUnion(**IndexRun::Open(dir / "out"), contents);
 }
 
 TEST(Merge, RefusesADamagedInput) {
@@ -225,22 +272,6 @@ TEST(Merge, RefusesADamagedInput) {
   ASSERT_TRUE(WriteFileAtomically(PosixFs(), path, bytes).ok());
   const std::vector<std::shared_ptr<const IndexRun>> runs = {*IndexRun::Open(path)};
   EXPECT_TRUE(absl::IsDataLoss(MergeRuns(PosixFs(), dir / "b.run", runs)));
-}
-
-TEST(SortTerms, OrdersByTermThenOrdinal) {
-  std::mt19937_64 random(4);
-  std::vector<TermAtOrdinal> terms, scratch;
-  for (uint32_t i = 0; i < 50'000; ++i) {
-    const uint64_t term = i % 3 == 0 ? random() : (random() % 50) << (random() % 2 * 40);   // also terms that share all top bits
-    terms.push_back({term, i});
-  }
-  std::vector<TermAtOrdinal> want = terms;
-  std::stable_sort(want.begin(), want.end(), [](const auto& a, const auto& b) { return a.term < b.term; });
-  SortTerms(&terms, &scratch);
-  for (size_t i = 0; i < want.size(); ++i) {
-    ASSERT_EQ(terms[i].term, want[i].term);
-    ASSERT_EQ(terms[i].ordinal, want[i].ordinal);
-  }
 }
 
 }  // namespace
