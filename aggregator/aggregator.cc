@@ -550,10 +550,10 @@ absl::Status Aggregator::Impl::OpenDoors(const Clock& clock) {
   grpc::ServerBuilder builder;
   int port = 0;
   // Connections without a call are closed after a minute (rpc/credentials.cc): so an identity never has many of them.
-  builder.AddListeningPort(config.listen, MutualServerCredentials(files, config.org, [this, &clock](const Identity& who) {
-                             Allowance& allowance = who.kind == Identity::Kind::kAgent ? agent_handshakes : other_handshakes;
-                             return allowance.Take(who.ToUri(), clock.Now()) == Allowance::Took::kOne;
-                           }), &port);
+  const std::shared_ptr<grpc::ServerCredentials> credentials = MutualServerCredentials(files, config.org, [this, &clock](const Identity& who) {
+    Allowance& allowance = who.kind == Identity::Kind::kAgent ? agent_handshakes : other_handshakes;
+    return allowance.Take(who.ToUri(), clock.Now()) == Allowance::Took::kOne;
+  });
   SetServerLimits(builder);
   // gRPC buffers a message as far as it comes before it compares its length with the limit: beyond this it ends streams instead.
   grpc::ResourceQuota quota("door");
@@ -567,7 +567,9 @@ absl::Status Aggregator::Impl::OpenDoors(const Clock& clock) {
     cuts.Add();
     LogWarn("A connection began far more calls than anybody needs and was closed.", {{"address", address}});
   };
+  credentials->SetAuthMetadataProcessor(MakeCallGate(calls, clock));
   AddCallLimit(builder, std::move(calls), clock);
+  builder.AddListeningPort(config.listen, credentials, &port);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 64);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);

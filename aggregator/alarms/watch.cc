@@ -6,11 +6,14 @@
 
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/format/batch.h"
+#include "common/format/frame.h"
 
 namespace orgtrail {
 namespace {
 
 constexpr int kMissedHeartbeats = 3;
+constexpr absl::Duration kLate = absl::Minutes(2);   // as the verifier counts it (VerifierOptions::stale_after)
 constexpr uint64_t kFollowerBehind = 2000;   // leaves
 constexpr double kWarnFree = 0.10, kPageFree = 0.03;
 constexpr double kWarnDays = 14, kPageDays = 3;
@@ -35,9 +38,43 @@ AgentLife Watch::LifeOf(const AgentIdentityRecord& agent, const std::optional<Ag
   if (agent.retired || (head && head->retired)) return AgentLife::kRetired;
   if (!head) return AgentLife::kNever;
   // Silence counts from our own start at the earliest, or the ledger's last stop: nobody could be heard before.
-  const int64_t since = clock_.WallNanos() - std::max(head->logged_ns, listening_ns_.load());
+  const int64_t since = clock_.WallNanos() - std::max(LastHeard(*head), listening_ns_.load());
   const bool heard = since <= absl::ToInt64Nanoseconds(Patience());
   return heard ? AgentLife::kLive : AgentLife::kSilent;
+}
+
+int64_t Watch::LastHeard(const AgentHead& head) const {
+  return heard_.Peek([&](const std::map<Uuid, Heard>& heard) {
+    const auto it = heard.find(head.uuid);
+    return it != heard.end() && it->second.leaf_index == head.leaf_index ? it->second.logged_ns : head.logged_ns;
+  });
+}
+
+void Watch::Listen(const std::map<Uuid, AgentHead>& heads) {
+  const uint64_t size_then = ledger_.FirstLoggedAt(clock_.WallNanos() - absl::ToInt64Nanoseconds(kLate));
+  const std::map<Uuid, Heard> before = heard_.Peek([](const std::map<Uuid, Heard>& heard) { return heard; });
+  std::map<Uuid, Heard> heard;
+  for (const auto& [uuid, head] : heads) {
+    Heard last;
+    if (const auto it = before.find(uuid); it != before.end()) last = it->second;
+    if (last.logged_ns == 0 || last.leaf_index != head.leaf_index) {
+      if (!HeldBack(head, size_then)) last.logged_ns = head.logged_ns;
+      last.leaf_index = head.leaf_index;
+    }
+    heard.emplace(uuid, last);
+  }
+  heard_.With([&](std::map<Uuid, Heard>& all) { all.swap(heard); });
+}
+
+// What looks late by its head is looked at: the verifier has marked it.
+bool Watch::HeldBack(const AgentHead& head, uint64_t size_then) const {
+  const bool closed_before = static_cast<int64_t>(std::min<uint64_t>(head.wall_close_ns, INT64_MAX)) < head.logged_ns - absl::ToInt64Nanoseconds(kLate);
+  if (!closed_before && head.seen_size >= size_then) return false;
+  const absl::StatusOr<RawLeaf> raw = ledger_.ReadRaw(head.leaf_index);
+  if (!raw.ok() || (raw->flags & kLeafLate) == 0) return false;
+  const absl::StatusOr<FrameView> view = FrameView::Decode(raw->bytes);
+  const absl::StatusOr<BatchEntry> entry = view.ok() ? BatchEntry::Decode(view->entry) : view.status();
+  return entry.ok() && entry->header.kind == BatchKind::kHeartbeat;
 }
 
 void Watch::Retire(const AgentIdentityRecord& agent) {
@@ -61,6 +98,7 @@ bool Watch::MayStillCome(const AgentIdentityRecord& agent) {
 void Watch::WatchAgents(WatchFacts& facts) {
   std::map<Uuid, AgentHead> heads;
   for (AgentHead& h : ledger_.Heads()) heads.emplace(h.uuid, std::move(h));
+  Listen(heads);
   std::vector<AgentIdentityRecord> agents = registry_.Agents();
   // An agent that lost its state directory enrols anew under its old name: the newest of a name is the one to miss.
   std::map<std::string, uint64_t> newest;
@@ -88,7 +126,7 @@ void Watch::WatchAgents(WatchFacts& facts) {
       case AgentLife::kSilent: {
         ++facts.silent;
         ++facts.total;
-        std::string detail = "last heard " + Rfc3339(absl::FromUnixNanos(head->logged_ns)) + " (epoch " + std::to_string(head->epoch) +
+        std::string detail = "last heard " + Rfc3339(absl::FromUnixNanos(LastHeard(*head))) + " (epoch " + std::to_string(head->epoch) +
                              ", batch " + std::to_string(head->batch_seq) + ")";
         detail += head->closed ? "; it had stopped cleanly. Start it, or retire it: orgtrail-agent retire"
                                : "; look at the agent's host and its network";

@@ -63,6 +63,14 @@ class Watch final : public Stage {
     int64_t wall_ns = 0;
     uint64_t events = 0, bytes = 0;
   };
+  // When an agent was last heard. A heartbeat that was held back is logged and is no sign of life: what came before it counts.
+  struct Heard {
+    uint64_t leaf_index = 0;          // the newest leaf of that agent when it was looked at
+    int64_t logged_ns = 0;
+  };
+  int64_t LastHeard(const AgentHead& head) const;
+  void Listen(const std::map<Uuid, AgentHead>& heads);
+  bool HeldBack(const AgentHead& head, uint64_t size_then) const;
   absl::Duration Patience() const;   // three heartbeats
   bool MayStillCome(const AgentIdentityRecord& agent);
   void WatchAgents(WatchFacts& facts);
@@ -87,6 +95,7 @@ class Watch final : public Stage {
   bool saved_ = true;                     // the list of alarms, at the last attempt
   std::deque<Sample> minute_, day_;
   std::map<Uuid, int64_t> never_since_;   // agents that sent nothing yet: since when that is known
+  Guarded<std::map<Uuid, Heard>> heard_;
   bool clock_told_ = false;
   Guarded<WatchFacts> facts_;
   Gauge& live_;

@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include <grpcpp/security/auth_metadata_processor.h>
 #include <grpcpp/support/server_interceptor.h>
 
 #include "common/rpc/allowance.h"
@@ -92,7 +94,46 @@ class Counter final : public grpc::experimental::ServerInterceptorFactoryInterfa
   const Clock& clock_;
 };
 
+// Asked for each call on the thread that reads the connection.
+class Gate final : public grpc::AuthMetadataProcessor {
+ public:
+  Gate(const CallLimit& limit, const Clock& clock)
+      : allowance_(2 * limit.burst, limit.per_second),
+        single_allowance_(2 * limit.single_burst, limit.single_per_second),
+        single_(limit.single),
+        clock_(clock) {}
+
+  bool IsBlocking() const override { return false; }   // else gRPC hands each to a thread pool, which is the queue that must not be
+  grpc::Status Process(const InputMetadata& headers, grpc::AuthContext* connection, OutputMetadata*, OutputMetadata*) override {
+    const auto path = headers.find(":path");
+    const bool single = path != headers.end() && std::string_view(path->second.data(), path->second.size()) == single_;
+    Allowance& allowance = single ? single_allowance_ : allowance_;
+    if (allowance.Take(NameOf(*connection), clock_.Now()) == Allowance::Took::kOne) return grpc::Status::OK;
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "RATE_LIMIT this connection began more calls than anybody needs");
+  }
+
+ private:
+  // A name for the connection, kept with it. Its first call writes it before anybody else looks.
+  std::string NameOf(grpc::AuthContext& connection) {
+    const std::vector<grpc::string_ref> names = connection.FindPropertyValues(kProperty);
+    if (!names.empty()) return std::string(names[0].data(), names[0].size());
+    const std::string name = std::to_string(next_.fetch_add(1));
+    connection.AddProperty(kProperty, name);
+    return name;
+  }
+
+  static constexpr char kProperty[] = "orgtrail_connection";
+  Allowance allowance_, single_allowance_;
+  const std::string single_;
+  const Clock& clock_;
+  std::atomic<uint64_t> next_{1};
+};
+
 }  // namespace
+
+std::shared_ptr<grpc::AuthMetadataProcessor> MakeCallGate(const CallLimit& limit, const Clock& clock) {
+  return std::make_shared<Gate>(limit, clock);
+}
 
 void AddCallLimit(grpc::ServerBuilder& builder, CallLimit limit, const Clock& clock) {
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> one;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 
 #include <grpcpp/grpcpp.h>
@@ -24,6 +25,11 @@ struct CallLimit {
 
 // For all calls of the server that `builder` will start. The clock outlives the server.
 void AddCallLimit(grpc::ServerBuilder& builder, CallLimit limit, const Clock& clock);
+
+// The same count once more, where gRPC has read a call's headers and nothing of it waits for anybody yet: what a connection begins beyond
+// twice the limit is refused there, RATE_LIMIT, so that it costs no more while the connection is being closed. For credentials with
+// client certificates. The clock outlives the server.
+std::shared_ptr<grpc::AuthMetadataProcessor> MakeCallGate(const CallLimit& limit, const Clock& clock);
 
 // Closes this process's connection to `address`, whoever in it owns the socket: what was received is dropped, the owner reads its end.
 // false: there is none.

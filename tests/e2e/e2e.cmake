@@ -32,7 +32,7 @@ orgtrail_e2e(refill_test LABELS long DEPS aggregator_ledger agent_spool common_f
 orgtrail_e2e(redteam_test LABELS redteam
   SOURCES tests/redteam/table.cc tests/redteam/redteam_test.cc tests/redteam/rogue.cc tests/redteam/wire_test.cc
     tests/redteam/identity_test.cc tests/redteam/bare.cc tests/redteam/transport_test.cc
-    tests/redteam/host_test.cc tests/redteam/lying_log_test.cc tests/redteam/retention_test.cc tests/support/certificates.cc
+    tests/redteam/host_test.cc tests/redteam/lying_log_test.cc tests/redteam/retention_test.cc tests/redteam/keys_test.cc tests/redteam/content_test.cc tests/support/certificates.cc
   DEPS agent_enrol aggregator_enrol aggregator_transparency aggregator_ledger test_ledger_builder OpenSSL::SSL)
 # What waits for the timeouts of others has an entry of its own.
 set_tests_properties(redteam_test PROPERTIES ENVIRONMENT "GTEST_FILTER=-Transport*:RedTeamTable.*")

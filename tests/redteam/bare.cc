@@ -32,8 +32,8 @@ BareTls::BareTls(int port, const std::string& certificate, const std::string& ke
   SSL_CTX_set_min_proto_version(context_, TLS1_3_VERSION);
   static const unsigned char kAlpn[] = {2, 'h', '2'};
   SSL_CTX_set_alpn_protos(context_, kAlpn, sizeof kAlpn);
-  const bool ready = SSL_CTX_use_certificate_chain_file(context_, certificate.c_str()) == 1 &&
-                     SSL_CTX_use_PrivateKey_file(context_, key.c_str(), SSL_FILETYPE_PEM) == 1 &&
+  const bool ready = (certificate.empty() || (SSL_CTX_use_certificate_chain_file(context_, certificate.c_str()) == 1 &&
+                                              SSL_CTX_use_PrivateKey_file(context_, key.c_str(), SSL_FILETYPE_PEM) == 1)) &&
                      SSL_CTX_load_verify_locations(context_, ca.c_str(), nullptr) == 1;
   ssl_ = SSL_new(context_);
   const timeval patience{15, 0};

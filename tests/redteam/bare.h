@@ -18,7 +18,7 @@ int Dial(int port);
 
 class BareTls {
  public:
-  // Completes the handshake with ALPN h2; `files` are PEM. connected() says whether it did.
+  // Completes the handshake with ALPN h2; the files are PEM; no certificate when it is empty. connected() says whether it did.
   BareTls(int port, const std::string& certificate, const std::string& key, const std::string& ca);
   ~BareTls();
   BareTls(const BareTls&) = delete;

@@ -56,7 +56,7 @@ ATTACK(26, "certificates of the organization's own CA with two URIs, ../, %2e, u
        "no connection, or SAN_INVALID");
 ATTACK(25, "a certificate that expired, one that is not valid yet", "no connection");
 ATTACK(27, "a leaf that may sign certificates, a CA's certificate", "no connection");
-ATTACK(31, "the aggregator's own certificate brings batches", "refused: IDENTITY_MISMATCH or SAN_INVALID");
+ATTACK(31, "a certificate of an aggregator brings batches: this one's own, and a region's", "no connection, or IDENTITY_MISMATCH, AUTH_UNKNOWN or SAN_INVALID");
 TEST_F(RedIdentity, CertificatesOfOurCaThatSayMoreThanTheyMay) {
   const Rogue rogue(organization, "web-1");
   Forger honest = rogue.Signer();
@@ -95,6 +95,8 @@ TEST_F(RedIdentity, CertificatesOfOurCaThatSayMoreThanTheyMay) {
   const Answer aggregator = rogue.SendAs({organization.Path("org/aggregator/tls.crt"), organization.Path("org/aggregator/tls.key"),
                                           organization.Path("org/ca/ca.crt")}, rogue.uuid(), {batch});
   EXPECT_THAT(aggregator.status, AnyOf(StatusCode::PERMISSION_DENIED, StatusCode::UNAVAILABLE)) << aggregator.detail;
+  const Answer region = rogue.SendAs(Odd("region", with({"spiffe://o-e2e/aggregator/eu-west-1"})), rogue.uuid(), {batch});
+  EXPECT_THAT(region.status, AnyOf(StatusCode::PERMISSION_DENIED, StatusCode::UNAUTHENTICATED)) << region.detail;
   EXPECT_EQ(rogue.Send({batch}).code, "");   // none of them was taken for it
   EXPECT_EQ(organization.Feed().size(), 1u);
   EXPECT_EQ(Verify(), 0);
@@ -145,6 +147,9 @@ TEST_F(RedIdentity, WhoWasNeverEnrolledIsNobodyWhoeverSignedHisCertificate) {
   const Answer unknown = rogue.SendAs(Odd("fresh", fresh), rogue.uuid(), {opening});
   EXPECT_EQ(unknown.status, StatusCode::UNAUTHENTICATED) << unknown.detail;
   EXPECT_EQ(unknown.code, "AUTH_UNKNOWN");
+  const Answer doubled = rogue.SendAs(Odd("second", second), rogue.uuid(), {opening});
+  EXPECT_EQ(doubled.status, StatusCode::UNAUTHENTICATED) << doubled.detail;
+  EXPECT_EQ(doubled.code, "AUTH_UNKNOWN");
   EXPECT_EQ(rogue.Send({opening}).code, "");
   const std::string agents = organization.Must({"agents", "list", "-o", "jsonl"});
   EXPECT_THAT(agents, HasSubstr("web-1"));

@@ -95,6 +95,8 @@ Forger Rogue::Signer() const {
   return forger;
 }
 
+absl::Status Rogue::Renew() { return enrolment_->Renew(organization_.enrol_endpoint()); }
+
 Answer Rogue::Send(const std::vector<std::string>& frames, absl::Duration limit) const {
   (void)limit;
   return SendAs(files(), uuid(), frames);

@@ -55,6 +55,7 @@ class Rogue {
   Rogue(Organization& organization, const std::string& name, const std::string& account = kAlice, const std::string& token = "");
 
   Forger Signer() const;                             // at its first epoch; two of them hold the same one-time keys
+  absl::Status Renew();                              // its certificate, with its identity key
   TlsFiles files() const { return enrolment_->tls_files(); }
   const Uuid& uuid() const { return enrolment_->enrolled()->uuid; }
   const EnrolledAs& as() const { return *enrolment_->enrolled(); }

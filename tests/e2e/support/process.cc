@@ -129,6 +129,12 @@ int64_t Process::ResidentBytes() const {
   return resident * sysconf(_SC_PAGESIZE);
 }
 
+int64_t Process::PeakBytes() const {
+  const std::string status = ReadWhole("/proc/" + std::to_string(pid_) + "/status");
+  const size_t at = status.find("VmHWM:");
+  return at == std::string::npos ? 0 : std::strtoll(status.c_str() + at + 6, nullptr, 10) * 1024;
+}
+
 Ran RunProgram(const std::vector<std::string>& argv, std::string_view input, const Environment& env, absl::Duration limit) {
   const int in = memfd_create("in", MFD_CLOEXEC), out = memfd_create("out", MFD_CLOEXEC), err = memfd_create("err", MFD_CLOEXEC);
   if (in < 0 || out < 0 || err < 0) Fail("memfd_create: " + std::string(std::strerror(errno)));

@@ -41,6 +41,7 @@ class Process {
   std::optional<int> Wait(absl::Duration limit);
   int Kill();                                       // SIGKILL and reap
   int64_t ResidentBytes() const;
+  int64_t PeakBytes() const;                        // the most that was resident so far
 
  private:
   Process() = default;

@@ -88,6 +88,26 @@ TEST_F(WatchTest, SilenceAndCoverage) {
   EXPECT_EQ(Open(), "SILENT_AGENT(warn 222222222222/eu-west-1/b) ");
 }
 
+TEST_F(WatchTest, AHeartbeatThatWasHeldBackIsNoSignOfLife) {
+  TestAgent& a = Enrol("a");
+  Look();
+  Look(absl::Minutes(5));
+  ASSERT_NE(Open().find("SILENT_AGENT(warn 222222222222/eu-west-1/a)"), std::string::npos);
+  Admitted held = a.Heartbeat();      // of a head that is five minutes old
+  held.leaf->flags |= kLeafLate;
+  CHECK_OK(builder_.Append(held));
+  Look();
+  Look();
+  EXPECT_NE(Open().find("SILENT_AGENT(warn 222222222222/eu-west-1/a)"), std::string::npos);
+  EXPECT_EQ(watch_->facts().live, 0u);
+  Seen seen;
+  seen.size = builder_.ledger->head().size;
+  seen.root = builder_.ledger->head().root;
+  CHECK_OK(builder_.Append(a.Heartbeat(seen)));
+  Look();
+  EXPECT_EQ(Open().find("SILENT_AGENT"), std::string::npos);
+}
+
 TEST_F(WatchTest, ThirtySecondsAreNotSilence) {
   Enrol("a");
   Look(absl::Seconds(30));

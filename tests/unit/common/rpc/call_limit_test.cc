@@ -1,6 +1,7 @@
 #include "common/rpc/call_limit.h"
 
 #include <gtest/gtest.h>
+#include <grpcpp/security/auth_metadata_processor.h>
 
 #include <atomic>
 #include <mutex>
@@ -48,6 +49,57 @@ class Answers final : public v1::Enrol::Service {
     return grpc::Status::OK;
   }
 };
+
+// What gRPC keeps of a connection's peer.
+class Connection final : public grpc::AuthContext {
+ public:
+  bool IsPeerAuthenticated() const override { return true; }
+  std::vector<grpc::string_ref> GetPeerIdentity() const override { return {}; }
+  std::string GetPeerIdentityPropertyName() const override { return ""; }
+  std::vector<grpc::string_ref> FindPropertyValues(const std::string& name) const override {
+    std::vector<grpc::string_ref> values;
+    for (const auto& [key, value] : properties) {
+      if (key == name) values.emplace_back(value);
+    }
+    return values;
+  }
+  grpc::AuthPropertyIterator begin() const override { return Nowhere(); }
+  grpc::AuthPropertyIterator end() const override { return Nowhere(); }
+  void AddProperty(const std::string& key, const grpc::string_ref& value) override { properties.emplace_back(key, std::string(value.data(), value.size())); }
+  bool SetPeerIdentityPropertyName(const std::string&) override { return false; }
+
+  std::vector<std::pair<std::string, std::string>> properties;
+
+ private:
+  struct Nowhere : grpc::AuthPropertyIterator {
+    Nowhere() = default;
+  };
+};
+
+TEST(CallGate, RefusesOneConnectionBeyondTwiceTheLimitOfEachKind) {
+  CallLimit limit;
+  limit.burst = 5, limit.per_second = 0.001;
+  limit.single = "/s/Once", limit.single_burst = 2, limit.single_per_second = 0.001;
+  const std::shared_ptr<grpc::AuthMetadataProcessor> gate = MakeCallGate(limit, SystemClock());
+  EXPECT_FALSE(gate->IsBlocking());
+  Connection one, other;
+  const auto taken = [&](Connection& connection, const std::string& path, int tries) {
+    int n = 0;
+    for (int i = 0; i < tries; ++i) {
+      const grpc::AuthMetadataProcessor::InputMetadata headers = {{":path", path}};
+      grpc::AuthMetadataProcessor::OutputMetadata consumed, answer;
+      const grpc::Status status = gate->Process(headers, &connection, &consumed, &answer);
+      EXPECT_TRUE(status.ok() || status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
+      n += status.ok();
+    }
+    return n;
+  };
+  EXPECT_EQ(taken(one, "/s/Once", 10), 4);
+  EXPECT_EQ(taken(one, "/s/Often", 20), 10);
+  EXPECT_EQ(taken(other, "/s/Once", 10), 4);
+  EXPECT_EQ(one.properties.size(), 1u);   // named once, and no other's name
+  EXPECT_NE(one.properties, other.properties);
+}
 
 TEST(CallLimit, ClosesOnlyTheConnectionThatBeganTooManyCalls) {
   Answers service;
