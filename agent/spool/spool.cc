@@ -343,6 +343,12 @@ absl::Status Spool::Append(const Commit& commit) {
     }
     stored = impl_->AppendOnce(commit, need);
   }
+  if (stored.ok() && !commit.batches.empty()) {
+    // What commits look at lies around the newest batch: while nobody reads that far, this is what gives it back.
+    const BatchHeader& newest = commit.batches.back()->header;
+    lmdb::ReadTxn txn(*impl_->env);
+    if (const std::optional<std::string_view> value = txn.Get(impl_->batches, EncodeKey({newest.epoch, newest.batch_seq}))) txn.Unmap(*value);
+  }
   return stored;
 }
 

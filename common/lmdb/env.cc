@@ -80,12 +80,34 @@ bool IsFileSystemFull(MDB_env* env) {
          static_cast<uint64_t>(st.st_size) + kNothing > limit.rlim_cur;
 }
 
-// What Unmap gave back of one environment's map: between which addresses, and how much since all between them went.
-struct GivenBack {
-  std::atomic<uintptr_t> low{UINTPTR_MAX}, high{0};
-  std::atomic<uint64_t> bytes{0};
+// What Unmap gave back of one environment's map, and between which addresses. What else is looked at there, pages of trees and beginnings of
+// values (each look maps 16 pages around it), goes now and then with all that lies between.
+class GivenBack {
+ public:
+  void Add(uintptr_t begin, uintptr_t end) {
+    for (uintptr_t low = low_; begin < low && !low_.compare_exchange_weak(low, begin);) {
+    }
+    for (uintptr_t high = high_; end > high && !high_.compare_exchange_weak(high, end);) {
+    }
+  }
+  // Counts what may have been mapped beside. Going through a large map takes its time, so it waits for a part of it.
+  void Count(uint64_t bytes) {
+    const uintptr_t low = low_, high = high_;
+    if (low >= high || seen_.fetch_add(bytes) + bytes < std::max<uint64_t>(kSweepBytes, (high - low) / 64)) return;
+    seen_ = 0;
+    Drop(low, high);
+  }
+  // Of a shared file mapping only the page table entries go. Nothing depends on it, so a refusal changes nothing.
+  static void Drop(uintptr_t begin, uintptr_t end) {
+    if (begin < end) (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  }
+
+ private:
+  static constexpr uint64_t kSweepBytes = 1 << 20;
+  std::atomic<uintptr_t> low_{UINTPTR_MAX}, high_{0};
+  std::atomic<uint64_t> seen_{0};   // since all between them went
 };
-constexpr uint64_t kSweepBytes = 1 << 20;   // a commit leaves some 300 KB mapped around the pages it looks at
+constexpr uint64_t kCommitLooks = 256 << 10;   // bytes a commit leaves mapped around the pages it looks at
 
 // LMDB's locks are per process: opening one environment twice in a process silently drops them. This is a fact about
 // the process, so the guard is one too. It is built on first use, so there is no static constructor, and never destroyed: what
@@ -147,21 +169,12 @@ void ReadTxn::Unmap(std::string_view value) const {
   constexpr uintptr_t kPage = 4096;
   if (writes_ || value.size() < kPage) return;
   // The page with its beginning stays: a glance at it later would map 16 pages around it.
-  uintptr_t begin = (reinterpret_cast<uintptr_t>(value.data()) + kPage - 1) & ~(kPage - 1);
-  uintptr_t end = reinterpret_cast<uintptr_t>(value.data() + value.size()) & ~(kPage - 1);
-  // Now and then all that lies between values that were given back: beginnings, glances, and the pages of trees.
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(value.data()) + kPage - 1) & ~(kPage - 1);
+  const uintptr_t end = reinterpret_cast<uintptr_t>(value.data() + value.size()) & ~(kPage - 1);
+  GivenBack::Drop(begin, end);
   auto* given = static_cast<GivenBack*>(mdb_env_get_userctx(mdb_txn_env(txn_)));
-  for (uintptr_t low = given->low; begin < low && !given->low.compare_exchange_weak(low, begin);) {
-  }
-  for (uintptr_t high = given->high; end > high && !given->high.compare_exchange_weak(high, end);) {
-  }
-  if (given->bytes.fetch_add(value.size()) + value.size() > kSweepBytes) {
-    given->bytes = 0;
-    begin = given->low;
-    end = given->high;
-  }
-  // Of a shared file mapping only the page table entries go. Nothing depends on it, so a refusal changes nothing.
-  if (begin < end) (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  given->Add(begin, end);
+  given->Count(value.size());
 }
 
 absl::StatusOr<std::unique_ptr<WriteTxn>> WriteTxn::Begin(Env& env) {
@@ -204,6 +217,7 @@ absl::Status WriteTxn::Delete(Table t, std::string_view key) {
 absl::Status WriteTxn::Commit() {
   MDB_env* const env = mdb_txn_env(txn_);
   int rc = mdb_txn_commit(std::exchange(txn_, nullptr));
+  if (rc == MDB_SUCCESS) static_cast<GivenBack*>(mdb_env_get_userctx(env))->Count(kCommitLooks);
   if (rc == EIO && IsFileSystemFull(env)) rc = ENOSPC;
   return LmdbStatus("commit to", *dir_, rc);
 }

@@ -65,6 +65,8 @@ const Elsewhere kElsewhere[] = {
     {{87}, "refill_test", "Refill.SealedShardsGetBackWhatTheirDiskDamaged", "change a bit of every record of a shard under the running aggregator, its agent connected", "comes back by itself, byte for byte in feed and proofs; LEDGER_REPAIRED in the log, the alarm clears"},
     {{87}, "refill_test", "Refill.OtherRecordsThanWereSignedGetNowhere", "the agent sends other records under the signed entry when asked for them", "ROOT_MISMATCH; nothing is changed, STORE_DAMAGED stays"},
     {{87}, "repair_test", "Repair.NeitherAnOlderCopyNorAForgedOneIsTaken", "repair from an older copy, and from another log", "refused; nothing is changed"},
+    {{87}, "repair_test", "Repair.ACopyOfThisLogWithOtherLeavesInItIsNotTaken", "repair from a copy of this log whose leaves were changed, with checksums that fit", "nothing of it is put back; fsck 2"},
+    {{102}, "recovery_test", "Recovery.ADeclaredRestoreGoesOnByItselfAndLosesNothingAgentsKept", "a cursor from behind the end of a log that was restored", "refused, with where to go on; one from before the end goes on"},
     {{94}, "scrub_test", "Scrub.AFileCutShortUnderTheAggregatorEndsItWithItsName", "truncate the newest shard under the running aggregator", "it ends with 134, and its last line names the file"},
     {{94}, "repair_test", "Repair.WhatCannotBeReadIsReplacedWhole", "truncate a shard and overwrite another's pages, then `orgtrail repair`", "replaced from the backup; nothing is lost"},
     {{94}, "repair_test", "Repair.TheNewestShardComesFromAMirrorThatHasAllThatWasSigned", "truncate the newest shard, then `orgtrail repair` from a mirror", "no start before it, everything is there after it"},
