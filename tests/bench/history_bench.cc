@@ -231,7 +231,12 @@ void Measure(uint64_t records) {
 
 int main(int argc, char** argv) {
   if (argc > 1) {
-    orgtrail::Measure(static_cast<uint64_t>(std::atof(argv[1]) * 1e6));
+    const double millions = std::atof(argv[1]);
+    if (!(millions > 0 && millions <= 1000)) {
+      std::fprintf(stderr, "usage: history_bench [MILLIONS]: of records, at most 1000; without it 1, 5 and 10\n");
+      return 2;
+    }
+    orgtrail::Measure(static_cast<uint64_t>(millions * 1e6));
     return 0;
   }
   for (const uint64_t records : {1'000'000u, 5'000'000u, 10'000'000u}) orgtrail::Measure(records);
