@@ -26,7 +26,7 @@ orgtrail_e2e(crash_test LABELS long)
 orgtrail_e2e(enrolment_test)
 orgtrail_e2e(damage_test DEPS agent_spool common_format)
 orgtrail_e2e(quarantine_test DEPS aggregator_ledger)
-orgtrail_e2e(scrub_test)
+orgtrail_e2e(scrub_test DEPS aggregator_ledger)
 orgtrail_e2e(repair_test DEPS aggregator_ledger)
 orgtrail_e2e(refill_test LABELS long DEPS aggregator_ledger agent_spool common_format)
 orgtrail_e2e(redteam_test LABELS redteam

@@ -15,6 +15,7 @@
 #include "common/compress/zstd.h"
 #include "common/format/batch.h"
 #include "common/format/frame.h"
+#include "tests/e2e/support/ledger_file.h"
 #include "tests/e2e/support/organization.h"
 
 namespace orgtrail::e2e {
@@ -53,20 +54,6 @@ class Refill : public ::testing::Test {
   std::string state() { return stdfs::path(organization().ledger_dir()).parent_path().string(); }
   std::string File(uint32_t shard) { return ShardDir(organization().ledger_dir(), shard) + "/data.mdb"; }
   enum class In { kHeaders, kRecords };
-  // Whether a whole leaf lies there, in a page of its own or of others: else what follows may be another table's.
-  static bool IsLeaf(const std::string& bytes, size_t frame) {
-    constexpr size_t kHeader = kLeafHeaderBytes, kKey = 8, kNode = 8;   // LMDB: u16 size, u16 size's upper half, u16 flags, u16 key's size
-    const auto u16 = [&](size_t at) { return static_cast<size_t>(static_cast<uint8_t>(bytes[at])) | static_cast<size_t>(static_cast<uint8_t>(bytes[at + 1])) << 8; };
-    for (const size_t before : {kHeader, kHeader + kSealedKeyBytes}) {
-      if (frame < before + kKey + kNode) continue;
-      const size_t value = frame - before, node = value - kKey - kNode, size = u16(node) | u16(node + 2) << 16;
-      if (u16(node + 6) == kKey && size > before && value + size <= bytes.size() &&
-          ReadLeaf(GetU64(&bytes[value - kKey]), std::string_view(bytes).substr(value, size), Crc::kCheck).ok()) {
-        return true;
-      }
-    }
-    return false;
-  }
   // Where to flip a bit in every batch of the agent that a file holds, old copies of its pages included.
   static std::vector<size_t> Places(const std::string& bytes, In where, bool with_records = true) {
     std::vector<size_t> places;

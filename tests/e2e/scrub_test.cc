@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/e2e/support/ledger_file.h"
 #include "tests/e2e/support/organization.h"
 
 namespace orgtrail::e2e {
@@ -67,9 +68,10 @@ TEST_F(Scrub, DamageIsAnAlarmItIsNeverReadAndItsRepairClearsIt) {
 
   ASSERT_EQ(agent.Stop(), 0);   // it would send again what is lost now
   const std::string whole = ReadWhole(first);
-  const size_t at = whole.rfind("OTB1");
-  ASSERT_NE(at, std::string::npos);
-  const std::string entry = whole.substr(at, 64);
+  size_t at = whole.rfind("OTF1");
+  while (at != std::string::npos && at > 0 && !IsLeaf(whole, at)) at = whole.rfind("OTF1", at - 1);
+  ASSERT_TRUE(at != std::string::npos && at > 0);
+  const std::string entry = whole.substr(at + 6, 64);
   Flip(first, whole, entry);
   ASSERT_TRUE(Eventually(kSoon, [&] { return Alarms().find("STORE_DAMAGED") != std::string::npos; })) << organization.AggregatorLogTail();
   EXPECT_THAT(Alarms(), HasSubstr(first));

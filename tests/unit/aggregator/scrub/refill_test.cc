@@ -105,6 +105,7 @@ TEST_F(RefillTest, LeavesAreInTheirPlaceBeneathWhoReads) {
   Look({two, two + 1}, findings);
   Bring(two);
   Until([&] { return told.size() == 1; });
+  ASSERT_EQ(told.size(), 1u);
   EXPECT_EQ(told[0].leaves, std::vector<uint64_t>{two});
   EXPECT_FALSE(told[0].is_whole);
   EXPECT_EQ(built.ledger->ReadRaw(two)->bytes, frames[two]);
@@ -112,6 +113,7 @@ TEST_F(RefillTest, LeavesAreInTheirPlaceBeneathWhoReads) {
   EXPECT_TRUE(missing.Wants(two + 1));           // the look said so
   Bring(two + 1);
   Until([&] { return told.size() == 2; });
+  ASSERT_EQ(told.size(), 2u);
   EXPECT_TRUE(told[1].is_whole);
   EXPECT_EQ(told[1].file, Dir(2) + "/data.mdb");
   EXPECT_THAT(told[1].words, HasSubstr("shard 2: leaf " + std::to_string(two + 1) + " from its agent"));
@@ -136,6 +138,7 @@ TEST_F(RefillTest, AShardThatGrowsIsSealedByTheNextAppend) {
   ASSERT_EQ(Describe(built.Fill(*agent, 1)), "ok");
   EXPECT_EQ(built.ledger->stats().shards, 5u);   // once
   Until([&] { return told.size() == 1; });
+  ASSERT_EQ(told.size(), 1u);
   EXPECT_EQ(told[0].shard, 4u);
   ASSERT_TRUE(late.contains(leaf));              // who indexed it without bodies reads it again …
   EXPECT_TRUE(stdfs::exists(dir / "derived/late-" + std::to_string(leaf)));
@@ -168,6 +171,7 @@ TEST_F(RefillTest, WhatWouldNotBeBetterIsNotInstalled) {
   EXPECT_FALSE(stdfs::exists(Dir(2) + "/repairing"));   // not before the next look
   Look({two, two + 1}, findings);
   Until([&] { return told.size() == 1; });
+  ASSERT_EQ(told.size(), 1u);
   EXPECT_EQ(told[0].leaves, std::vector<uint64_t>{two});
   EXPECT_TRUE(built.ledger->Read(two).ok());
 }
@@ -190,6 +194,7 @@ TEST_F(RefillTest, OneRewritesAShardAtATime) {
   ASSERT_NO_FATAL_FAILURE(Start());
   EXPECT_FALSE(stdfs::exists(Dir(2) + "/repairing"));
   Until([&] { return told.size() == 1; });
+  ASSERT_EQ(told.size(), 1u);
   EXPECT_TRUE(told[0].is_whole || !told[0].leaves.empty());
 }
 
