@@ -256,7 +256,8 @@ void World::Deliver(const std::shared_ptr<Pipe>& pipe) {
       if (message.lie && agent->running && message.swallowed > acked && agent->spool->Facts().acked_through >= message.swallowed) {
         Fail(agent->name + " counts as acknowledged what was swallowed");
       }
-      if (message.lie && agent->running && !(message.swallowed != BatchKey{} && pipe->rewound)) {
+      // What is proven already, or was to be sent again, is no longer in question: the agent takes no notice.
+      if (message.lie && agent->running && !(message.swallowed != BatchKey{} && (pipe->rewound || message.swallowed <= acked))) {
         if (!agent->reported.contains("LEAF_MISSING") && !agent->reported.contains("LOG_FORKED") &&
             std::none_of(agent->todo.begin(), agent->todo.end(), [](const std::string& c) { return c == "LEAF_MISSING" || c == "LOG_FORKED"; })) {
           Fail(agent->name + " believed a forged answer");
