@@ -81,14 +81,18 @@ struct Remark {
   const char* why;
 };
 const Remark kOtherwise[] = {
+    {1, "every acknowledged record and every chain is checked; the simulator, not this test, checks that epochs are strictly one apart and that each unclean one is an alarm"},
     {5, "the row asks for LOSS(decode) and goes on; so it does, and since the bodies are gone `verify --strict` exits 3 (incomplete), not 0"},
     {8, "the agent stops and says why; where its chain stood went with the spool, so that the epoch it opens at the next start contradicts the log: EQUIVOCATION instead of UNCLEAN_EPOCH, and quarantine until it is enrolled anew"},
     {10, "EQUIVOCATION instead of EPOCH_CONFLICT: a clone opens the epoch that the other has opened, with other keys, and is found by that, at once and not at its heartbeat"},
+    {12, "a clock of the world steps in the unit tests and the simulator; no real agent's clock is set here"},
     {16, "nothing is dropped by class: a full spool refuses callers and holds files, so that there is no LOSS(spool_full) to sign"},
+    {17, "ENOSPC and EIO at every call; no file system is mounted read-only here"},
     {18, "the reader is not evicted and no alarm is raised; the file is bounded by its map"},
     {19, "backpressure instead of a quota: nothing is dropped, so no LOSS names the source"},
     {21, "CONFIG_CHANGED instead of CONFIG_TAMPER, which needs a policy that is obeyed"},
     {22, "the attempt is denied and not recorded: the kernel tells nobody without an audit rule"},
+    {23, "hours are minutes here, and the silence alarm has a test of its own (alarms_test), not in the same run"},
     {24, "no source of this release has a counter of what it lost; a file source that lost lines does not know how many: one record of it says so, count 1"},
     {25, "the handshake refuses before gRPC begins: no status 16, and no record of strangers"},
     {42, "a key of small order is BOUNDS: refused with the key list, before anything could be signed with it"},
@@ -102,10 +106,13 @@ const Remark kOtherwise[] = {
     {68, "no marker where the index cut a name; one in a record beyond a mebibyte is not indexed at all"},
     {69, "there are no trails to stop or change in this release, and no verb for it: what a member cannot do is enrol, revoke and create for others"},
     {85, "enrolments are in the account's list of agents; there is no feed of them of its own"},
+    {87, "no test of the real programs damages what is derived; that is rebuilt (history_test), and a damaged leaf ends its read with an error"},
     {90, "there are no witnesses in this release: a fork is seen by the agents it is shown to"},
+    {91, "a receipt that proves nothing is refused and kept as evidence; a leaf that is dropped after its receipt was good is found by consistency at the next head, not by asking for its proof"},
     {93, "how long a start takes over 10 million leaves is not measured here"},
     {95, "tiles are served over gRPC by number, there are no paths"},
     {105, "nothing is redacted in this release: what expired is"},
+    {107, "that the read is on record, and who read what; that its record is in the log before the rows is what decision 011 builds, and no test shows the order"},
 };
 const Remark kNotHere[] = {
     {70, "policy is logged, not obeyed, in this release: nobody can weaken what is always captured"},
