@@ -87,10 +87,13 @@ class RepairTest : public testing::TestWithParam<std::tuple<bool, bool>> {
     ASSERT_EQ(Describe(shard.status()), "ok");
     auto txn = lmdb::WriteTxn::Begin(*shard->env);
     const lmdb::Table table = OwnPacked() ? *shard->blocks : shard->leaves;
-    lmdb::Cursor cursor(**txn, table);
-    ASSERT_TRUE(cursor.Last());
-    const std::string key(cursor.key());
-    std::string value(cursor.value());
+    std::string key, value;
+    {
+      lmdb::Cursor cursor(**txn, table);   // gone before the transaction is
+      ASSERT_TRUE(cursor.Last());
+      key = cursor.key();
+      value = cursor.value();
+    }
     value.back() = static_cast<char>(value.back() ^ 1);
     ASSERT_TRUE((*txn)->Put(table, key, value).ok() && (*txn)->Commit().ok());
   }
