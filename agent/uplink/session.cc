@@ -11,7 +11,6 @@
 #include "common/format/chain.h"
 #include "common/format/epoch.h"
 #include "common/format/frame.h"
-#include "common/format/recovery.h"
 #include "common/merkle/tree.h"
 #include "orgtrail/v1/ingest.pb.h"
 
@@ -20,21 +19,6 @@ namespace {
 
 constexpr std::string_view kTamper = "SPOOL_TAMPER ";
 constexpr int kExpectedTimes = 5;
-constexpr int kRecoveries = 64;
-constexpr size_t kProofHashes = 64;     // a tree of 2^64 leaves needs no more
-
-template <class Repeated>
-absl::StatusOr<std::vector<Hash>> Hashes(const Repeated& field) {
-  if (static_cast<size_t>(field.size()) > kProofHashes) return absl::InvalidArgumentError("a proof of more than 64 hashes");
-  std::vector<Hash> out;
-  out.reserve(static_cast<size_t>(field.size()));
-  for (const std::string& h : field) {
-    if (h.size() != 32) return absl::InvalidArgumentError("a proof hash that is not 32 bytes");
-    out.push_back(Hash::From(h));
-  }
-  return out;
-}
-
 absl::StatusOr<Hash> LeafOfFrame(std::string_view frame) {
   ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(frame));
   return LeafHash(view.entry);
@@ -44,10 +28,9 @@ absl::StatusOr<Hash> LeafOfFrame(std::string_view frame) {
 
 UplinkSession::UplinkSession(const UplinkSessionOptions& options, NoteKey log_key, Spool& spool, const Clock& clock,
                              UplinkReports reports)
-    : options_(options), log_key_(std::move(log_key)), spool_(spool), clock_(clock), reports_(std::move(reports)), state_(spool) {
+    : options_(options), log_key_(std::move(log_key)), spool_(spool), clock_(clock), reports_(std::move(reports)), 
+      state_(spool, LogView(log_key_, spool.pin().value_or(Pin{}), options.accept_restored_log)) {
   state_.With([&](State& s) {
-    if (absl::StatusOr<Pin> pin = spool_.pin(); pin.ok()) s.pin = *std::move(pin);
-    s.may_restore = options_.accept_restored_log;
     s.facts.acked = spool_.Facts().acked_through;
   });
 }
@@ -59,7 +42,7 @@ std::string UplinkSession::Begin() {
     s.window_bytes = 0;
     s.wanted.clear();
     s.lacking.clear();
-    s.stream_size = 0;
+    s.log.BeginStream();
     s.paused_until = Tick{};
     s.gap_since = Tick{};
     s.progress = clock_.Now();
@@ -69,10 +52,10 @@ std::string UplinkSession::Begin() {
     hello.set_agent_uuid(std::string(options_.uuid.view()));
     hello.set_version(options_.version);
     hello.set_run(options_.run);
-    if (s.pin.origin == log_key_.name && s.pin.size > 0) {
-      hello.set_seen_size(s.pin.size);
-      hello.set_seen_root(std::string(s.pin.root.view()));
-      hello.set_seen_origin(s.pin.origin);
+    if (const Pin& pin = s.log.pin(); pin.origin == log_key_.name && pin.size > 0) {
+      hello.set_seen_size(pin.size);
+      hello.set_seen_root(std::string(pin.root.view()));
+      hello.set_seen_origin(pin.origin);
     }
     hello.set_resend_from_epoch(s.facts.acked.epoch);
     hello.set_resend_from_batch_seq(s.facts.acked.batch_seq);
@@ -172,93 +155,15 @@ absl::Status UplinkSession::OnMessage(std::string_view response) {
   return status;
 }
 
-// A new head: signed by the pinned key and consistent with what was shown before. Anything else is a lie, and kept.
-absl::Status UplinkSession::Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome,
-                                 Checkpoint* head) {
-  absl::StatusOr<Checkpoint> opened = OpenCheckpoint(note, log_key_);
-  if (!opened.ok()) {
-    return Lie(s, "LOG_FORKED", "a head that the pinned key " + log_key_.name + " did not sign: " + Describe(opened.status()), note);
+// A new head. One that the log gave up an older one for, by governance's word or the operator's, leaves evidence; any other contradiction is a lie.
+absl::StatusOr<Checkpoint> UplinkSession::Look(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome) {
+  absl::StatusOr<LogView::Shown> shown = s.log.Look(note, from, proof, welcome);
+  if (!shown.ok()) return Lie(s, "LOG_FORKED", std::string(ToStd(shown.status().message())), note);
+  if (!shown->given_up.empty()) {
+    const std::string where = KeepEvidence(s, "LOG_RESTORED", shown->given_up, note);
+    Report(s, "LOG_RESTORED", shown->given_up + " (" + where + ")");
   }
-  // From what was shown on this stream; at first, from the pin.
-  const bool first = s.stream_size == 0;
-  const uint64_t old_size = first ? s.pin.size : s.stream_size;
-  const Hash old_root = first ? s.pin.root : s.stream_root;
-  if (from != old_size) {
-    return Lie(s, "LOG_FORKED", absl::StrCat("a consistency proof from ", from, " leaves; the head shown was at ", old_size), note);
-  }
-  std::string contradiction;
-  if (opened->size < old_size) {
-    contradiction = absl::StrCat("the log had ", old_size, " leaves and now shows ", opened->size, ": it was rolled back");
-  } else if (old_size > 0) {
-    if (absl::Status c = VerifyConsistency(old_size, old_root, opened->size, opened->root, proof); !c.ok()) {
-      contradiction = absl::StrCat("the head at ", opened->size, " leaves does not continue the one at ", old_size, ": ", Describe(c));
-    }
-  }
-  if (contradiction.empty()) {
-    *head = *std::move(opened);
-    return absl::OkStatus();
-  }
-  if (first && welcome != nullptr && !s.may_restore) {
-    std::string words;
-    if (absl::Status declared = Declared(s, *welcome, *opened, &words); declared.ok()) {
-      const std::string where = KeepEvidence(s, "LOG_RESTORED", contradiction + "; " + words, note);
-      Report(s, "LOG_RESTORED", contradiction + "; " + words + " (" + where + ")");
-      s.pin.size = 0;
-      *head = *std::move(opened);
-      return absl::OkStatus();
-    } else if (!absl::IsNotFound(declared)) {
-      contradiction += "; a recovery is declared, but " + std::string(ToStd(declared.message()));
-    }
-  }
-  if (!first || !s.may_restore) return Lie(s, "LOG_FORKED", std::move(contradiction), note);
-  // Consented: evidence is enough. By now the log may have grown past the pin again, with what others sent first.
-  s.may_restore = false;
-  Lie(s, "LOG_RESTORED", contradiction + "; restored, as the operator said", note).IgnoreError();
-  s.pin.size = 0;
-  *head = *std::move(opened);
-  return absl::OkStatus();
-}
-
-// Whether governance declared, after everything this agent was shown so far, that the log goes on from a head older than the pinned one:
-// signed by the admins of the pinned policy, the leaf right behind that head, and this head continues it. NotFound: nobody did.
-absl::Status UplinkSession::Declared(State& s, const v1::Welcome& w, const Checkpoint& head, std::string* words) {
-  if (w.recoveries_size() == 0) return absl::NotFoundError("none is declared");
-  if (w.recoveries_size() > kRecoveries) return absl::InvalidArgumentError("it came with too many others");
-  ASSIGN_OR_RETURN(const GovernanceKeys keys, GovernanceKeys::OfPolicy(s.pin.policy));
-  absl::Status why = absl::NotFoundError("none is newer than what this agent knows");
-  for (const v1::Recovery& shown : w.recoveries()) {
-    const absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(shown.leaf());
-    const absl::StatusOr<Recovery> r = leaf.ok() ? OpenRecovery(leaf->note, keys, log_key_.name) : leaf.status();
-    if (!r.ok()) {
-      why = r.status();
-      continue;
-    }
-    if (r->time_ns <= s.pin.recovered_ns || r->restored_size >= s.pin.size) continue;
-    ASSIGN_OR_RETURN(const std::vector<Hash> path, Hashes(shown.path()));
-    ASSIGN_OR_RETURN(const std::vector<Hash> proof, Hashes(shown.consistency()));
-    why = VerifyInclusion(LeafHash(shown.leaf()), r->restored_size, head.size, path, head.root);
-    if (why.ok()) why = VerifyConsistency(r->restored_size, r->restored_root, head.size, head.root, proof);
-    if (!why.ok()) continue;
-    *words = absl::StrCat("governance declared at ", Rfc3339(absl::FromUnixNanos(r->time_ns)), " that the log goes on from its first ",
-                          r->restored_size, " leaves");
-    return absl::OkStatus();
-  }
-  return why;
-}
-
-// After a head that continues the pin: the policy of the first welcome says who governs from then on, and a declaration that was shown
-// once is never again a reason to give up a newer head.
-void UplinkSession::LearnRecoveries(State& s, const v1::Welcome& w) {
-  if (s.pin.policy.empty() && GovernanceKeys::OfPolicy(w.policy()).ok()) s.pin.policy = w.policy();
-  const absl::StatusOr<GovernanceKeys> keys = GovernanceKeys::OfPolicy(s.pin.policy);
-  if (!keys.ok() || w.recoveries_size() > kRecoveries) return;
-  for (const v1::Recovery& shown : w.recoveries()) {
-    const absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(shown.leaf());
-    if (!leaf.ok()) continue;
-    if (const absl::StatusOr<Recovery> r = OpenRecovery(leaf->note, *keys, log_key_.name); r.ok()) {
-      s.pin.recovered_ns = std::max(s.pin.recovered_ns, r->time_ns);
-    }
-  }
+  return std::move(shown->head);
 }
 
 absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
@@ -267,22 +172,15 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
     Report(s, "ORIGIN_MISMATCH", "this endpoint serves the log " + w.origin() + "; the agent's epoch belongs to " + log_key_.name);
     return absl::FailedPreconditionError("ORIGIN_MISMATCH the endpoint serves the log " + w.origin());
   }
-  ASSIGN_OR_RETURN(const std::vector<Hash> proof, Hashes(w.consistency()));
+  ASSIGN_OR_RETURN(const std::vector<Hash> proof, ProofOf(w.consistency()));
   // An aggregator without its first leaf has no head to show yet.
-  if (!w.checkpoint().empty() || s.pin.size > 0) {
-    Checkpoint head;
-    RETURN_IF_ERROR(Move(s, w.checkpoint(), s.pin.size, proof, &w, &head));
-    s.stream_size = head.size;
-    s.stream_root = head.root;
-    const Pin before = s.pin;
-    LearnRecoveries(s, w);
-    if (head.size != s.pin.size || s.pin.policy != before.policy || s.pin.recovered_ns != before.recovered_ns) {
-      s.pin.origin = head.origin;
-      s.pin.size = head.size;
-      s.pin.root = head.root;
-      s.pin.note = w.checkpoint();
-      RETURN_IF_ERROR(spool_.SetPin(s.pin));
-      Pinned(s);
+  if (!w.checkpoint().empty() || s.log.pin().size > 0) {
+    ASSIGN_OR_RETURN(const Checkpoint head, Look(s, w.checkpoint(), s.log.pin().size, proof, &w));
+    const bool learnt = s.log.Learn(w);
+    if (learnt || head.size != s.log.pin().size) {
+      const Pin pin = s.log.PinOf(head, w.checkpoint());
+      RETURN_IF_ERROR(spool_.SetPin(pin));
+      Pinned(s, pin);
     }
   }
   const BatchKey head{w.head_epoch(), w.head_batch_seq()};
@@ -328,18 +226,11 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
 
 absl::Status UplinkSession::OnReceipt(State& s, const v1::Receipt& r) {
   if (!s.welcomed) return absl::InvalidArgumentError("a receipt before the welcome");
-  ASSIGN_OR_RETURN(const std::vector<Hash> proof, Hashes(r.consistency()));
-  Checkpoint head;
-  if (s.stream_size == 0 && s.pin.size == 0) {   // the first head this agent ever sees of its log
-    absl::StatusOr<Checkpoint> first = OpenCheckpoint(r.checkpoint(), log_key_);
-    if (!first.ok()) return Lie(s, "LOG_FORKED", "a head that the pinned key did not sign: " + Describe(first.status()), r.checkpoint());
-    head = *std::move(first);
-  } else {
-    RETURN_IF_ERROR(Move(s, r.checkpoint(), r.consistency_from(), proof, nullptr, &head));
-  }
+  ASSIGN_OR_RETURN(const std::vector<Hash> proof, ProofOf(r.consistency()));
+  ASSIGN_OR_RETURN(const Checkpoint head, Look(s, r.checkpoint(), r.consistency_from(), proof, nullptr));
   for (const v1::LeafReceipt& l : r.leaves()) {
     const BatchKey key{l.epoch(), l.batch_seq()};
-    ASSIGN_OR_RETURN(const std::vector<Hash> path, Hashes(l.path()));
+    ASSIGN_OR_RETURN(const std::vector<Hash> path, ProofOf(l.path()));
     auto sent = std::lower_bound(s.window.begin(), s.window.end(), key, [](const Sent& a, BatchKey k) { return a.key < k; });
     if (sent == s.window.end() || sent->key != key) continue;   // not in question on this stream: it neither proves nor accuses
     if (absl::Status in = VerifyInclusion(sent->leaf, l.leaf_index(), head.size, path, head.root);
@@ -349,8 +240,6 @@ absl::Status UplinkSession::OnReceipt(State& s, const v1::Receipt& r) {
     }
     sent->proven = true;
   }
-  s.stream_size = head.size;
-  s.stream_root = head.root;
   RETURN_IF_ERROR(Persist(s, head, r.checkpoint()));
   ++s.facts.receipts;
   s.facts.last_receipt_ns = clock_.WallNanos();
@@ -382,19 +271,14 @@ absl::Status UplinkSession::Persist(State& s, const Checkpoint& head, const std:
     s.gap_since = now;
   }
   s.facts.unacked_bytes = s.window_bytes;
-  Pin pin = s.pin;
-  pin.origin = head.origin;
-  pin.size = head.size;
-  pin.root = head.root;
-  pin.note = note;
+  const Pin pin = s.log.PinOf(head, note);
   if (through > s.facts.acked) {
     RETURN_IF_ERROR(spool_.Acked(through, pin));
-  } else if (head.size != s.pin.size) {
+  } else if (head.size != s.log.pin().size) {
     RETURN_IF_ERROR(spool_.SetPin(pin));
   }
   s.facts.acked = through;
-  s.pin = std::move(pin);
-  Pinned(s);
+  Pinned(s, pin);
   return absl::OkStatus();
 }
 
@@ -496,7 +380,7 @@ absl::Status UplinkSession::CheckStalls() {
     if (s.gap_since != Tick{} && now - s.gap_since > options_.skip_limit && !s.window.empty()) {
       s.gap_since = Tick{};
       const absl::Status lie =
-          Lie(s, "LEAF_MISSING", "the log proves later batches but not " + Name(s.window.front().key) + ": it was left out", s.pin.note);
+          Lie(s, "LEAF_MISSING", "the log proves later batches but not " + Name(s.window.front().key) + ": it was left out", s.log.pin().note);
       calls.swap(s.calls);
       return lie;
     }
@@ -531,7 +415,7 @@ std::string UplinkSession::KeepEvidence(State& s, std::string_view code, const s
   const std::string name =
       absl::StrCat(ToAbsl(code), "-", absl::ToUnixMillis(clock_.Wall()), "-", s.facts.evidence, ".txt");
   std::string content = "orgtrail evidence v1\ncode " + std::string(code) + "\ntime " + Rfc3339(clock_.Wall(), 3) + "\nagent " +
-                        options_.uuid.ToString() + "\nlog " + log_key_.Encode() + "\nfinding " + detail + "\n\npinned head:\n" + s.pin.note +
+                        options_.uuid.ToString() + "\nlog " + log_key_.Encode() + "\nfinding " + detail + "\n\npinned head:\n" + s.log.pin().note +
                         "\nhead shown:\n" + std::string(note) + "\n";
   const absl::StatusOr<std::string> path = spool_.KeepEvidence(name, content);
   const std::string where = path.ok() ? *path : "evidence could not be kept: " + Describe(path.status());
@@ -567,8 +451,9 @@ UplinkFacts UplinkSession::Facts() const {
   return state_.Peek([](const State& s) { return s.facts; });
 }
 
-void UplinkSession::Pinned(State& s) {
-  if (reports_.pinned) s.calls.push_back([this, pin = s.pin] { reports_.pinned(pin); });
+void UplinkSession::Pinned(State& s, const Pin& pin) {
+  s.log.SetPin(pin);
+  if (reports_.pinned) s.calls.push_back([this, pin] { reports_.pinned(pin); });
 }
 
 void UplinkSession::Report(State& s, std::string_view code, std::string detail) {

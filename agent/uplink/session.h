@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "agent/spool/spool.h"
 #include "agent/uplink/branches.h"
+#include "agent/uplink/log_view.h"
 #include "common/base/clock.h"
 #include "common/base/guarded.h"
 #include "common/base/ids.h"
@@ -115,11 +116,9 @@ class UplinkSession {
     Tick at{};
   };
   struct State {
-    explicit State(Spool& spool) : branches(spool) {}
-    Pin pin;
+    State(Spool& spool, LogView view) : log(std::move(view)), branches(spool) {}
+    LogView log;
     bool welcomed = false, woken = false;
-    uint64_t stream_size = 0;            // the head last shown on this stream, and its root: receipts count from it
-    Hash stream_root;
     BatchKey cursor;                     // the last one sent
     Branches branches;                   // what is never sent
     std::deque<Sent> window;
@@ -127,7 +126,6 @@ class UplinkSession {
     Tick paused_until{}, progress{}, gap_since{};
     BatchKey expected;                   // by the last CHAIN_EXPECT
     int expected_times = 0;
-    bool may_restore = false;
     bool pressed = false;                // the aggregator's ledger is full, as it says
     std::deque<std::pair<BatchKey, std::string>> wanted;   // the log lost their bodies; with the leaf it has
     std::vector<BatchKey> lacking;       // of them, what this spool has not
@@ -142,10 +140,7 @@ class UplinkSession {
   void OnWanted(State& s, const v1::Wanted& w);
   std::optional<std::string> NextWanted();
   // `welcome`: where declarations of a recovery are, when this is a stream's first head; else null.
-  absl::Status Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome,
-                    Checkpoint* head);
-  absl::Status Declared(State& s, const v1::Welcome& w, const Checkpoint& head, std::string* words);
-  void LearnRecoveries(State& s, const v1::Welcome& w);
+  absl::StatusOr<Checkpoint> Look(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome);
   absl::Status Persist(State& s, const Checkpoint& head, const std::string& note);
   absl::Status Lie(State& s, std::string_view code, std::string detail, std::string_view note);
   std::string KeepEvidence(State& s, std::string_view code, const std::string& detail, std::string_view note);
@@ -153,7 +148,7 @@ class UplinkSession {
   bool HasWhatFollows(const State& s, BatchKey head) const;
   absl::Status CheckBranch(State& s, BatchKey opens, std::string_view frame);
   void Rewind(State& s, BatchKey first);
-  void Pinned(State& s);
+  void Pinned(State& s, const Pin& pin);
   void Report(State& s, std::string_view code, std::string detail);
 
   const UplinkSessionOptions options_;
