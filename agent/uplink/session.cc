@@ -42,6 +42,7 @@ std::string UplinkSession::Begin() {
     s.window_bytes = 0;
     s.wanted.clear();
     s.lacking.clear();
+    s.settling = s.pressed = false;   // an aggregator that is still full says so after its welcome
     s.log.BeginStream();
     s.paused_until = Tick{};
     s.gap_since = Tick{};
@@ -84,7 +85,7 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
     const std::optional<BatchKey> key = spool_.KeyAfter(*after);
     if (!key) return next.status();
     absl::StatusOr<Mended> mended = Mend(spool_, *key, reports_.bodies_lost);
-    if (const std::string why(ToStd(mended.status().message())); why.starts_with(kTamper) && reports_.report) reports_.report("SPOOL_TAMPER", why.substr(kTamper.size()));
+    if (ToStd(mended.status().message()).starts_with(kTamper)) return Stop(mended.status());
     RETURN_IF_ERROR(mended.status());
     state_.With([&](State& s) { ++(mended->whole ? s.facts.repaired : s.facts.bodiless); });
     next = std::make_pair(*key, std::move(mended->frame));
@@ -94,11 +95,9 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
   auto& [key, frame] = **next;
   ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(frame));
   absl::Status branch;
-  std::vector<std::function<void()>> calls;
   const bool current = state_.With([&](State& s) {
     if (s.cursor != *after) return false;   // an answer moved it meanwhile
     if (key.batch_seq == 0) branch = CheckBranch(s, key, frame);
-    calls.swap(s.calls);
     if (!branch.ok()) return false;
     if (s.window.empty()) s.progress = now;
     s.facts.sent = key;
@@ -107,10 +106,27 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
     s.window_bytes += frame.size();
     return true;
   });
-  for (auto& call : calls) call();
-  RETURN_IF_ERROR(branch);
+  if (!branch.ok()) return Stop(branch);
   if (!current) return std::optional<std::string>();
   return std::optional<std::string>(std::move(frame));
+}
+
+// The chain cannot go on as it is. What was sent may be in the log with its receipt on the way, and a new epoch goes on from there: until it
+// is here this waits; then it is reported, and the stream ends.
+absl::StatusOr<std::optional<std::string>> UplinkSession::Stop(const absl::Status& why) {
+  absl::Status stopped = why;
+  const bool settled = state_.With([&](State& s) {
+    s.settling = !s.window.empty() || s.pressed;
+    if (s.settling || s.facts.quarantined || s.facts.log_has >= s.facts.acked || HasWhatFollows(s, s.facts.log_has)) return !s.settling;
+    s.facts.gone_after = s.facts.log_has;   // what is damaged here would not continue the restored log either
+    stopped = absl::FailedPreconditionError("RECORDS_MISSING the log was restored and goes on after " + Name(s.facts.log_has) + "; " + std::string(ToStd(why.message())));
+    return true;
+  });
+  if (!settled) return std::optional<std::string>();
+  const std::string_view words = ToStd(stopped.message());
+  const size_t code = words.find(' ');
+  if (reports_.report) reports_.report(words.substr(0, code), words.substr(code + 1));
+  return stopped;
 }
 
 void UplinkSession::Wait(absl::Duration limit) {
@@ -121,13 +137,17 @@ void UplinkSession::Wait(absl::Duration limit) {
   const Tick now = clock_.Now();
   const Due due = state_.Peek([&](const State& s) {
     if (s.paused_until > now) limit = std::min(limit, s.paused_until - now);
-    return Due{!s.welcomed || s.paused_until > now || s.window_bytes >= options_.window_bytes, s.cursor};
+    return Due{!s.welcomed || s.paused_until > now || s.window_bytes >= options_.window_bytes || s.settling, s.cursor};
   });
   if (due.blocked) {
     state_.WhenFor(
         limit,
-        [&](const State& s) { return s.woken || s.cursor != due.cursor || (s.welcomed && s.window_bytes < options_.window_bytes && s.paused_until <= now); },
-        [](State& s, bool) { s.woken = false; });
+        [&](const State& s) {
+          if (s.woken || s.cursor != due.cursor) return true;
+          if (s.settling) return s.window.empty() && !s.pressed;
+          return s.welcomed && s.window_bytes < options_.window_bytes && s.paused_until <= now;
+        },
+        [](State& s, bool) { s.woken = s.settling = false; });
   } else {
     spool_.WaitBeyond(due.cursor, limit);
   }
@@ -187,6 +207,9 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
   s.facts.log_head = w.quarantined() ? s.facts.acked : head;
   s.facts.log_head_leaf = w.head_leaf().size() == 32 ? Hash::From(w.head_leaf()) : Hash{};
   s.facts.log_head_next_seq = w.head_next_seq();
+  // The log's newest leaf of ours must be what we signed, if we still have it.
+  const absl::StatusOr<SignedEntry> mine = spool_.ReadEntry(head);
+  s.facts.log_head_held = mine.ok() ? LeafHash(mine->entry) == s.facts.log_head_leaf : absl::IsDataLoss(mine.status());
   if (w.quarantined()) {   // the head stays where the contradiction was; what this process sends is logged beside it
     if (!std::exchange(s.facts.quarantined, true)) {
       Report(s, "QUARANTINED", "the log keeps this agent's batches apart since " + Name(head) + ": its identity was used twice");
@@ -194,20 +217,18 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
   } else if (LostItsPast(s, w.oldest_leaf())) {
     Report(s, "SPOOL_LOST", "the log has this agent's chain up to " + Name(head) + ", and this spool nothing of it: it was deleted or replaced");
     return absl::FailedPreconditionError("SPOOL_LOST behind " + Name(head));
-  } else if (head.epoch != 0 && !s.branches.Abandoned(head)) {
-    // The log's newest leaf of ours must be what we signed, if we still have it.
-    if (absl::StatusOr<std::string> mine = spool_.Read(head); mine.ok()) {
-      ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(*mine));
-      if (leaf.view() != w.head_leaf()) {
-        // The log made it up, or a copy of this spool ran before. The log is shown what we signed: only then can it tell, and alarm.
-        Lie(s, "EQUIVOCATION", "the log holds another " + Name(head) + " of this agent than its spool: leaf " + Hex(w.head_leaf()) +
-                                   ", ours " + Hex(leaf.view()), w.checkpoint())
-            .IgnoreError();  // its answer ends the stream
-        s.cursor = std::min(s.cursor, Before(head));
-      } else {
-      }
-    }
+  } else if (TookMore(s)) {
+    Report(s, "SPOOL_TAMPER", "the log took more of what was abandoned, up to " + Name(head) + ": it was under way when the new epoch was opened");
+    return absl::FailedPreconditionError("SPOOL_TAMPER behind " + Name(head));
+  } else if (mine.ok() && !s.facts.log_head_held && !s.branches.Abandoned(head)) {
+    // The log made it up, or a copy of this spool ran before. The log is shown what we signed: only then can it tell, and alarm.
+    Lie(s, "EQUIVOCATION", "the log holds another " + Name(head) + " of this agent than its spool: leaf " + Hex(w.head_leaf()) + ", ours " +
+                               Hex(LeafHash(mine->entry).view()), w.checkpoint())
+        .IgnoreError();  // its answer ends the stream
+    s.cursor = std::min(s.cursor, Before(head));
   }
+  // What was logged without its receipt counts, if it is this spool's: another's would hide that two of them ran.
+  s.facts.log_has = s.facts.log_head <= s.facts.acked || s.facts.log_head_held ? s.facts.log_head : s.facts.acked;
   if (head < s.facts.acked && !w.quarantined()) {
     // It proved these to us once and no longer has them: restored from a copy. We still have them.
     Report(s, "LOG_RESTORED", "the log stands at " + Name(head) + " and had acknowledged " + Name(s.facts.acked) + ": sending again from there");
@@ -256,6 +277,7 @@ absl::Status UplinkSession::Persist(State& s, const Checkpoint& head, const std:
   bool progress = false;
   while (!s.window.empty() && (s.window.front().proven || Planted(Mutant::kPrunedEarly))) {
     through = std::max(through, s.window.front().key);
+    s.facts.log_has = std::max(s.facts.log_has, s.window.front().key);
     s.window_bytes -= s.window.front().bytes;
     s.window.pop_front();
     progress = true;
@@ -344,6 +366,14 @@ bool UplinkSession::LostItsPast(const State& s, std::string_view logged_leaf) co
   return !opening.ok() || opening->reason == EpochReason::kHandover || opening->previous_leaf != s.facts.log_head_leaf;
 }
 
+// Whether the log's head is of a branch that was abandoned, behind the batch from which the new epoch goes on.
+bool UplinkSession::TookMore(const State& s) const {
+  const std::optional<BatchKey> opened = s.branches.OpenedBehind(s.facts.log_head);
+  const absl::StatusOr<SignedEntry> opens = opened ? spool_.ReadEntry(*opened) : absl::NotFoundError("");
+  const absl::StatusOr<EpochOpening> opening = opens.ok() ? EpochOpening::Decode(opens->extension) : opens.status();
+  return opening.ok() && s.facts.log_head_held && s.facts.log_head > BatchKey{opening->previous_epoch, opening->previous_batch_seq};
+}
+
 // An epoch that leaves a branch behind which nobody abandoned: the run that opened it ended before it had recorded what the branch held.
 // Nothing of it is sent before this run has done so.
 absl::Status UplinkSession::CheckBranch(State& s, BatchKey opens, std::string_view frame) {
@@ -354,12 +384,11 @@ absl::Status UplinkSession::CheckBranch(State& s, BatchKey opens, std::string_vi
   const BatchKey previous{opening.previous_epoch, opening.previous_batch_seq};
   if (previous < s.facts.acked && s.facts.acked < opens) {
     s.facts.gone_after = previous;
-    Report(s, "RECORDS_MISSING", Name(opens) + " goes on after " + Name(previous) + ", since the log was restored; what lies between is looked at again");
-    return absl::FailedPreconditionError("RECORDS_MISSING behind " + Name(previous));
+    return absl::FailedPreconditionError("RECORDS_MISSING " + Name(opens) + " goes on after " + Name(previous) +
+                                         ", since the log was restored; what lies between is looked at again");
   }
   if (const std::optional<BatchKey> next = spool_.KeyAfter(previous); next && *next < opens) {
-    Report(s, "SPOOL_TAMPER", Name(opens) + " goes on after " + Name(previous) + ", past damage; what lies between is looked at again");
-    return absl::DataLossError("SPOOL_TAMPER behind " + Name(previous));
+    return absl::DataLossError("SPOOL_TAMPER " + Name(opens) + " goes on after " + Name(previous) + ", past damage; what lies between is looked at again");
   }
   return absl::OkStatus();
 }

@@ -74,6 +74,8 @@ struct UplinkFacts {
   BatchKey log_head;                     // as the last Welcome said
   Hash log_head_leaf;                    // … and of it the leaf, and the sequence number behind its last; 0: not told
   uint64_t log_head_next_seq = 0;
+  bool log_head_held = false;            // this spool has that batch too: the same leaf, or its disk damaged it
+  BatchKey log_has;                      // the newest batch of this spool's chain that the log has, as far as this stream showed
   BatchKey gone_after;                   // the last batch the log has before a gap that this spool cannot fill; 0,0: it has none, or no gap
   std::string last_refusal;              // code
   bool quarantined = false;              // the log keeps this agent's batches apart
@@ -126,6 +128,7 @@ class UplinkSession {
     Tick paused_until{}, progress{}, gap_since{};
     BatchKey expected;                   // by the last CHAIN_EXPECT
     int expected_times = 0;
+    bool settling = false;               // nothing more is sent until what was sent is acked: Stop
     bool pressed = false;                // the aggregator's ledger is full, as it says
     std::deque<std::pair<BatchKey, std::string>> wanted;   // the log lost their bodies; with the leaf it has
     std::vector<BatchKey> lacking;       // of them, what this spool has not
@@ -144,6 +147,8 @@ class UplinkSession {
   absl::Status Persist(State& s, const Checkpoint& head, const std::string& note);
   absl::Status Lie(State& s, std::string_view code, std::string detail, std::string_view note);
   std::string KeepEvidence(State& s, std::string_view code, const std::string& detail, std::string_view note);
+  absl::StatusOr<std::optional<std::string>> Stop(const absl::Status& why);
+  bool TookMore(const State& s) const;
   bool LostItsPast(const State& s, std::string_view logged_leaf) const;
   bool HasWhatFollows(const State& s, BatchKey head) const;
   absl::Status CheckBranch(State& s, BatchKey opens, std::string_view frame);
