@@ -134,10 +134,15 @@ void Verifier::Lane::KeepEvidence(Job& job, std::string_view code, std::string_v
 
 void Verifier::Lane::Find(Job& job, std::string_view code, Severity severity, std::string detail) {
   if (job.agent != nullptr) {
-    auto [it, fresh] = job.agent->found.try_emplace(std::string(code), job.now);
-    if (!fresh && job.now - it->second < kFindingEvery) return;
-    it->second = job.now;
+    auto [it, fresh] = job.agent->found.try_emplace(std::string(code), Agent::Told{job.now, severity});
+    Agent::Told& last = it->second;
+    if (!fresh && severity <= last.severity && job.now - last.at < kFindingEvery) return;
+    last = {job.now, severity};
   }
+  FindEach(job, code, severity, detail);
+}
+
+void Verifier::Lane::FindEach(Job& job, std::string_view code, Severity severity, const std::string& detail) {
   if (shared_.findings) shared_.findings(code, severity, SubjectOf(job.in.caller->identity), detail);
 }
 

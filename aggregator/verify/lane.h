@@ -76,7 +76,11 @@ class Verifier::Lane final : public Stage {
     // After CHAIN_EXPECT what follows on that stream is not refused one by one: it is dropped until the expected one comes.
     StreamId rewinding = 0;
     Tick rewinding_since{};
-    std::unordered_map<std::string, Tick> found;  // code → last finding: at most one a minute and code
+    struct Told {
+      Tick at;
+      Severity severity;
+    };
+    std::unordered_map<std::string, Told> found;  // code → last finding: one a minute and code, and one that is worse at once
     Tick used{};
   };
   struct Waiting {
@@ -133,6 +137,7 @@ class Verifier::Lane final : public Stage {
   bool Conflict(Job& job, std::string_view code, std::string detail, uint64_t related);
   void KeepEvidence(Job& job, std::string_view code, std::string_view detail, uint64_t related, std::string_view object);
   void Find(Job& job, std::string_view code, Severity severity, std::string detail);
+  void FindEach(Job& job, std::string_view code, Severity severity, const std::string& detail);   // what is counted one by one
   bool Spend(Job& job);
   bool Clash(Job& job, uint64_t related);
   void Repeat(Job& job, std::optional<uint64_t> index);

@@ -51,9 +51,9 @@ void Verifier::Lane::ObserveOpening(Job& job) {
     while (!agent.unclean.empty() && job.now - agent.unclean.front() > absl::Hours(1)) agent.unclean.pop_front();
     agent.unclean.push_back(job.now);
     if (agent.unclean.size() > 16) agent.unclean.pop_front();
-    Find(job, "UNCLEAN_EPOCH", agent.unclean.size() >= 3 ? Severity::kPage : Severity::kWarn,
-         absl::StrCat("epoch ", job.header().epoch, " opened after an end without last words; ", agent.unclean.size(),
-                      " in the last hour"));
+    FindEach(job, "UNCLEAN_EPOCH", agent.unclean.size() >= 3 ? Severity::kPage : Severity::kWarn,
+             absl::StrCat("epoch ", job.header().epoch, " opened after an end without last words; ", agent.unclean.size(),
+                          " in the last hour"));
   }
   // The programme and its configuration, against the epoch before.
   if (agent.executable.IsZero() && agent.head) {

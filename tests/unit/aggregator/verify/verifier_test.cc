@@ -27,7 +27,7 @@ class VerifierTest : public ::testing::Test, public Verdicts, public Commits {
     committer_ = std::make_unique<Committer>(*builder_.ledger, *this, 1024, clock_);
     verifier_ = std::make_unique<Verifier>(
         options, *builder_.ledger, registry_, *committer_, *this,
-        [this](std::string_view code, Severity, std::string_view, std::string_view d) { findings_.push_back({std::string(code), std::string(d)}); },
+        [this](std::string_view code, Severity s, std::string_view, std::string_view d) { findings_.push_back({std::string(code), s, std::string(d)}); },
         clock_, metrics_);
   }
   void Enrol(const Forger& f) {
@@ -61,7 +61,7 @@ class VerifierTest : public ::testing::Test, public Verdicts, public Commits {
     committed_.insert(committed_.end(), flush.batches.begin(), flush.batches.end());
   }
   bool Found(std::string_view code) const {
-    return std::any_of(findings_.begin(), findings_.end(), [&](const auto& f) { return f.first == code; });
+    return std::any_of(findings_.begin(), findings_.end(), [&](const Told& f) { return f.code == code; });
   }
   std::vector<std::string> Evidence() {
     std::vector<std::string> codes;
@@ -90,7 +90,12 @@ class VerifierTest : public ::testing::Test, public Verdicts, public Commits {
   std::unique_ptr<Forger> forger_;
   Refused last_;
   Heard heard_;
-  std::vector<std::pair<std::string, std::string>> findings_;
+  struct Told {
+    std::string code;
+    Severity severity;
+    std::string detail;
+  };
+  std::vector<Told> findings_;
   std::vector<CommittedLeaf> committed_;
 };
 
@@ -480,6 +485,37 @@ TEST_F(VerifierTest, ClocksOffAreFoundNeverRefused) {                     // 12
   ASSERT_EQ(Give(forger_->Batch({Record(3)}, {.header = [](BatchHeader& h) { h.wall_close_ns += 10'000'000'000ull * 31'536'000; },
                                               .opening = {}, .entry = {}, .seen = {}})), "") << last_.detail;
   EXPECT_TRUE(Found("CLOCK_SKEW"));
+}
+
+TEST_F(VerifierTest, AWorseFindingIsToldAtOnceAndTheSameOnceAMinute) {
+  const auto off = [this](uint64_t seconds) {
+    ASSERT_EQ(Give(forger_->Batch({Record(3)}, {.header = [=](BatchHeader& h) { h.wall_close_ns += seconds * 1'000'000'000; }, .opening = {}, .entry = {}, .seen = {}})), "");
+  };
+  for (const uint64_t seconds : {20, 20, 3600, 3600, 20}) off(seconds);
+  clock_.Advance(absl::Minutes(1));
+  off(20);
+  std::vector<Severity> told;
+  for (const Told& f : findings_) {
+    if (f.code == "CLOCK_SKEW") told.push_back(f.severity);
+  }
+  EXPECT_EQ(told, (std::vector{Severity::kWarn, Severity::kPage, Severity::kWarn}));
+}
+
+TEST_F(VerifierTest, EachEpochAfterAnEndWithoutLastWordsIsFound) {        // 1
+  ChainState state = forger_->state;
+  for (uint64_t seed = 20; seed < 24; ++seed) {
+    Forger next(id_, seed, clock_);
+    next.key = SigningKey::FromSeed(SeededRng(7).Bytes(32));
+    next.state = state;
+    ASSERT_EQ(Give(next.Open({.header = {}, .opening = [](EpochOpening& o) { o.reason = EpochReason::kUnclean; }, .entry = {}, .seen = {}})), "") << last_.detail;
+    state = next.state;
+  }
+  ASSERT_EQ(findings_.size(), 4u);
+  for (size_t i = 0; i < findings_.size(); ++i) {
+    EXPECT_EQ(findings_[i].code, "UNCLEAN_EPOCH");
+    EXPECT_EQ(findings_[i].severity, i < 2 ? Severity::kWarn : Severity::kPage);
+    EXPECT_EQ(findings_[i].detail.find("epoch " + std::to_string(i + 2)), 0u) << findings_[i].detail;
+  }
 }
 
 TEST_F(VerifierTest, BootTimeCannotGoBack) {                              // 13
