@@ -297,6 +297,11 @@ absl::Status VerifyFeed(Context& context, const std::string& path) {
       ++expired;   // since the feed was saved
       continue;
     }
+    if (absl::IsNotFound(given.status()) || absl::IsOutOfRange(given.status())) {   // somebody was given it, and the log does not have it
+      context.exit_code = kTampered;
+      return absl::DataLossError(where + ": the log has no record at leaf " + std::to_string(*leaf) + " event " + std::to_string(*event) +
+                                 " any more: it is another log, or goes on from an older state");
+    }
     RETURN_IF_ERROR(given.status());
     const pb::EventProofResponse& p = *given;
     context.exit_code = kTampered;
