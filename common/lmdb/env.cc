@@ -41,6 +41,7 @@ absl::Status LmdbStatus(std::string_view operation, std::string_view dir, int rc
     case ENOSPC:
     case EFBIG:
     case EDQUOT:
+    case EROFS:
       return ErrnoStatus(operation, std::string(dir) + "/data.mdb", rc);
     case ENOMEM:
       return absl::ResourceExhaustedError(absl::StrCat(
@@ -56,7 +57,6 @@ absl::Status LmdbStatus(std::string_view operation, std::string_view dir, int rc
       return absl::NotFoundError(absl::StrCat(message, "; there is no store in this directory"));
     case EACCES:
     case EPERM:
-    case EROFS:
       return absl::PermissionDeniedError(absl::StrCat(message, "; let this user read and write the directory"));
     default:
       return absl::InternalError(message);
