@@ -1,5 +1,5 @@
 // kill -9 of agent and aggregator at any moment, under load from a file and from callers who wait: nothing is lost, nothing is
-// there twice, and the ledger proves it. ORGTRAIL_KILLS sets how many (20).
+// there twice, the agent's epochs are one apart, and the ledger proves it. ORGTRAIL_KILLS sets how many (20).
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -15,6 +15,7 @@
 #include "common/crypto/digest.h"
 #include "common/http/client.h"
 #include "tests/e2e/support/organization.h"
+#include "tests/e2e/support/read_ledger.h"
 
 namespace orgtrail::e2e {
 namespace {
@@ -108,86 +109,142 @@ Organization::Options TinyShards() {
   return options;
 }
 
-TEST(Crash, KillsAtAnyMomentLoseNothingAndDoubleNothing) {
-  const char* wanted = getenv("ORGTRAIL_KILLS");
-  const int kills = wanted != nullptr ? std::atoi(wanted) : 20;
-  Organization organization(TinyShards());
-  const std::string dir = MakeDirs(organization.Path("events"));
-  AgentProcess& agent = organization.StartAgent({.files = dir + "/*.jsonl"});
-  const absl::Time begin = absl::Now();
-  Writer writer(dir);
-  std::vector<std::unique_ptr<Caller>> callers;
-  for (int i = 0; i < kCallers; ++i) callers.push_back(std::make_unique<Caller>(i, agent.url()));
+class Crash : public ::testing::Test {
+ protected:
+  static int Kills() {
+    const char* wanted = getenv("ORGTRAIL_KILLS");
+    return wanted != nullptr ? std::atoi(wanted) : 20;
+  }
+  // After so many more records were written: between nothing and `most`, so also while a program starts.
+  bool Meanwhile(uint64_t most) {
+    const uint64_t until = writer_.written() + SystemRng().Below(most);
+    return Eventually(kPatience, [&] { return writer_.written() >= until; });
+  }
+  // It really gets somewhere: callers are answered again.
+  bool GoesOn() {
+    const uint64_t answered = callers_[0]->answered();
+    return Eventually(kPatience, [&] { return callers_[0]->answered() > answered; });
+  }
 
+  // The load ends; everything told is in the feed, once, in each source's order.
+  void ExpectEverythingOnce() {
+    told_ = {{"file", writer_.Stop()}};
+    uint64_t retries = 0, total = 0;
+    for (auto& c : callers_) {
+      told_[c->name()] = c->Stop();
+      retries += c->retries();
+    }
+    for (const auto& [source, n] : told_) total += n;
+    const absl::Duration loaded = absl::Now() - begin_;
+    const std::string output = organization_.Path("out"), cursor = organization_.Path("cursor");
+    std::map<std::string, uint64_t> seen;
+    uint64_t lines = 0, out_of_order = 0, checked_bytes = 0;
+    const absl::Time deadline = absl::Now() + absl::Minutes(3);
+    while (lines < total && absl::Now() < deadline) {
+      organization_.Must({"feed", "--from", "start", "--no-follow", "-o", "jsonl", "--output", output, "--cursor-file", cursor}, "auditor");
+      const std::string text = ReadWhole(output);
+      for (std::string_view rest = std::string_view(text).substr(checked_bytes); !rest.empty();) {
+        const std::string_view line = rest.substr(0, rest.find('\n'));
+        rest.remove_prefix(line.size() + 1);
+        checked_bytes += line.size() + 1;
+        ++lines;
+        const std::string id = MemberOf(line, "eventID");
+        const size_t dash = id.find('-');
+        const std::string source = id.substr(0, dash);
+        uint64_t& next = seen[source];
+        if (line != Record(source, next)) ++out_of_order;  // lost, doubled, altered or out of order: all break the count
+        ++next;
+      }
+    }
+    EXPECT_EQ(lines, total) << agent_.LogTail() << organization_.AggregatorLogTail();
+    EXPECT_EQ(out_of_order, 0u);
+    EXPECT_EQ(seen, told_);
+    std::printf("%.0f s, %llu records told (%.0f/s), %llu retries of callers: %llu in the log, %llu lost, doubled or out of order\n",
+                absl::ToDoubleSeconds(loaded), static_cast<unsigned long long>(total), static_cast<double>(total) / absl::ToDoubleSeconds(loaded),
+                static_cast<unsigned long long>(retries), static_cast<unsigned long long>(lines), static_cast<unsigned long long>(out_of_order));
+  }
+
+  // In the ledger: one apart from the first on, each names the one before, and says truly whether that ended with last words. How many did not.
+  uint64_t ExpectEpochsOneApart() {
+    const std::vector<LoggedEpoch> epochs = EpochsOf(*OpenLedger(organization_), agent_.spec().name);
+    uint64_t unclean = 0;
+    for (size_t i = 0; i < epochs.size(); ++i) {
+      EXPECT_EQ(epochs[i].epoch, i + 1);
+      EXPECT_EQ(epochs[i].opening.previous_epoch, i);
+      const EpochReason reason = i == 0 ? EpochReason::kFirst : epochs[i - 1].closed ? EpochReason::kClean : EpochReason::kUnclean;
+      EXPECT_EQ(epochs[i].opening.reason, reason) << "epoch " << epochs[i].epoch;
+      unclean += reason == EpochReason::kUnclean;
+    }
+    const Ran verified = organization_.Verify();
+    EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
+    std::printf("%zu epochs, %llu of them after an end without last words\n", epochs.size(), static_cast<unsigned long long>(unclean));
+    return unclean;
+  }
+  // How often UNCLEAN_EPOCH was raised for the agent.
+  uint64_t AlarmsRaised() {
+    for (const std::string& alarm : LinesOf(organization_.Alarms())) {
+      if (MemberOf(alarm, "code") == "UNCLEAN_EPOCH" && MemberOf(alarm, "subject") == "222222222222/us-east-1/web-1") return std::stoull(MemberOf(alarm, "count"));
+    }
+    return 0;
+  }
+  void ExpectCleanEnd() {
+    const Ran checked = organization_.Fsck();
+    EXPECT_EQ(checked.code, 0) << checked.out << checked.err;
+    EXPECT_EQ(agent_.Stop(), 0);
+    EXPECT_EQ(organization_.StopAggregator(), 0);
+  }
+
+  Organization organization_{TinyShards()};
+  const std::string dir_ = MakeDirs(organization_.Path("events"));
+  AgentProcess& agent_ = organization_.StartAgent({.files = dir_ + "/*.jsonl"});
+  const absl::Time begin_ = absl::Now();
+  Writer writer_{dir_};
+  std::vector<std::unique_ptr<Caller>> callers_ = [this] {
+    std::vector<std::unique_ptr<Caller>> callers;
+    for (int i = 0; i < kCallers; ++i) callers.push_back(std::make_unique<Caller>(i, agent_.url()));
+    return callers;
+  }();
+  std::map<std::string, uint64_t> told_;
+};
+
+TEST_F(Crash, KillsAtAnyMomentLoseNothingAndDoubleNothing) {
   int agents = 0, aggregators = 0;
-  for (int k = 0; k < kills; ++k) {
-    // After so many more records were written: between nothing and 3,000, so also while a program starts.
-    const uint64_t until = writer.written() + SystemRng().Below(3000);
-    ASSERT_TRUE(Eventually(kPatience, [&] { return writer.written() >= until; }));
+  for (int k = 0; k < Kills(); ++k) {
+    ASSERT_TRUE(Meanwhile(3000));
     const uint64_t victim = SystemRng().Below(5);  // 2 : 2 : 1 for the agent, the aggregator, both
     if (victim != 2 && victim != 3) {
-      agent.Kill();
+      agent_.Kill();
       ++agents;
     }
     if (victim >= 2) {
-      organization.KillAggregator();
+      organization_.KillAggregator();
       ++aggregators;
-      organization.StartAggregator();
+      organization_.StartAggregator();
     }
-    if (!agent.Running()) agent.Launch();
-    // Every few kills it must really get somewhere: callers are answered again.
-    if (k % 5 == 4) {
-      const uint64_t answered = callers[0]->answered();
-      ASSERT_TRUE(Eventually(kPatience, [&] { return callers[0]->answered() > answered; })) << agent.LogTail();
-    }
+    if (!agent_.Running()) agent_.Launch();
+    if (k % 5 == 4) { ASSERT_TRUE(GoesOn()) << agent_.LogTail(); }
   }
-  uint64_t retries = 0;
-  std::map<std::string, uint64_t> told = {{"file", writer.Stop()}};
-  for (auto& c : callers) {
-    told[c->name()] = c->Stop();
-    retries += c->retries();
-  }
-  uint64_t total = 0;
-  for (const auto& [source, n] : told) total += n;
-  const absl::Duration loaded = absl::Now() - begin;
-
-  // Everything told is in the feed, once, in each source's order.
-  const std::string output = organization.Path("out"), cursor = organization.Path("cursor");
-  std::map<std::string, uint64_t> seen;
-  uint64_t lines = 0, out_of_order = 0, checked_bytes = 0;
-  const absl::Time deadline = absl::Now() + absl::Minutes(3);
-  while (lines < total && absl::Now() < deadline) {
-    organization.Must({"feed", "--from", "start", "--no-follow", "-o", "jsonl", "--output", output, "--cursor-file", cursor}, "auditor");
-    const std::string text = ReadWhole(output);
-    for (std::string_view rest = std::string_view(text).substr(checked_bytes); !rest.empty();) {
-      const std::string_view line = rest.substr(0, rest.find('\n'));
-      rest.remove_prefix(line.size() + 1);
-      checked_bytes += line.size() + 1;
-      ++lines;
-      const std::string id = MemberOf(line, "eventID");
-      const size_t dash = id.find('-');
-      const std::string source = id.substr(0, dash);
-      uint64_t& next = seen[source];
-      if (line != Record(source, next)) ++out_of_order;  // lost, doubled, altered or out of order: all break the count
-      ++next;
-    }
-  }
-  EXPECT_EQ(lines, total) << agent.LogTail() << organization.AggregatorLogTail();
-  EXPECT_EQ(out_of_order, 0u);
-  EXPECT_EQ(seen, told);
-  const Ran verified = organization.Orgtrail({"verify", "ledger", "--strict", "-o", "json"}, "auditor");
-  EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
-  const Ran checked = organization.Orgtrail({"fsck", organization.ledger_dir()});
-  EXPECT_EQ(checked.code, 0) << checked.out << checked.err;
-  const auto shards = std::distance(std::filesystem::directory_iterator(organization.ledger_dir()), {}) - 1;  // beside them the lock
+  std::printf("%d kills of the agent, %d of the aggregator\n", agents, aggregators);
+  ExpectEverythingOnce();
+  EXPECT_LE(ExpectEpochsOneApart(), static_cast<uint64_t>(agents));   // one that was killed before its epoch was stored leaves none
+  const auto shards = std::distance(std::filesystem::directory_iterator(organization_.ledger_dir()), {}) - 1;  // beside them the lock
   EXPECT_GE(shards, 3);
-  EXPECT_EQ(agent.Stop(), 0);
-  EXPECT_EQ(organization.StopAggregator(), 0);
-  std::printf("%d kills (%d of the agent, %d of the aggregator) in %.0f s, %llu records told (%.0f/s), %llu retries of callers: "
-              "%llu in the log, %llu lost, doubled or out of order; %d shards; unclean epochs %s\n",
-              kills, agents, aggregators, absl::ToDoubleSeconds(loaded), static_cast<unsigned long long>(total),
-              static_cast<double>(total) / absl::ToDoubleSeconds(loaded), static_cast<unsigned long long>(retries),
-              static_cast<unsigned long long>(lines), static_cast<unsigned long long>(out_of_order), static_cast<int>(shards), MemberOf(verified.out, "uncleanEpochs").c_str());
+  ExpectCleanEnd();
+}
+
+TEST_F(Crash, EachEndOfAnAgentWithoutLastWordsIsAnAlarm) {
+  for (int k = 0; k < Kills(); ++k) {
+    ASSERT_TRUE(Meanwhile(400));
+    agent_.Kill();
+    agent_.Launch();
+    if (k % 3 == 2) { ASSERT_TRUE(GoesOn()) << agent_.LogTail(); }
+  }
+  ExpectEverythingOnce();
+  const uint64_t unclean = ExpectEpochsOneApart();
+  EXPECT_GE(unclean, static_cast<uint64_t>(Kills() / 3));
+  EXPECT_LE(unclean, static_cast<uint64_t>(Kills()));
+  EXPECT_EQ(AlarmsRaised(), unclean);
+  ExpectCleanEnd();
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 # Whole programs over loopback: GoogleTest drives the real aggregator, agents and command line. `ctest -L e2e`; the long ones are
 # also labelled `long`. ORGTRAIL_BIN names a directory with other builds of the programs.
-orgtrail_library(e2e_support SOURCES tests/e2e/support/process.cc tests/e2e/support/organization.cc
+orgtrail_library(e2e_support SOURCES tests/e2e/support/process.cc tests/e2e/support/organization.cc tests/e2e/support/relay.cc
   DEPS common_http_client common_crypto)
 target_compile_definitions(e2e_support PRIVATE ORGTRAIL_BIN_DIR="${PROJECT_BINARY_DIR}/bin")
 
@@ -22,17 +22,18 @@ orgtrail_e2e(failure_test LABELS long)
 orgtrail_e2e(full_disk_test LABELS long)
 orgtrail_e2e(recovery_test LABELS long)
 orgtrail_e2e(real_input_test DEPS agent_record)
-orgtrail_e2e(crash_test LABELS long)
+orgtrail_e2e(crash_test LABELS long DEPS aggregator_ledger common_format)
 orgtrail_e2e(enrolment_test)
 orgtrail_e2e(damage_test DEPS agent_spool common_format)
 orgtrail_e2e(quarantine_test DEPS aggregator_ledger)
-orgtrail_e2e(scrub_test DEPS aggregator_ledger)
+orgtrail_e2e(scrub_test DEPS aggregator_ledger common_format)
 orgtrail_e2e(repair_test DEPS aggregator_ledger)
 orgtrail_e2e(refill_test LABELS long DEPS aggregator_ledger agent_spool common_format)
 orgtrail_e2e(redteam_test LABELS redteam
   SOURCES tests/redteam/table.cc tests/redteam/redteam_test.cc tests/redteam/rogue.cc tests/redteam/wire_test.cc
     tests/redteam/identity_test.cc tests/redteam/bare.cc tests/redteam/transport_test.cc
-    tests/redteam/host_test.cc tests/redteam/lying_log_test.cc tests/redteam/retention_test.cc tests/redteam/keys_test.cc tests/redteam/content_test.cc tests/support/certificates.cc
+    tests/redteam/host_test.cc tests/redteam/lying_log_test.cc tests/redteam/retention_test.cc tests/redteam/keys_test.cc tests/redteam/content_test.cc
+    tests/redteam/clock_test.cc tests/support/certificates.cc
   DEPS agent_enrol aggregator_enrol aggregator_transparency aggregator_ledger test_ledger_builder OpenSSL::SSL)
 # What waits for the timeouts of others has an entry of its own.
 set_tests_properties(redteam_test PROPERTIES ENVIRONMENT "GTEST_FILTER=-Transport*:RedTeamTable.*")

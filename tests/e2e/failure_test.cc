@@ -8,22 +8,17 @@
 #include <optional>
 
 #include "absl/time/clock.h"
+#include "common/base/clock.h"
 #include "common/base/text.h"
 #include "common/crypto/digest.h"
 #include "tests/e2e/support/organization.h"
+#include "tests/e2e/support/relay.h"
 
 namespace orgtrail::e2e {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-std::string Record(int n, std::string_view padding = "") {
-  char id[40];
-  std::snprintf(id, sizeof id, "00000000-0000-4000-8000-%012d", n);
-  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Count","eventID":")" + std::string(id) +
-         R"(","recipientAccountId":"222222222222","requestParameters":{"padding":")" + std::string(padding) + "\"}}";
-}
 
 std::string Join(const std::vector<std::string>& lines) {
   std::string text;
@@ -37,7 +32,7 @@ TEST(Failure, WithoutItsAggregatorAnAgentKeepsEverythingAndCatchesUpInOrder) {
   std::vector<std::string> told;
   const auto tell = [&](int n) {
     for (int i = 0; i < n; ++i) {
-      told.push_back(Record(static_cast<int>(told.size())));
+      told.push_back(PaddedRecord(static_cast<int>(told.size())));
       agent.Record(told.back());
     }
   };
@@ -57,7 +52,48 @@ TEST(Failure, WithoutItsAggregatorAnAgentKeepsEverythingAndCatchesUpInOrder) {
   ASSERT_TRUE(Eventually(kPatience, [&] { return organization.Feed().size() == told.size(); }));
   EXPECT_EQ(organization.Feed(), told);
   ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Metric("orgtrail_agent_spool_unacked_batches") == 0; }));
-  EXPECT_EQ(organization.Orgtrail({"verify", "ledger", "--strict"}, "auditor").code, 0);
+  EXPECT_EQ(organization.Verify().code, 0);
+}
+
+TEST(Failure, CutOffAnAgentIsMissedAndWhatItKeptComesLateInOrder) {
+  Organization::Options options;
+  options.replace = {{"  heartbeat_interval:", "  heartbeat_interval: 1s"}};
+  Organization organization(options);
+  Relay relay(organization.port());
+  AgentProcess& agent = organization.StartAgent({.server = relay.address()});
+  std::vector<std::string> told;
+  const auto tell = [&](int n) {
+    for (int i = 0; i < n; ++i) {
+      told.push_back(PaddedRecord(static_cast<int>(told.size())));
+      agent.Record(told.back());
+    }
+  };
+  const auto is_silent = [&] { return organization.Alarms("").find("SILENT_AGENT") != std::string::npos; };
+  tell(20);
+  ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Feed() == told; }));
+  EXPECT_FALSE(is_silent());
+  relay.Cut();
+  tell(100);   // each is answered 200: it is on the agent's disk
+  ASSERT_TRUE(Eventually(kSoon, is_silent)) << organization.AggregatorLogTail();
+  tell(100);
+  EXPECT_GT(agent.Metric("orgtrail_agent_spool_unacked_batches"), 0);
+  EXPECT_EQ(organization.Feed().size(), 20u);
+  const absl::Time mended = absl::Now();
+  relay.Mend();
+  ASSERT_TRUE(Eventually(kPatience, [&] { return organization.Feed().size() == told.size(); })) << agent.LogTail();
+  EXPECT_EQ(organization.Feed(), told);
+  ASSERT_TRUE(Eventually(kSoon, [&] { return !is_silent(); })) << organization.Alarms("");
+  EXPECT_THAT(organization.Alarms(), HasSubstr("SILENT_AGENT"));
+  // How late it came stands beside each record: when it was captured, and when the log had it.
+  const std::vector<std::string> envelopes = organization.Feed({"--envelope"});
+  ASSERT_EQ(envelopes.size(), told.size());
+  for (size_t i = 0; i < envelopes.size(); ++i) {
+    absl::Time captured, logged;
+    ASSERT_TRUE(ParseWhen(MemberOf(envelopes[i], "captured"), absl::Now(), &captured) && ParseWhen(MemberOf(envelopes[i], "logged"), absl::Now(), &logged));
+    EXPECT_LT(captured, mended);
+    EXPECT_EQ(logged > mended, i >= 20) << envelopes[i];
+  }
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 TEST(Failure, AFullSpoolRefusesCallersHoldsFilesAndDrainsLater) {
@@ -70,7 +106,7 @@ TEST(Failure, AFullSpoolRefusesCallersHoldsFilesAndDrainsLater) {
   std::vector<std::string> told, perhaps;
   std::optional<HttpResponse> refused;
   for (int n = 0; n < 2000 && !refused; ++n) {
-    const std::string record = Record(n, Base64(SystemRng().Bytes(60'000)));
+    const std::string record = PaddedRecord(n, Base64(SystemRng().Bytes(60'000)));
     const absl::Time begin = absl::Now();
     absl::StatusOr<HttpResponse> answer = agent.Post(record, {}, "/records", kPatience);
     ASSERT_TRUE(answer.ok()) << answer.status();
@@ -86,20 +122,20 @@ TEST(Failure, AFullSpoolRefusesCallersHoldsFilesAndDrainsLater) {
   ASSERT_TRUE(refused.has_value());
   // Whoever asks now is told at once, with the key of the one that is held as well.
   const absl::Time asked = absl::Now();
-  EXPECT_EQ(agent.Post(Record(4000), {{"Idempotency-Key", "held"}}, "/records", kPatience)->status, 503);
-  EXPECT_EQ(agent.Post(Record(4000), {{"Idempotency-Key", "held"}}, "/records", kPatience)->status, 503);
+  EXPECT_EQ(agent.Post(PaddedRecord(4000), {{"Idempotency-Key", "held"}}, "/records", kPatience)->status, 503);
+  EXPECT_EQ(agent.Post(PaddedRecord(4000), {{"Idempotency-Key", "held"}}, "/records", kPatience)->status, 503);
   EXPECT_LT(absl::Now() - asked, absl::Seconds(10));
   EXPECT_EQ(refused->status, 503);
   EXPECT_NE(refused->Header("retry-after"), "");
   EXPECT_THAT(refused->body, HasSubstr("spool is full"));
   EXPECT_LE(perhaps.size(), 1u);
   EXPECT_GT(told.size(), 20u);
-  const Ran by_hand = organization.Orgtrail({"record", "--agent", agent.url(), Record(5000)});
+  const Ran by_hand = organization.Orgtrail({"record", "--agent", agent.url(), PaddedRecord(5000)});
   EXPECT_EQ(by_hand.code, 1);
   EXPECT_THAT(by_hand.err, HasSubstr("503"));
   // A file source waits: what it could not store it reads again.
   std::vector<std::string> lines;
-  for (int n = 0; n < 100; ++n) lines.push_back(Record(10'000 + n, Base64(SystemRng().Bytes(6'000))));
+  for (int n = 0; n < 100; ++n) lines.push_back(PaddedRecord(10'000 + n, Base64(SystemRng().Bytes(6'000))));
   AppendTo(dir + "/a.jsonl", Join(lines));
   // A restart in this state is no trouble either.
   EXPECT_EQ(agent.Stop(absl::Seconds(40)), 0);
@@ -117,7 +153,7 @@ TEST(Failure, AFullSpoolRefusesCallersHoldsFilesAndDrainsLater) {
   expected.insert(expected.end(), lines.begin(), lines.end());
   EXPECT_TRUE(feed == expected) << feed.size() << " of " << expected.size();
   ASSERT_TRUE(Eventually(kSoon, [&] {
-    absl::StatusOr<HttpResponse> answer = agent.Post(Record(6000));
+    absl::StatusOr<HttpResponse> answer = agent.Post(PaddedRecord(6000));
     return answer.ok() && answer->status == 200;
   }));
 }
@@ -127,7 +163,7 @@ TEST(Failure, SigtermDrainsAndBothDaemonsExitWithZero) {
   const std::string dir = MakeDirs(organization.Path("events"));
   AgentProcess& agent = organization.StartAgent({.files = dir + "/*.jsonl"});
   std::vector<std::string> told;
-  for (int n = 0; n < 500; ++n) told.push_back(Record(n));
+  for (int n = 0; n < 500; ++n) told.push_back(PaddedRecord(n));
   for (int n = 0; n < 500; n += 50) agent.Record(Join({told.begin() + n, told.begin() + n + 50}));
   EXPECT_EQ(agent.Stop(), 0);
   EXPECT_TRUE(agent.Logged("stopped"));
@@ -137,10 +173,10 @@ TEST(Failure, SigtermDrainsAndBothDaemonsExitWithZero) {
   EXPECT_EQ(organization.Feed(), told);
   // A clean end is told apart from a crash: no alarm, and the next epoch says so.
   agent.Start();
-  EXPECT_EQ(organization.Must({"alarms", "--all", "-o", "jsonl"}).find("UNCLEAN"), std::string::npos);
+  EXPECT_EQ(organization.Alarms().find("UNCLEAN"), std::string::npos);
   agent.Kill();
   agent.Start();
-  EXPECT_TRUE(Eventually(kSoon, [&] { return organization.Must({"alarms", "--all", "-o", "jsonl"}).find("UNCLEAN_EPOCH") != std::string::npos; }));
+  EXPECT_TRUE(Eventually(kSoon, [&] { return organization.Alarms().find("UNCLEAN_EPOCH") != std::string::npos; }));
 }
 
 TEST(Failure, ATakenPortIsSaidWithItsNumber) {
@@ -251,7 +287,7 @@ TEST(Failure, TheHttpSourcesTokenIsAskedForAndAPageInABrowserIsRefused) {
   WriteWhole(agent.config(), config);
   agent.Start();
   const auto status = [&](const std::vector<std::pair<std::string, std::string>>& headers) {
-    absl::StatusOr<HttpResponse> answer = agent.Post(Record(1), headers);
+    absl::StatusOr<HttpResponse> answer = agent.Post(PaddedRecord(1), headers);
     return answer.ok() ? answer->status : -1;
   };
   EXPECT_EQ(status({}), 401);

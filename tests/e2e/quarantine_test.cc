@@ -14,18 +14,8 @@ namespace {
 namespace stdfs = std::filesystem;
 using ::testing::HasSubstr;
 
-std::string Record(int n) {
-  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Count","eventID":"id-)" + std::to_string(n) +
-         R"(","recipientAccountId":"222222222222"})";
-}
-
 class QuarantineE2e : public ::testing::Test {
  protected:
-  Ran Verify(std::vector<std::string> more = {}) {
-    std::vector<std::string> args = {"verify", "ledger", "--trust", organization.trust(), "--strict"};
-    args.insert(args.end(), more.begin(), more.end());
-    return organization.Orgtrail(args, "auditor");
-  }
   bool Logged(size_t n) {
     return Eventually(kSoon, [&] { return organization.Feed().size() == n; });
   }
@@ -64,25 +54,25 @@ class QuarantineE2e : public ::testing::Test {
 
 TEST_F(QuarantineE2e, AMarkThatSomebodySetIsTampering) {
   AgentProcess& agent = organization.StartAgent({.name = "web-1"});
-  for (int n = 0; n < 5; ++n) agent.Record(Record(n));
+  for (int n = 0; n < 5; ++n) agent.Record(CountRecord(n));
   ASSERT_TRUE(Logged(5));
   ASSERT_EQ(agent.Stop(), 0);
-  ASSERT_EQ(Verify().code, 0);
+  ASSERT_EQ(organization.Verify().code, 0);
   ASSERT_EQ(organization.StopAggregator(), 0);
-  ASSERT_EQ(Verify({organization.ledger_dir()}).code, 0);
+  ASSERT_EQ(organization.VerifyFiles().code, 0);
   const std::optional<uint64_t> leaf = Mark(true);
   ASSERT_TRUE(leaf.has_value());
-  const Ran offline = Verify({organization.ledger_dir()});
+  const Ran offline = organization.VerifyFiles();
   EXPECT_EQ(offline.code, 2) << offline.out << offline.err;
   EXPECT_THAT(offline.out, HasSubstr("no evidence leaf (OTV1)"));
   EXPECT_THAT(offline.out, HasSubstr("leaf " + std::to_string(*leaf)));
   organization.StartAggregator();
-  EXPECT_EQ(Verify().code, 2);
+  EXPECT_EQ(organization.Verify().code, 2);
 }
 
 TEST_F(QuarantineE2e, ABranchSetApartNamesItsEvidence) {
   AgentProcess& agent = organization.StartAgent({.name = "web-1"});
-  for (int n = 0; n < 5; ++n) agent.Record(Record(n));
+  for (int n = 0; n < 5; ++n) agent.Record(CountRecord(n));
   ASSERT_TRUE(Logged(5));
   ASSERT_EQ(agent.Stop(), 0);
   AgentProcess& clone = organization.AddAgent({.name = "clone"});
@@ -90,7 +80,7 @@ TEST_F(QuarantineE2e, ABranchSetApartNamesItsEvidence) {
   clone.mutable_spec().name = "web-1";
   clone.WriteConfig();
   agent.Start();
-  for (int n = 5; n < 10; ++n) agent.Record(Record(n));
+  for (int n = 5; n < 10; ++n) agent.Record(CountRecord(n));
   ASSERT_TRUE(Logged(10));
   ASSERT_EQ(agent.Stop(), 0);
   clone.Launch();
@@ -98,17 +88,17 @@ TEST_F(QuarantineE2e, ABranchSetApartNamesItsEvidence) {
   clone.Kill();
   // Whoever writes as this agent from now on, nobody can tell which of the two it is: kept, and apart.
   agent.Start();
-  agent.Record(Record(10));
-  ASSERT_TRUE(Eventually(kSoon, [&] { return Verify({"-o", "json"}).out.find("\"quarantinedBatches\":0") == std::string::npos; })) << agent.LogTail();
+  agent.Record(CountRecord(10));
+  ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Verify({"-o", "json"}).out.find("\"quarantinedBatches\":0") == std::string::npos; })) << agent.LogTail();
   ASSERT_EQ(agent.Stop(), 0);
-  const Ran verified = Verify();
+  const Ran verified = organization.Verify();
   EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
   EXPECT_THAT(verified.out, HasSubstr("is the evidence: E"));
   EXPECT_EQ(organization.Feed().size(), 10u);   // set apart: not in the feed
   ASSERT_EQ(organization.StopAggregator(), 0);
-  EXPECT_EQ(Verify({organization.ledger_dir()}).code, 0);
+  EXPECT_EQ(organization.VerifyFiles().code, 0);
   ASSERT_TRUE(Mark(false).has_value());         // and taken away it does not hide the branch either
-  EXPECT_EQ(Verify({organization.ledger_dir()}).code, 2);
+  EXPECT_EQ(organization.VerifyFiles().code, 2);
 }
 
 }  // namespace

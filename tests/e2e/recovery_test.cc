@@ -17,31 +17,19 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-std::string Record(int n) {
-  char id[40];
-  std::snprintf(id, sizeof id, "00000000-0000-4000-8000-%012d", n);
-  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Count","eventID":")" + std::string(id) +
-         R"(","recipientAccountId":"222222222222"})";
-}
-
 class Recovery : public ::testing::Test {
  protected:
   void Tell(AgentProcess& agent, std::vector<std::string>& told, int n) {
     for (int i = 0; i < n; ++i) {
-      told.push_back(Record(next_++));
+      told.push_back(CountRecord(next_++));
       agent.Record(told.back());
     }
   }
   static bool Acked(const AgentProcess& agent) { return agent.Metric("orgtrail_agent_spool_unacked_batches") == 0; }
-  std::string state() const { return fs::path(organization_.ledger_dir()).parent_path().string(); }
   std::string policy() const { return organization_.Path("org/policy/policy-1.note"); }
   std::string governance() const { return organization_.Path("org/governance/demo.key"); }
   std::string backup() const { return organization_.Path("backup"); }
   std::string kek() const { return organization_.Path("org/aggregator/kek.key"); }   // kept apart from the backup
-  Ran Run(std::vector<std::string> args) const {
-    args.insert(args.begin(), Program("orgtrail"));
-    return RunProgram(args);
-  }
   Organization organization_;
   int next_ = 0;
 };
@@ -60,42 +48,42 @@ TEST_F(Recovery, ADeclaredRestoreGoesOnByItselfAndLosesNothingAgentsKept) {
   ASSERT_EQ(organization_.Orgtrail(read, "auditor").code, 0);
   const std::string early = ReadWhole(cursor);
 
-  const Ran first = Run({"backup", state(), "--to", backup()});   // of a running aggregator
+  const Ran first = RunOrgtrail({"backup", organization_.state_dir(), "--to", backup()});   // of a running aggregator
   ASSERT_EQ(first.code, 0) << first.err;
   EXPECT_THAT(first.out, HasSubstr("checked"));
-  EXPECT_EQ(Run({"fsck", backup() + "/ledger", "--key-encryption-key", kek()}).code, 0);
-  const Ran without = Run({"fsck", backup() + "/ledger"});
+  EXPECT_EQ(RunOrgtrail({"fsck", backup() + "/ledger", "--key-encryption-key", kek()}).code, 0);
+  const Ran without = RunOrgtrail({"fsck", backup() + "/ledger"});
   EXPECT_EQ(without.code, 3);   // the records cannot be checked, all else is
   EXPECT_THAT(without.out, HasSubstr("--key-encryption-key"));
-  EXPECT_EQ(Run({"verify", "ledger", backup() + "/ledger", "--trust", organization_.trust()}).code, 64);
-  EXPECT_EQ(Run({"verify", "ledger", backup() + "/ledger", "--key-encryption-key", kek(), "--trust", organization_.trust(), "--strict"}).code, 0);
+  EXPECT_EQ(RunOrgtrail({"verify", "ledger", backup() + "/ledger", "--trust", organization_.trust()}).code, 64);
+  EXPECT_EQ(RunOrgtrail({"verify", "ledger", backup() + "/ledger", "--key-encryption-key", kek(), "--trust", organization_.trust(), "--strict"}).code, 0);
   Tell(agent, told, 60);
   ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent); }));
   ASSERT_EQ(organization_.Orgtrail(read, "auditor").code, 0);
   const std::string size = MemberOf(organization_.Must({"status", "-o", "json"}), "treeSize");
   organization_.KillAggregator();
   const std::string lost = organization_.Path("lost-state");
-  fs::rename(state(), lost);   // the disk; its anchor was found
+  fs::rename(organization_.state_dir(), lost);   // the disk; its anchor was found
 
   // Nothing is overwritten, nothing that changed is put back, and without a declaration nothing is signed.
-  fs::create_directories(state());
+  fs::create_directories(organization_.state_dir());
   const std::string data = backup() + "/ledger/shard-000001/data.mdb";
   const std::string whole = ReadWhole(data);
   std::string damaged = whole;
   damaged[damaged.size() / 2] = static_cast<char>(damaged[damaged.size() / 2] ^ 1);
   WriteWhole(data, damaged);
-  EXPECT_EQ(Run({"restore", backup(), "--to", state()}).code, 1);
-  fs::remove_all(state());
-  fs::create_directories(state());
+  EXPECT_EQ(RunOrgtrail({"restore", backup(), "--to", organization_.state_dir()}).code, 1);
+  fs::remove_all(organization_.state_dir());
+  fs::create_directories(organization_.state_dir());
   WriteWhole(data, whole);
-  ASSERT_EQ(Run({"restore", backup(), "--to", state()}).code, 0);
-  EXPECT_EQ(Run({"restore", backup(), "--to", state()}).code, 1);
+  ASSERT_EQ(RunOrgtrail({"restore", backup(), "--to", organization_.state_dir()}).code, 0);
+  EXPECT_EQ(RunOrgtrail({"restore", backup(), "--to", organization_.state_dir()}).code, 1);
   const Ran silent = RunProgram({Program("orgtrail-aggregator"), "--config", organization_.config()});
   EXPECT_EQ(silent.code, 1);
   EXPECT_THAT(silent.err, HasSubstr("ANCHOR_MISSING"));
   WriteWhole(organization_.Path("mallory.key"), ReadWhole(organization_.Path("org/aggregator/log.key")));
-  EXPECT_EQ(Run({"recovery", "declare", state(), "--policy", policy(), "--governance-key-file", organization_.Path("mallory.key")}).code, 1);
-  const Ran declared = Run({"recovery", "declare", state(), "--policy", policy(), "--governance-key-file", governance(), "--lost", lost + "/anchor/head"});
+  EXPECT_EQ(RunOrgtrail({"recovery", "declare", organization_.state_dir(), "--policy", policy(), "--governance-key-file", organization_.Path("mallory.key")}).code, 1);
+  const Ran declared = RunOrgtrail({"recovery", "declare", organization_.state_dir(), "--policy", policy(), "--governance-key-file", governance(), "--lost", lost + "/anchor/head"});
   ASSERT_EQ(declared.code, 0) << declared.err;
   EXPECT_THAT(declared.out, HasSubstr("1 of 1 signatures"));
 
@@ -129,9 +117,9 @@ TEST_F(Recovery, ADeclaredRestoreGoesOnByItselfAndLosesNothingAgentsKept) {
   organization_.StartAggregator();
   Tell(second, other, 3);
   ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(second) && organization_.Ready(); }));
-  const Ran next = Run({"backup", state(), "--to", backup()});
+  const Ran next = RunOrgtrail({"backup", organization_.state_dir(), "--to", backup()});
   EXPECT_EQ(next.code, 0) << next.err;
-  EXPECT_EQ(Run({"fsck", backup() + "/ledger", "--key-encryption-key", kek()}).code, 0);
+  EXPECT_EQ(RunOrgtrail({"fsck", backup() + "/ledger", "--key-encryption-key", kek()}).code, 0);
 }
 
 TEST_F(Recovery, WhatCannotHaveChangedIsCopiedOnce) {
@@ -145,25 +133,33 @@ TEST_F(Recovery, WhatCannotHaveChangedIsCopiedOnce) {
     return fs::exists(organization_.ledger_dir() + "/shard-000001/packed/data.mdb") && fs::exists(organization_.ledger_dir() + "/shard-000003");
   }));
   // It rolls all the time: a backup that met a roll says so, and the next one goes on.
+  Ran rolling;
+  EXPECT_TRUE(Eventually(kPatience, [&] {
+    rolling = RunOrgtrail({"backup", organization_.state_dir(), "--to", organization_.Path("rolling")});
+    return rolling.code == 0;
+  })) << rolling.err;
+  EXPECT_EQ(RunOrgtrail({"fsck", organization_.Path("rolling") + "/ledger", "--key-encryption-key", kek()}).code, 0);
+  // What is copied in one go, and what in the next, can be told when it does not.
+  ASSERT_EQ(organization_.StopAggregator(), 0);
+  organization_.Reconfigure("  shard_period:", "  shard_period: 720h");
+  organization_.StartAggregator();
   const auto copied = [&]() -> std::string {
-    Ran ran;
-    EXPECT_TRUE(Eventually(kSoon, [&] {
-      ran = Run({"backup", state(), "--to", backup()});
-      return ran.code == 0;
-    })) << ran.err;
+    const Ran ran = RunOrgtrail({"backup", organization_.state_dir(), "--to", backup()});
+    EXPECT_EQ(ran.code, 0) << ran.err;
     return ran.out;
   };
   EXPECT_THAT(copied(), HasSubstr(" 0 B as it was"));
   Tell(agent, told, 1);
+  ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent); }));
   EXPECT_THAT(copied(), ::testing::Not(HasSubstr(" 0 B as it was")));
   ASSERT_EQ(organization_.StopAggregator(), 0);
   copied();
-  EXPECT_EQ(Run({"fsck", backup() + "/ledger", "--key-encryption-key", kek()}).code, 0);
-  EXPECT_EQ(Run({"verify", "ledger", backup() + "/ledger", "--key-encryption-key", kek(), "--trust", organization_.trust(), "--strict"}).code, 0);
+  EXPECT_EQ(RunOrgtrail({"fsck", backup() + "/ledger", "--key-encryption-key", kek()}).code, 0);
+  EXPECT_EQ(RunOrgtrail({"verify", "ledger", backup() + "/ledger", "--key-encryption-key", kek(), "--trust", organization_.trust(), "--strict"}).code, 0);
   const std::string place = organization_.Path("elsewhere");
   fs::create_directories(place);
-  ASSERT_EQ(Run({"restore", backup(), "--to", place}).code, 0);
-  EXPECT_EQ(Run({"verify", "ledger", place + "/ledger", "--key-encryption-key", kek(), "--trust", organization_.trust(), "--strict"}).code, 0);
+  ASSERT_EQ(RunOrgtrail({"restore", backup(), "--to", place}).code, 0);
+  EXPECT_EQ(RunOrgtrail({"verify", "ledger", place + "/ledger", "--key-encryption-key", kek(), "--trust", organization_.trust(), "--strict"}).code, 0);
 }
 
 TEST_F(Recovery, AnUndeclaredRollbackIsRefusedByAggregatorAndAgents) {
@@ -172,28 +168,28 @@ TEST_F(Recovery, AnUndeclaredRollbackIsRefusedByAggregatorAndAgents) {
   Tell(agent, told, 10);
   ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent); }));
   ASSERT_EQ(organization_.StopAggregator(), 0);
-  ASSERT_EQ(Run({"backup", state(), "--to", backup()}).code, 0);   // of a stopped one
-  const std::string old_anchor = ReadWhole(state() + "/anchor/head");
+  ASSERT_EQ(RunOrgtrail({"backup", organization_.state_dir(), "--to", backup()}).code, 0);   // of a stopped one
+  const std::string old_anchor = ReadWhole(organization_.state_dir() + "/anchor/head");
   organization_.StartAggregator();
   Tell(agent, told, 10);
   ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent); }));
   const auto size_of = [](const std::string& note) { return note.empty() ? 0 : std::stoull(LinesOf(note).at(1)); };
   std::string anchor;
   ASSERT_TRUE(Eventually(kSoon, [&] {   // at most a second behind
-    anchor = ReadWhole(state() + "/anchor/head");
+    anchor = ReadWhole(organization_.state_dir() + "/anchor/head");
     return size_of(anchor) >= size_of(old_anchor) + 10;
   }));
   organization_.KillAggregator();
-  fs::remove_all(state());
-  fs::create_directories(state());
-  ASSERT_EQ(Run({"restore", backup(), "--to", state()}).code, 0);
-  fs::create_directories(state() + "/anchor");
-  WriteWhole(state() + "/anchor/head", anchor);
+  fs::remove_all(organization_.state_dir());
+  fs::create_directories(organization_.state_dir());
+  ASSERT_EQ(RunOrgtrail({"restore", backup(), "--to", organization_.state_dir()}).code, 0);
+  fs::create_directories(organization_.state_dir() + "/anchor");
+  WriteWhole(organization_.state_dir() + "/anchor/head", anchor);
   const Ran rolled = RunProgram({Program("orgtrail-aggregator"), "--config", organization_.config()});
   EXPECT_EQ(rolled.code, 1);
   EXPECT_THAT(rolled.err, HasSubstr("LOG_ROLLBACK"));
   // An operator who forges the anchor gets it started; the agent does not go along.
-  WriteWhole(state() + "/anchor/head", old_anchor);
+  WriteWhole(organization_.state_dir() + "/anchor/head", old_anchor);
   organization_.StartAggregator();
   ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Logged("LOG_FORKED"); })) << agent.LogTail();
   EXPECT_FALSE(agent.Logged("LOG_RESTORED"));
@@ -207,11 +203,11 @@ TEST_F(Recovery, AnAgentThatKeptTooLittleGoesOnInANewEpochAndTheLossIsOnRecord) 
   Tell(agent, told, 5);
   Tell(silent, other, 5);
   ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent) && Acked(silent); }));
-  ASSERT_EQ(Run({"backup", state(), "--to", backup()}).code, 0);
+  ASSERT_EQ(RunOrgtrail({"backup", organization_.state_dir(), "--to", backup()}).code, 0);
   for (int i = 0; i < 40; ++i) {   // more than the spool may keep, of what does not compress
     std::string noise;
     for (int n = 0; noise.size() < 700'000; ++n) noise += Base64(Sha256(std::to_string(i * 100'000 + n)).view());
-    std::string big = Record(next_++);
+    std::string big = CountRecord(next_++);
     big.replace(big.size() - 1, 1, ",\"requestParameters\":{\"noise\":\"" + noise + "\"}}");
     gone.push_back(big);
     agent.Record(big);
@@ -222,9 +218,9 @@ TEST_F(Recovery, AnAgentThatKeptTooLittleGoesOnInANewEpochAndTheLossIsOnRecord) 
   ASSERT_TRUE(Eventually(kSoon, [&] { return Acked(agent) && Acked(silent); }));
   ASSERT_EQ(silent.Stop(), 0);
   organization_.KillAggregator();
-  fs::rename(state(), organization_.Path("lost-state"));
-  fs::create_directories(state());
-  ASSERT_EQ(Run({"restore", backup(), "--to", state(), "--policy", policy(), "--governance-key-file", governance()}).code, 0);
+  fs::rename(organization_.state_dir(), organization_.Path("lost-state"));
+  fs::create_directories(organization_.state_dir());
+  ASSERT_EQ(RunOrgtrail({"restore", backup(), "--to", organization_.state_dir(), "--policy", policy(), "--governance-key-file", governance()}).code, 0);
   organization_.StartAggregator();
   Tell(agent, told, 5);
   const auto mine = [&] {   // of those that were told, in the feed's order
@@ -243,14 +239,14 @@ TEST_F(Recovery, AnAgentThatKeptTooLittleGoesOnInANewEpochAndTheLossIsOnRecord) 
   // On record: once, by the agent, signed; an alarm; and in what every answer says of itself.
   const std::vector<std::string> own = organization_.Feed({"--own"});
   EXPECT_EQ(std::count_if(own.begin(), own.end(), [](const std::string& r) { return r.find("\"cause\":\"restore\"") != std::string::npos; }), 1);
-  EXPECT_THAT(organization_.Must({"alarms", "--all", "-o", "jsonl"}), HasSubstr("RECORDS_MISSING"));
+  EXPECT_THAT(organization_.Alarms(), HasSubstr("RECORDS_MISSING"));
   ASSERT_TRUE(Eventually(kSoon, [&] {   // what is known to be missing is looked up every five seconds
     return organization_.Orgtrail({"events", "lookup", "--account", kAlice, "-o", "table"}, "auditor").err.find("RECORDS_MISSING") != std::string::npos;
   }));
   const std::string answer = organization_.Orgtrail({"events", "lookup", "--account", kAlice, "-o", "table"}, "auditor").err;
   EXPECT_THAT(answer, HasSubstr("222222222222/us-east-1/web-1: RECORDS_MISSING"));
   EXPECT_THAT(answer, HasSubstr("222222222222/us-east-1/web-2: has sent nothing since"));
-  EXPECT_EQ(organization_.Orgtrail({"verify", "ledger", "--strict"}, "auditor").code, 0);
+  EXPECT_EQ(organization_.Verify().code, 0);
   // It goes on after a restart as well, and the one that was away is named no more once it is back.
   ASSERT_EQ(agent.Stop(), 0);
   agent.Start();

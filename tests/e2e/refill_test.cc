@@ -25,11 +25,6 @@ namespace stdfs = std::filesystem;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-std::string Record(int n) {
-  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Count","eventID":"id-)" + std::to_string(n) +
-         R"(","recipientAccountId":"222222222222"})";
-}
-
 constexpr absl::Duration kLong = absl::Seconds(90);   // an agent that found nobody waits up to half a minute
 
 class Refill : public ::testing::Test {
@@ -43,7 +38,7 @@ class Refill : public ::testing::Test {
     organization_ = std::make_unique<Organization>(With(period, repack));
     agent_ = &organization().StartAgent({});
     ASSERT_TRUE(Eventually(kLong, [&] {
-      agent_->Record(Record(told_++));
+      agent_->Record(CountRecord(told_++));
       (void)Eventually(absl::Milliseconds(150), [] { return false; });   // a few batches a shard: an agent is asked for 16 each 10 s
       return told_ >= records && organization().Metric("orgtrail_ledger_shards") >= shards;
     }));
@@ -51,7 +46,6 @@ class Refill : public ::testing::Test {
     before_ = organization().Feed();
   }
   Organization& organization() { return *organization_; }
-  std::string state() { return stdfs::path(organization().ledger_dir()).parent_path().string(); }
   std::string File(uint32_t shard) { return ShardDir(organization().ledger_dir(), shard) + "/data.mdb"; }
   enum class In { kHeaders, kRecords };
   // Where to flip a bit in every batch of the agent that a file holds, old copies of its pages included.
@@ -92,36 +86,29 @@ class Refill : public ::testing::Test {
     ADD_FAILURE() << "too few shards";
     return 1;
   }
-  std::string Alarms(const std::string& which = "") {
-    return organization().Must(which.empty() ? std::vector<std::string>{"alarms", "-o", "jsonl"} : std::vector<std::string>{"alarms", which, "-o", "jsonl"});
-  }
   void ExpectDamageFound() {
-    ASSERT_TRUE(Eventually(kSoon, [&] { return Alarms("--all").find("STORE_DAMAGED") != std::string::npos; })) << organization().AggregatorLogTail();
+    ASSERT_TRUE(Eventually(kSoon, [&] { return organization().Alarmed("STORE_DAMAGED"); })) << organization().AggregatorLogTail();
   }
   bool IsFeedWhole() {   // a damaged leaf ends it
     const Ran feed = organization().Orgtrail({"feed", "--from", "start", "--no-follow", "-o", "jsonl"}, "auditor");
     return feed.code == 0 && organization().Feed() == before_;
   }
   double Returned() { return organization().Metric("orgtrail_refill_returned_batches"); }
-  Ran Run(std::vector<std::string> args) {
-    args.insert(args.begin(), Program("orgtrail"));
-    return RunProgram(args);
-  }
   void ExpectWholeAgain() {
     EXPECT_TRUE(Eventually(kLong, [&] { return IsFeedWhole() && organization().Metric("orgtrail_refill_wanted_batches") == 0; })) << organization().AggregatorLogTail();
-    EXPECT_TRUE(Eventually(kLong, [&] { return Alarms().find("STORE_DAMAGED") == std::string::npos; })) << Alarms() << organization().AggregatorLogTail();
-    EXPECT_TRUE(Eventually(kSoon, [&] { return Alarms("--all").find("LEDGER_REPAIRED") != std::string::npos; })) << organization().AggregatorLogTail();
-    EXPECT_THAT(Alarms("--all"), HasSubstr("from its agent 222222222222/us-east-1/web-1"));
-    EXPECT_EQ(organization().Orgtrail({"verify", "ledger", "--strict"}, "auditor").code, 0);
-    agent_->Record(Record(told_++));   // and the log goes on
+    EXPECT_TRUE(Eventually(kLong, [&] { return organization().Alarms("").find("STORE_DAMAGED") == std::string::npos; })) << organization().Alarms("") << organization().AggregatorLogTail();
+    EXPECT_TRUE(Eventually(kSoon, [&] { return organization().Alarmed("LEDGER_REPAIRED"); })) << organization().AggregatorLogTail();
+    EXPECT_THAT(organization().Alarms(), HasSubstr("from its agent 222222222222/us-east-1/web-1"));
+    EXPECT_EQ(organization().Verify().code, 0);
+    agent_->Record(CountRecord(told_++));   // and the log goes on
     EXPECT_TRUE(Eventually(kSoon, [&] { return organization().Feed().size() == before_.size() + 1; }));
     ASSERT_EQ(agent_->Stop(), 0);
     ASSERT_EQ(organization().StopAggregator(), 0);
-    const Ran fsck = Run({"fsck", organization().ledger_dir()});
+    const Ran fsck = organization().Fsck();
     EXPECT_EQ(fsck.code, 0) << fsck.out;
-    const Ran verified = Run({"verify", "ledger", organization().ledger_dir(), "--trust", organization().trust(), "--strict"});
+    const Ran verified = organization().VerifyFiles();
     EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
-    EXPECT_FALSE(stdfs::exists(state() + "/repaired"));
+    EXPECT_FALSE(stdfs::exists(organization().state_dir() + "/repaired"));
     for (const auto& shard : stdfs::directory_iterator(organization().ledger_dir())) EXPECT_FALSE(stdfs::exists(shard.path() / "repairing"));
     organization().StartAggregator();   // nothing of it was in memory only
     EXPECT_TRUE(Eventually(kSoon, [&] { return organization().Feed().size() == before_.size() + 1; }));
@@ -138,7 +125,7 @@ class Refill : public ::testing::Test {
 TEST_F(Refill, SealedShardsGetBackWhatTheirDiskDamaged) {
   ASSERT_NO_FATAL_FAILURE(Begin());
   const std::string proof = organization().Path("proof");
-  WriteWhole(proof, organization().Must({"prove", "id-1"}, "auditor"));
+  WriteWhole(proof, organization().Must({"prove", MemberOf(CountRecord(1), "eventID")}, "auditor"));
   const uint32_t one = Sealed(1), two = Sealed(2);
   ASSERT_GT(Flip(File(one), In::kHeaders), 0);
   Flip(File(one), In::kHeaders, /*with_records=*/false);
@@ -148,9 +135,9 @@ TEST_F(Refill, SealedShardsGetBackWhatTheirDiskDamaged) {
   EXPECT_TRUE(Eventually(kLong, [&] { return Returned() >= 2; })) << organization().AggregatorLogTail();
   EXPECT_EQ(organization().aggregator().pid(), process);
   EXPECT_TRUE(Eventually(kLong, [&] { return IsFeedWhole(); })) << organization().AggregatorLogTail();
-  EXPECT_EQ(Run({"verify", "proof", proof, "--trust", organization().trust()}).code, 0);
-  WriteWhole(proof, organization().Must({"prove", "id-1"}, "auditor"));
-  EXPECT_EQ(Run({"verify", "proof", proof, "--trust", organization().trust()}).code, 0);
+  EXPECT_EQ(RunOrgtrail({"verify", "proof", proof, "--trust", organization().trust()}).code, 0);
+  WriteWhole(proof, organization().Must({"prove", MemberOf(CountRecord(1), "eventID")}, "auditor"));
+  EXPECT_EQ(RunOrgtrail({"verify", "proof", proof, "--trust", organization().trust()}).code, 0);
   ExpectWholeAgain();
 }
 
@@ -186,8 +173,8 @@ TEST_F(Refill, BatchesLeftWithoutBodiesGetThemAndAreFound) {
   ASSERT_EQ(agent_->Stop(), 0);
   ASSERT_EQ(organization().StopAggregator(), 0);
   ASSERT_GT(Flip(File(Sealed(2)), In::kRecords), 0);
-  ASSERT_EQ(Run({"repair", state(), "--without-bodies"}).code, 3);
-  stdfs::remove_all(state() + "/derived/history");   // it knew them
+  ASSERT_EQ(RunOrgtrail({"repair", organization().state_dir(), "--without-bodies"}).code, 3);
+  stdfs::remove_all(organization().state_dir() + "/derived/history");   // it knew them
   organization().StartAggregator();
   std::vector<std::string> without;
   ASSERT_TRUE(Eventually(kSoon, [&] { return !(without = organization().Feed()).empty(); }));
@@ -200,8 +187,8 @@ TEST_F(Refill, BatchesLeftWithoutBodiesGetThemAndAreFound) {
   agent_->Start();
   EXPECT_TRUE(Eventually(kLong, [&] { return IsFeedWhole(); })) << organization().AggregatorLogTail();
   EXPECT_TRUE(Eventually(kSoon, [&] { return lines(found()) == before_.size(); })) << organization().AggregatorLogTail();
-  EXPECT_EQ(organization().Orgtrail({"verify", "ledger", "--strict"}, "auditor").code, 0);
-  for (const auto& file : stdfs::directory_iterator(state() + "/derived")) EXPECT_THAT(file.path().filename().string(), Not(HasSubstr("late-")));
+  EXPECT_EQ(organization().Verify().code, 0);
+  for (const auto& file : stdfs::directory_iterator(organization().state_dir() + "/derived")) EXPECT_THAT(file.path().filename().string(), Not(HasSubstr("late-")));
 }
 
 TEST_F(Refill, AnAgentThatHasItNoMoreIsAskedOnce) {
@@ -216,7 +203,7 @@ TEST_F(Refill, AnAgentThatHasItNoMoreIsAskedOnce) {
   EXPECT_TRUE(Eventually(kSoon, [&] { return organization().Metric("orgtrail_scrub_last_round_timestamp_seconds") > round + 3; }));
   EXPECT_EQ(organization().Metric("orgtrail_refill_asked_batches"), asked);
   EXPECT_EQ(Returned(), 0);
-  EXPECT_THAT(Alarms(), HasSubstr("STORE_DAMAGED"));
+  EXPECT_THAT(organization().Alarms(""), HasSubstr("STORE_DAMAGED"));
   EXPECT_TRUE(organization().AggregatorLogged("not with their agents any more")) << organization().AggregatorLogTail();
 }
 
@@ -254,22 +241,38 @@ TEST_F(Refill, OtherRecordsThanWereSignedGetNowhere) {
   agent_->Start();
   ExpectDamageFound();
   EXPECT_TRUE(Eventually(kSoon, [&] { return organization().Metric("orgtrail_refill_given_up_batches") > 0; })) << organization().AggregatorLogTail();
-  EXPECT_THAT(Alarms(), HasSubstr("ROOT_MISMATCH"));
-  EXPECT_THAT(Alarms(), HasSubstr("STORE_DAMAGED"));
+  EXPECT_THAT(organization().Alarms(""), HasSubstr("ROOT_MISMATCH"));
+  EXPECT_THAT(organization().Alarms(""), HasSubstr("STORE_DAMAGED"));
   EXPECT_EQ(Returned(), 0);
   ASSERT_EQ(organization().StopAggregator(), 0);
   EXPECT_FALSE(Places(ReadWhole(damaged), In::kRecords).empty());
-  EXPECT_EQ(Run({"fsck", organization().ledger_dir()}).code, 2);
+  EXPECT_EQ(organization().Fsck().code, 2);
 }
 
 TEST_F(Refill, KilledAtAnyMomentItGoesOnAfterwards) {
   ASSERT_NO_FATAL_FAILURE(Begin());
   ASSERT_GT(Flip(File(Sealed(1)), In::kRecords), 0);
   ASSERT_GT(Flip(File(Sealed(2)), In::kRecords), 0);
-  for (int ms = 0; ms < 8000; ms += 700) {
-    (void)Eventually(absl::Milliseconds(ms), [] { return false; });
+  const auto kill = [&] {
     organization().KillAggregator();
     organization().StartAggregator();
+    agent_->Kill();   // else its pause between tries grows to half a minute
+    agent_->Start();
+  };
+  for (const int ms : {0, 500, 1500, 3000}) {
+    (void)Eventually(absl::Milliseconds(ms), [] { return false; });
+    kill();
+  }
+  // … and while a shard is copied, changed and put in its place.
+  const auto is_repairing = [&] {
+    for (const auto& shard : stdfs::directory_iterator(organization().ledger_dir())) {
+      if (stdfs::exists(shard.path() / "repairing")) return true;
+    }
+    return Returned() > 0 || IsFeedWhole();
+  };
+  for (int n = 0; n < 2; ++n) {
+    ASSERT_TRUE(Eventually(kLong, is_repairing)) << organization().AggregatorLogTail();
+    kill();
   }
   ExpectWholeAgain();
 }

@@ -18,11 +18,6 @@ namespace {
 namespace stdfs = std::filesystem;
 using ::testing::HasSubstr;
 
-std::string Record(int n) {
-  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Count","eventID":"id-)" + std::to_string(n) +
-         R"(","recipientAccountId":"222222222222"})";
-}
-
 class Repair : public ::testing::Test {
  protected:
   static Organization::Options Shards() {
@@ -34,31 +29,25 @@ class Repair : public ::testing::Test {
   void SetUp() override {
     agent_ = &organization.StartAgent({});
     ASSERT_TRUE(Eventually(kSoon, [&] {
-      agent_->Record(Record(told_++));
+      agent_->Record(CountRecord(told_++));
       return told_ >= 50 && organization.Metric("orgtrail_ledger_shards") >= 4;
     }));
     ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() == static_cast<size_t>(told_); }));
     before_ = organization.Feed();
     ASSERT_EQ(agent_->Stop(), 0);
     ASSERT_EQ(organization.StopAggregator(), 0);
-    ASSERT_EQ(Run({"backup", state(), "--to", backup()}).code, 0);
+    ASSERT_EQ(RunOrgtrail({"backup", organization.state_dir(), "--to", backup()}).code, 0);
     for (numbers_ = 1; stdfs::exists(ShardDir(organization.ledger_dir(), numbers_ + 1)); ++numbers_) {
     }
   }
-  std::string state() const { return stdfs::path(organization.ledger_dir()).parent_path().string(); }
   std::string backup() const { return organization.Path("backup"); }
   std::string File(uint32_t shard) const { return ShardDir(organization.ledger_dir(), shard) + "/data.mdb"; }
-  Ran Run(std::vector<std::string> args) const {
-    args.insert(args.begin(), Program("orgtrail"));
-    return RunProgram(args);
-  }
   Ran RepairFrom(const std::vector<std::string>& sources, const std::vector<std::string>& flags = {}) const {
-    std::vector<std::string> args = {"repair", state()};
+    std::vector<std::string> args = {"repair", organization.state_dir()};
     for (const std::string& s : sources) args.insert(args.end(), {"--from", s});
     args.insert(args.end(), flags.begin(), flags.end());
-    return Run(args);
+    return RunOrgtrail(args);
   }
-  int Fsck() const { return Run({"fsck", organization.ledger_dir()}).code; }
   enum class In { kHeaders, kRecords };
   // One byte in every batch of a shard, or in every one with records; of those it holds now, whatever else its free pages remember.
   int Flip(uint32_t shard, In where) {
@@ -116,17 +105,17 @@ class Repair : public ::testing::Test {
     return (*txn)->Commit().ok() ? static_cast<int>(changed.size()) : -1;
   }
   void ExpectWholeAgain() {
-    EXPECT_EQ(Fsck(), 0);
-    const Ran verified = Run({"verify", "ledger", organization.ledger_dir(), "--trust", organization.trust(), "--strict"});
+    EXPECT_EQ(organization.Fsck().code, 0);
+    const Ran verified = organization.VerifyFiles();
     EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
     organization.StartAggregator();
     EXPECT_TRUE(Eventually(kSoon, [&] { return organization.Feed() == before_; }));
-    EXPECT_TRUE(Eventually(kSoon, [&] { return organization.Must({"alarms", "--all", "-o", "jsonl"}).find("LEDGER_REPAIRED") != std::string::npos; }));
-    EXPECT_FALSE(stdfs::exists(state() + "/repaired"));
+    EXPECT_TRUE(Eventually(kSoon, [&] { return organization.Alarmed("LEDGER_REPAIRED"); }));
+    EXPECT_FALSE(stdfs::exists(organization.state_dir() + "/repaired"));
     agent_->Start();
-    agent_->Record(Record(told_));
+    agent_->Record(CountRecord(told_));
     EXPECT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() == before_.size() + 1; }));
-    EXPECT_EQ(organization.Orgtrail({"verify", "ledger", "--strict"}, "auditor").code, 0);
+    EXPECT_EQ(organization.Verify().code, 0);
   }
 
   Organization organization{Shards()};
@@ -139,9 +128,9 @@ class Repair : public ::testing::Test {
 TEST_F(Repair, LeavesArePutBackFromABackupAndTheLogSaysSo) {
   ASSERT_GT(Flip(2, In::kHeaders), 0);
   Flip(numbers_, In::kHeaders);   // the shard that grows; there may be none in it yet
-  ASSERT_EQ(Fsck(), 2);
+  ASSERT_EQ(organization.Fsck().code, 2);
   const std::string damaged = ReadWhole(File(2));
-  const Ran nothing = Run({"repair", state(), "--dry-run"});
+  const Ran nothing = RunOrgtrail({"repair", organization.state_dir(), "--dry-run"});
   EXPECT_EQ(nothing.code, 2) << nothing.out;
   const Ran could = RepairFrom({backup()}, {"--dry-run"});
   EXPECT_EQ(could.code, 0) << could.out << could.err;
@@ -160,7 +149,7 @@ TEST_F(Repair, WhatCannotBeReadIsReplacedWhole) {
   std::string noise = ReadWhole(File(2));
   for (size_t page = 2; page < noise.size() / 4096; ++page) noise.replace(page * 4096 + 8, 4, "\xff\xff\xff\xff");
   WriteWhole(File(2), noise);
-  ASSERT_EQ(Fsck(), 2);
+  ASSERT_EQ(organization.Fsck().code, 2);
   const Ran done = RepairFrom({backup()});
   EXPECT_EQ(done.code, 0) << done.out << done.err;
   EXPECT_THAT(done.out, HasSubstr("shard 1: the whole file from"));
@@ -168,7 +157,7 @@ TEST_F(Repair, WhatCannotBeReadIsReplacedWhole) {
 }
 
 TEST_F(Repair, TheNewestShardComesFromAMirrorThatHasAllThatWasSigned) {
-  stdfs::copy(state(), organization.Path("mirror"), stdfs::copy_options::recursive);
+  stdfs::copy(organization.state_dir(), organization.Path("mirror"), stdfs::copy_options::recursive);
   stdfs::resize_file(File(numbers_), stdfs::file_size(File(numbers_)) / 2);
   const Ran started = RunProgram({Program("orgtrail-aggregator"), "--config", organization.config()}, {}, {}, kSoon);
   EXPECT_EQ(started.code, 1);
@@ -182,7 +171,7 @@ TEST_F(Repair, NeitherAnOlderCopyNorAForgedOneIsTaken) {
   // The log has grown since the backup: for the newest shard it is too old.
   organization.StartAggregator();
   agent_->Start();
-  agent_->Record(Record(told_++));
+  agent_->Record(CountRecord(told_++));
   ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() == static_cast<size_t>(told_); }));
   ASSERT_EQ(agent_->Stop(), 0);
   ASSERT_EQ(organization.StopAggregator(), 0);
@@ -193,11 +182,11 @@ TEST_F(Repair, NeitherAnOlderCopyNorAForgedOneIsTaken) {
   const Ran older = RepairFrom({backup()});
   EXPECT_EQ(older.code, 2) << older.out << older.err;
   WriteWhole(File(newest), whole);
-  ASSERT_EQ(Fsck(), 0);
+  ASSERT_EQ(organization.Fsck().code, 0);
   // A copy with a changed header is sound to itself only if its tree is changed as well; then it is no copy of this log.
   Organization other(Shards());
   AgentProcess& agent = other.StartAgent({});
-  agent.Record(Record(0));
+  agent.Record(CountRecord(0));
   ASSERT_TRUE(Eventually(kSoon, [&] { return other.Metric("orgtrail_ledger_shards") >= 3; }));
   ASSERT_EQ(other.StopAggregator(), 0);
   Flip(2, In::kHeaders);
@@ -208,23 +197,28 @@ TEST_F(Repair, NeitherAnOlderCopyNorAForgedOneIsTaken) {
 }
 
 TEST_F(Repair, ACopyOfThisLogWithOtherLeavesInItIsNotTaken) {
+  stdfs::copy(organization.state_dir(), organization.Path("mirror"), stdfs::copy_options::recursive);
   ASSERT_GT(Forge(ShardDir(backup() + "/ledger", 2)), 0);
   ASSERT_GT(Flip(2, In::kHeaders), 0);
   const Ran forged = RepairFrom({backup()});
   EXPECT_EQ(forged.code, 2) << forged.out << forged.err;
   EXPECT_THAT(forged.out + forged.err, HasSubstr("STILL DAMAGED"));
-  EXPECT_EQ(Fsck(), 2);
+  EXPECT_EQ(organization.Fsck().code, 2);
+  // Nor does it stand in the way of a true one behind it.
+  const Ran done = RepairFrom({backup(), organization.Path("mirror")});
+  EXPECT_EQ(done.code, 0) << done.out << done.err;
+  ExpectWholeAgain();
 }
 
 TEST_F(Repair, WhatNoCopyHasStaysWithoutItsBodiesWhenAsked) {
   ASSERT_GT(Flip(2, In::kRecords), 0);
-  EXPECT_EQ(Run({"repair", state()}).code, 2);
-  const Ran done = Run({"repair", state(), "--without-bodies"});
+  EXPECT_EQ(RunOrgtrail({"repair", organization.state_dir()}).code, 2);
+  const Ran done = RunOrgtrail({"repair", organization.state_dir(), "--without-bodies"});
   EXPECT_EQ(done.code, 3) << done.out << done.err;
   EXPECT_THAT(done.out, HasSubstr("without bodies"));
-  const Ran fsck = Run({"fsck", organization.ledger_dir()});
+  const Ran fsck = organization.Fsck();
   EXPECT_EQ(fsck.code, 0) << fsck.out;
-  EXPECT_EQ(Run({"verify", "ledger", organization.ledger_dir(), "--trust", organization.trust()}).code, 3);
+  EXPECT_EQ(RunOrgtrail({"verify", "ledger", organization.ledger_dir(), "--trust", organization.trust()}).code, 3);
   organization.StartAggregator();   // reads go on around it
   EXPECT_TRUE(Eventually(kSoon, [&] { return !organization.Feed().empty() && organization.Feed().size() < before_.size(); }));
 }
@@ -233,7 +227,7 @@ TEST_F(Repair, KilledAtAnyMomentItIsRunAgain) {
   ASSERT_GT(Flip(1, In::kRecords), 0);
   ASSERT_GT(Flip(2, In::kHeaders), 0);
   for (int ms = 1; ms < 400; ms = ms * 3 / 2 + 5) {
-    const auto run = Process::Start({Program("orgtrail"), "repair", state(), "--from", backup()}, organization.Path("log"));
+    const auto run = Process::Start({Program("orgtrail"), "repair", organization.state_dir(), "--from", backup()}, organization.Path("log"));
     run->Wait(absl::Milliseconds(ms));
     run->Signal(SIGKILL);
     run->Wait(kSoon);

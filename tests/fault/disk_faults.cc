@@ -45,7 +45,9 @@ const char* Name(Kind kind) {
     case Kind::kNone: return "none";
     case Kind::kEio: return "EIO";
     case Kind::kEioDone: return "done and EIO";
+    case Kind::kErofs: return "EROFS";
     case Kind::kEnospc: return "ENOSPC";
+    case Kind::kHang: return "hangs";
     case Kind::kKill: return "kill before";
     case Kind::kKillDone: return "kill after";
     case Kind::kKillHalf: return "kill half way";

@@ -15,14 +15,16 @@ enum class Kind : uint32_t {
   kNone,
   kEio,        // not done, EIO. A sync: what was written since the last one is gone from the disk and from the page cache
   kEioDone,    // done, and EIO all the same
+  kErofs,      // EROFS, and so is every call from then on until disarmed: what the kernel makes of a file system it does not trust any more
   kEnospc,     // ENOSPC, and whatever needs space from then on until disarmed; a write stores its first half before
   kKill,       // SIGKILL instead of it
   kKillDone,   // SIGKILL right after it
   kKillHalf,   // SIGKILL after half of a write; other calls: as kKill
+  kHang,       // it and every call from then on waits until disarmed, then is done: a disk that does not answer
   kPower,      // what was written and not synced is gone, and so is the process
 };
-inline constexpr Kind kKinds[] = {Kind::kEio,      Kind::kEioDone,  Kind::kEnospc, Kind::kKill,
-                                  Kind::kKillDone, Kind::kKillHalf, Kind::kPower};
+inline constexpr Kind kKinds[] = {Kind::kEio,  Kind::kEioDone,  Kind::kErofs,    Kind::kEnospc,
+                                  Kind::kKill, Kind::kKillDone, Kind::kKillHalf, Kind::kPower};
 
 struct FaultBlock {
   static constexpr uint32_t kTrace = 512;

@@ -29,7 +29,7 @@ namespace {
 using namespace e2e;   // the real programs
 
 constexpr absl::Duration kShortly = absl::Seconds(2);
-const std::set<Kind> kKills = {Kind::kKill, Kind::kKillDone, Kind::kKillHalf, Kind::kPower};
+const std::set<Kind> kKills = {Kind::kKill, Kind::kKillDone, Kind::kKillHalf, Kind::kPower}, kLasting = {Kind::kErofs, Kind::kEnospc};
 
 std::string Record(const std::string& id) {
   return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventSource":"fault.example","eventName":"Count","eventID":")" + id +
@@ -241,18 +241,18 @@ class Fault : public ::testing::Test {
     const absl::Time deadline = absl::Now() + absl::Seconds(20);
     Eventually(kPatience, [&] {
       if (!Running(scene) || absl::Now() > deadline) return true;
-      if (kind == Kind::kEnospc && disk.hits() > 0) return true;   // stays so until healed
+      if (kLasting.contains(kind) && disk.hits() > 0) return true;   // stays so until healed
       if (!scene.done(stand)) return false;
       if (disk.hits() == 0) Eventually(kShortly, [&] { return disk.hits() > 0 || !Running(scene); });   // what comes a moment later
       return true;
     });
     const bool hit = disk.hits() > 0;
     // A signal, and the end of a program that gives up, take a moment.
-    if (hit && (kKills.contains(kind) || kind == Kind::kEnospc)) Eventually(kKills.contains(kind) ? kSoon : kShortly, [&] { return !Running(scene); });
+    if (hit && (kKills.contains(kind) || kLasting.contains(kind))) Eventually(kKills.contains(kind) ? kSoon : kShortly, [&] { return !Running(scene); });
     const std::vector<FaultBlock::Step> steps = disk.trace();
     const bool of_commit = hit && nth <= steps.size() && scene.what == Scene::kCommits && IsStore(steps[nth - 1].file);
     // A commit that failed otherwise than for want of space: nobody knows what the disk has, so the program ends.
-    const bool unknown = of_commit && (kind == Kind::kEio || kind == Kind::kEioDone);
+    const bool unknown = of_commit && (kind == Kind::kEio || kind == Kind::kEioDone || kind == Kind::kErofs);
     if (unknown) Eventually(kSoon, [&] { return !Running(scene); });
     const bool ended = !Running(scene);
     Counted& counted = counts[scene.name][kind];
@@ -282,6 +282,68 @@ class Fault : public ::testing::Test {
   Stand stand;
   std::map<std::string, std::map<Kind, Counted>> counts;
 };
+
+// The kernel makes a file system read-only that it does not trust any more. A program that cannot store ends, started again it says why, and when
+// the file system is writable again a start is all it takes.
+TEST_F(Fault, AReadOnlyDiskAcknowledgesNothingAndIsSaid) {
+  stand.organization.Reconfigure("  heartbeat_interval:", "  heartbeat_interval: 1s");
+  EXPECT_EQ(stand.organization.StopAggregator(), 0);
+  stand.organization.StartAggregator();
+  stand.Tell();
+  stand.Heal();
+  const std::string subject = "222222222222/us-east-1/web-1";
+  const auto alarms = [&](std::string_view code) {
+    for (const std::string& alarm : LinesOf(stand.organization.Alarms())) {
+      if (MemberOf(alarm, "code") == code && MemberOf(alarm, "subject") == subject) return true;
+    }
+    return false;
+  };
+  // The agent's.
+  stand.agent_disk->Arm(Kind::kErofs, 1);
+  stand.Tell();
+  EXPECT_NE(stand.unanswered, "");
+  EXPECT_TRUE(Eventually(kSoon, [&] { return !stand.agent->Running(); })) << stand.agent->LogTail();
+  EXPECT_TRUE(Eventually(kSoon, [&] { return alarms("SILENT_AGENT"); })) << stand.organization.AggregatorLogTail();
+  stand.agent->Launch();
+  EXPECT_EQ(stand.agent->process().Wait(kSoon), 1) << stand.agent->LogTail();
+  EXPECT_TRUE(stand.agent->Logged("remount it writable")) << stand.agent->LogTail();
+  stand.Heal();
+  EXPECT_TRUE(Eventually(kSoon, [&] { return alarms("UNCLEAN_EPOCH"); })) << stand.organization.AggregatorLogTail();
+  // The aggregator's: its agent keeps what it has and is told nothing.
+  stand.aggregator_disk.Arm(Kind::kErofs, 1);
+  stand.Tell();
+  EXPECT_EQ(stand.unanswered, "");   // it is in the spool
+  EXPECT_TRUE(Eventually(kSoon, [&] { return !stand.organization.aggregator().Running(); })) << stand.organization.AggregatorLogTail();
+  EXPECT_GT(stand.agent->Metric("orgtrail_agent_spool_unacked_batches"), 0);
+  stand.organization.LaunchAggregator();
+  EXPECT_EQ(stand.organization.aggregator().Wait(kSoon), 1) << stand.organization.AggregatorLogTail();
+  EXPECT_TRUE(stand.organization.AggregatorLogged("remount it writable")) << stand.organization.AggregatorLogTail();
+  stand.Heal();
+  stand.Prove();
+}
+
+// The disk of the aggregator does not answer: what is read is shown when its own record is stored, and not before.
+TEST_F(Fault, NoRowIsShownBeforeTheRecordOfItsReadIsStored) {
+  stand.Tell();
+  stand.Heal();
+  const std::string out = stand.organization.Path("rows");
+  stand.aggregator_disk.Arm(Kind::kHang, 1);
+  const std::unique_ptr<Process> reader =
+      Process::Start(stand.organization.OrgtrailArgs({"events", "lookup", "--attribute", "EventName=Count", "-o", "jsonl"}, "auditor"), out);
+  ASSERT_TRUE(Eventually(kSoon, [&] { return stand.aggregator_disk.hits() > 0; }));
+  EXPECT_FALSE(Eventually(kShortly, [&] { return !ReadWhole(out).empty() || !reader->Running(); })) << ReadWhole(out);
+  EXPECT_GT(stand.organization.Metric("orgtrail_ledger_shards"), 0);   // what needs no commit is answered meanwhile
+  EXPECT_EQ(ReadWhole(out), "");
+  stand.aggregator_disk.Disarm();
+  EXPECT_EQ(reader->Wait(kSoon), 0);
+  EXPECT_EQ(LinesOf(ReadWhole(out)).size(), stand.told.size());
+  // It is in the log, not in the journal of a ledger that is full.
+  int reads = 0;
+  for (const std::string& r : stand.organization.Feed({"--own"})) {
+    if (MemberOf(r, "eventName") == "LookupEvents") ++reads;
+  }
+  EXPECT_EQ(reads, 1);
+}
 
 TEST_F(Fault, WhateverTheDiskDoesNothingAcknowledgedIsLostOrDoubled) {
   const char* wanted = getenv("ORGTRAIL_FAULTS");

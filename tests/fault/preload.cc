@@ -129,7 +129,7 @@ void Remember(int fd, uint64_t offset, uint64_t bytes) {
   Changes().push_back(std::move(change));
 }
 
-// What shall happen to this call. Sticky: the disk stays full.
+// What shall happen to this call. Sticky: the disk stays full, or read-only.
 Kind Fate(Call call, const std::string& path, uint64_t offset, uint64_t bytes) {
   FaultBlock* block = Block();
   if (block == nullptr || block->armed == 0) return Kind::kNone;
@@ -144,22 +144,26 @@ Kind Fate(Call call, const std::string& path, uint64_t offset, uint64_t bytes) {
   }
   const Kind kind = block->kind;
   const bool needs_space = call != Call::kSync && call != Call::kRemove;
-  const bool full = kind == Kind::kEnospc && n > block->nth && needs_space;
-  if (block->nth == 0 || (n != block->nth && !full)) return Kind::kNone;
+  const bool stays = n > block->nth && (kind == Kind::kErofs || kind == Kind::kHang || (kind == Kind::kEnospc && needs_space));
+  if (block->nth == 0 || (n != block->nth && !stays)) return Kind::kNone;
   ++block->hits;
-  return kind;
+  if (kind != Kind::kHang) return kind;
+  while (block->armed != 0) usleep(1000);
+  return Kind::kNone;
 }
 
-// A call without a half. `undo`: what EIO and ENOSPC take with them.
+// A call without a half. `undo`: what EIO, EROFS and ENOSPC take with them.
 template <class Do, class Undo>
 int Simple(Kind fate, Do act, Undo undo) {
   switch (fate) {
     case Kind::kNone:
+    case Kind::kHang:   // over
       return act();
     case Kind::kEio:
+    case Kind::kErofs:
     case Kind::kEnospc:
       undo();
-      errno = fate == Kind::kEio ? EIO : ENOSPC;
+      errno = fate == Kind::kEio ? EIO : fate == Kind::kErofs ? EROFS : ENOSPC;
       return -1;
     case Kind::kEioDone:
       act();
@@ -187,12 +191,14 @@ ssize_t Write(int fd, uint64_t offset, size_t bytes, Put put) {
   const std::string path = PathOf(fd);
   if (!Below(path.c_str())) return put(bytes);
   const Kind fate = Fate(Call::kWrite, path, offset, bytes);
-  if (fate != Kind::kKill && fate != Kind::kEio) Remember(fd, offset, bytes);
+  if (fate != Kind::kKill && fate != Kind::kEio && fate != Kind::kErofs) Remember(fd, offset, bytes);
   switch (fate) {
     case Kind::kNone:
+    case Kind::kHang:
       return put(bytes);
     case Kind::kEio:
-      errno = EIO;
+    case Kind::kErofs:
+      errno = fate == Kind::kEio ? EIO : EROFS;
       return -1;
     case Kind::kEioDone:
       put(bytes);
@@ -235,7 +241,7 @@ int Sync(int fd, Do act) {
   struct stat facts;
   if (!Below(path.c_str()) || fstat(fd, &facts) != 0) return act();
   const int result = Simple(Fate(Call::kSync, path, 0, 0), act, [&] { TakeBack(&facts); });
-  if (result == 0 || errno == EIO || errno == ENOSPC) Forget(facts);
+  if (result == 0 || errno == EIO || errno == EROFS || errno == ENOSPC) Forget(facts);
   return result;
 }
 

@@ -4,6 +4,7 @@
 
 #include "aggregator/admin/office.h"
 #include "common/json/scanner.h"
+#include "tests/fuzz/call_seeds.h"
 #include "tests/fuzz/target.h"
 #include "tests/support/ingest_world.h"
 #include "tests/support/sized_fs.h"
@@ -94,43 +95,40 @@ void One(std::string_view in) {
 }
 
 std::vector<std::string> Seeds() {
-  std::vector<std::string> seeds;
-  const auto add = [&](char which, char who, const google::protobuf::MessageLite& request) {
-    seeds.push_back(std::string{which, who} + request.SerializeAsString());
-  };
+  CallSeeds seeds;
   v1::CreateTokenRequest token;
   token.set_account("222222222222");
   token.set_region("eu-west-1");
   token.set_cidr("192.0.2.0/24");
   token.set_uses(3);
-  for (char who = 0; who < 5; ++who) add(0, who, token);
+  for (char who = 0; who < 5; ++who) seeds.Add(0, who, token);
   token.set_carries("222222222222");
-  add(0, 0, token);
+  seeds.Add(0, 0, token);
   v1::ListAgentsRequest agents;
   agents.set_name("222222222222/eu-west-1/web-1");
-  add(1, 1, agents);
+  seeds.Add(1, 1, agents);
   v1::RevokeAgentRequest revoke;
   revoke.set_name("web-1");
   revoke.set_reason("lost");
-  add(2, 0, revoke);
-  add(2, 3, revoke);
+  seeds.Add(2, 0, revoke);
+  seeds.Add(2, 3, revoke);
   v1::CreateUserRequest user;
   user.set_uri_kind("auditor");
   user.set_name("bob");
   user.set_csr_pem("-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n");
-  add(3, 0, user);
+  seeds.Add(3, 0, user);
   v1::RevokeUserRequest gone;
   gone.set_uri("spiffe://o-demo/role/auditor/eve");
-  add(4, 0, gone);
+  seeds.Add(4, 0, gone);
   v1::ListAlarmsRequest alarms;
   alarms.set_all(true);
-  add(5, 3, alarms);
+  seeds.Add(5, 3, alarms);
   v1::AcknowledgeAlarmRequest acknowledge;
   acknowledge.set_code("SILENT_AGENT");
   acknowledge.set_note("looked");
-  add(6, 1, acknowledge);
-  seeds.push_back(std::string("\7\0", 2));
-  return seeds;
+  seeds.Add(6, 1, acknowledge);
+  seeds.all.push_back(std::string("\7\0", 2));
+  return seeds.all;
 }
 
 }  // namespace orgtrail::fuzz

@@ -6,6 +6,7 @@
 #include "common/format/note.h"
 #include <google/protobuf/stubs/logging.h>
 
+#include "tests/fuzz/call_seeds.h"
 #include "tests/fuzz/target.h"
 #include "tests/support/temp_history.h"
 
@@ -110,10 +111,7 @@ void One(std::string_view in) {
 }
 
 std::vector<std::string> Seeds() {
-  std::vector<std::string> seeds;
-  const auto add = [&](char which, char who, const google::protobuf::MessageLite& request) {
-    seeds.push_back(std::string{which, who} + request.SerializeAsString());
-  };
+  CallSeeds seeds;
   for (const auto& [key, value] : {std::pair("EventName", "PutObject"), std::pair("SourceIp", "192.0.2.0/24"), std::pair("Username", "alice"),
                                    std::pair("ErrorCode", "")}) {
     v1::LookupRequest lookup;
@@ -121,25 +119,25 @@ std::vector<std::string> Seeds() {
     lookup.mutable_attributes(0)->set_value(value);
     lookup.set_max_results(3);
     lookup.set_page_token("~");
-    add(0, 0, lookup);
+    seeds.Add(0, 0, lookup);
   }
   v1::SubscribeRequest subscribe;
   subscribe.set_cursor("~");
-  add(1, 1, subscribe);
+  seeds.Add(1, 1, subscribe);
   subscribe.Clear();
   subscribe.add_accounts("111111111111");
-  add(1, 0, subscribe);
+  seeds.Add(1, 0, subscribe);
   v1::GetConsistencyRequest consistency;
   consistency.set_old_size(2);
   consistency.set_new_size(7);
-  add(4, 0, consistency);
+  seeds.Add(4, 0, consistency);
   v1::GetInclusionRequest inclusion;
-  add(3, 0, inclusion);
+  seeds.Add(3, 0, inclusion);
   v1::GetTileRequest tile;
-  add(5, 0, tile);
+  seeds.Add(5, 0, tile);
   v1::GetEventProofRequest proof;
-  add(6, 0, proof);
-  return seeds;
+  seeds.Add(6, 0, proof);
+  return seeds.all;
 }
 
 }  // namespace orgtrail::fuzz

@@ -47,7 +47,6 @@ class RedContent : public ::testing::Test {
     args.insert(args.end(), flags.begin(), flags.end());
     return organization.Must(args, "auditor");
   }
-  int Verify() { return organization.Orgtrail({"verify", "ledger", "--strict", "--trust", organization.trust()}, "auditor").code; }
 
   Organization organization;
   AgentProcess* agent = nullptr;
@@ -87,7 +86,7 @@ TEST_F(RedContent, WhatIsNoRecordIsWrappedWithTheReason) {
   }
   for (const char* fact : {"EventName=Innocent", "EventName=Guilty", "EventName=Inside", "EventId=twice", "EventId=bom"}) EXPECT_EQ(Found(fact), "") << fact;
   for (const std::string& envelope : organization.Feed({"--envelope"})) EXPECT_THAT(envelope, HasSubstr("RAW_WRAPPED"));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(63, "1e400, -0, 2^53+1, a number of 60 digits; one of 400", "the text as it came, byte for byte; beyond 64 characters wrapped, `why` NUMBER_LENGTH, every byte there");
@@ -120,7 +119,7 @@ TEST_F(RedContent, NumbersAndTimesStayAsTheyCame) {
     EXPECT_THAT(MemberOf(envelope, "logged"), StartsWith(Rfc3339(absl::Now()).substr(0, 4))) << envelope;
   }
   EXPECT_GE(odd, 3);
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(65, "line ends, terminal escapes, `</script>`, a spreadsheet's formula, right-to-left override in names that tables show",
@@ -136,7 +135,7 @@ TEST_F(RedContent, WhatATerminalWouldObeyIsShownAndNotObeyed) {
     EXPECT_THAT(shown.out, HasSubstr("Log"));
     for (const char* bad : {"\x1b", "\x07", "\r", "\xe2\x80\xae", "\xc2\x9b", "\nFORGED"}) EXPECT_THAT(shown.out + shown.err, Not(HasSubstr(bad)));
   }
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(67, "one eventID for two records that say different things", "both are kept and found; `events show` names both and asks which");
@@ -148,7 +147,7 @@ TEST_F(RedContent, OneIdForTwoRecords) {
   EXPECT_EQ(show.code, 1);
   EXPECT_THAT(show.err, HasSubstr("--at"));
   EXPECT_THAT(show.out, Not(HasSubstr("Harm")));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(58, "policies of 120 KB and 12 MiB of spaces behind a Sid of 9,000 characters", "whole, byte for byte; PADDING_SUSPECT");
@@ -172,7 +171,7 @@ TEST_F(RedContent, PaddingHidesNothing) {
   EXPECT_TRUE(organization.Must({"events", "show", "pad-12m", "-o", "jsonl"}, "auditor") == whole[1] + "\n");
   EXPECT_TRUE(Found("EventName=" + std::string(256, 'M')) == whole[3] + "\n");
   EXPECT_TRUE(Found("EventId=name-10m") == whole[2] + "\n");
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 }  // namespace

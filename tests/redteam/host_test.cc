@@ -21,6 +21,7 @@
 #include "common/fs/file.h"
 #include "common/lmdb/env.h"
 #include "tests/e2e/support/organization.h"
+#include "tests/e2e/support/read_ledger.h"
 #include "tests/redteam/memory_bound.h"
 #include "tests/redteam/table.h"
 
@@ -30,23 +31,17 @@ namespace {
 namespace stdfs = std::filesystem;
 using ::testing::HasSubstr;
 
-std::string Record(int n) {
-  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Count","eventID":"id-)" + std::to_string(n) +
-         R"(","recipientAccountId":"222222222222","n":)" + std::to_string(n) + "}";
-}
-
 class RedHost : public ::testing::Test {
  protected:
   void Tell(AgentProcess& agent, int from, int to) {
-    for (int n = from; n < to; ++n) agent.Record(Record(n));
+    for (int n = from; n < to; ++n) agent.Record(CountRecord(n));
   }
   bool Logged(size_t n) {
     return Eventually(kPatience, [&] { return organization.Feed().size() == n; });
   }
   bool Alarm(std::string_view code) {
-    return Eventually(kSoon, [&] { return organization.Must({"alarms", "--all", "-o", "jsonl"}).find(code) != std::string::npos; });
+    return Eventually(kSoon, [&] { return organization.Alarmed(code); });
   }
-  int Verify() { return organization.Orgtrail({"verify", "ledger", "--strict", "--trust", organization.trust()}, "auditor").code; }
 
   Organization organization;
 };
@@ -102,21 +97,13 @@ TEST_F(RedHost, MemoryHoldsNoKeyThatHasSigned) {
     ASSERT_NE(at, std::string::npos);
     const std::optional<Uuid> uuid = Uuid::Parse(enrolled.substr(at + 5, 36));
     ASSERT_TRUE(uuid);
-    LedgerOptions options;
-    options.dir = organization.ledger_dir();
-    options.read_only = true;
-    options.kek = ReadWhole(organization.Path("org/aggregator/kek.key"));
-    const absl::StatusOr<std::unique_ptr<Ledger>> ledger = Ledger::Open(options, "", nullptr, PosixFs(), SystemClock());
-    ASSERT_TRUE(ledger.ok()) << ledger.status();
-    const std::optional<uint64_t> opening = (*ledger)->Find({*uuid, 1, 0});
-    ASSERT_TRUE(opening);
-    const absl::StatusOr<RawLeaf> raw = (*ledger)->ReadRaw(*opening);
-    ASSERT_TRUE(raw.ok());
-    const absl::StatusOr<EpochOpening> object = EpochOpening::Decode(FrameView::Decode(raw->bytes)->extension);
-    ASSERT_TRUE(object.ok());
-    const uint64_t signed_through = (*ledger)->HeadOf(*uuid)->batch_seq;
+    const std::unique_ptr<Ledger> ledger = OpenLedger(organization);
+    const std::vector<LoggedEpoch> epochs = EpochsOf(*ledger, "web-1");
+    ASSERT_EQ(epochs.size(), 1u);
+    const std::vector<PublicKey>& keys = epochs[0].opening.keys;
+    const uint64_t signed_through = ledger->HeadOf(*uuid)->batch_seq;
     ASSERT_GE(signed_through, 30u);
-    for (uint64_t slot = 0; slot < object->keys.size(); ++slot) (slot <= signed_through ? used : unused).emplace(View(object->keys[slot]));
+    for (uint64_t slot = 0; slot < keys.size(); ++slot) (slot <= signed_through ? used : unused).emplace(View(keys[slot]));
   }
   // Not as its own user: the process is not dumpable, so only root reads on.
   std::ifstream memory("/proc/" + std::to_string(pid) + "/mem", std::ios::binary);
@@ -157,7 +144,7 @@ TEST_F(RedHost, MemoryHoldsNoKeyThatHasSigned) {
   agent.process().Signal(SIGCONT);
   Tell(agent, 40, 41);
   EXPECT_TRUE(Logged(41));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(22, "attach a debugger, or read the memory, as the user the agent runs as", "denied: the process is not dumpable. The attempt is not recorded");
@@ -189,7 +176,7 @@ TEST_F(RedHost, ADebuggerOfTheSameUserIsDenied) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
   Tell(agent, 0, 1);
   EXPECT_TRUE(Logged(1));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(7, "take away what was captured last and not sent, by putting back the spool as it was before", "UNCLEAN_EPOCH; what was sent stays; what was taken is gone, and only that");
@@ -203,7 +190,7 @@ TEST_F(RedHost, TheNewestUnsentBatchesAreTakenAway) {
   const std::string copy = organization.Path("copy");
   stdfs::copy(agent.state_dir(), copy, stdfs::copy_options::recursive);
   agent.Launch();
-  ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Post(Record(10)).ok(); }));
+  ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Post(CountRecord(10)).ok(); }));
   Tell(agent, 11, 15);
   agent.Kill();
   stdfs::remove_all(agent.state_dir());
@@ -215,9 +202,9 @@ TEST_F(RedHost, TheNewestUnsentBatchesAreTakenAway) {
   EXPECT_TRUE(Alarm("UNCLEAN_EPOCH"));
   const std::vector<std::string> feed = organization.Feed();
   ASSERT_EQ(feed.size(), 11u);
-  for (int n = 0; n < 10; ++n) EXPECT_EQ(feed[static_cast<size_t>(n)], Record(n));
-  EXPECT_EQ(feed[10], Record(15));
-  EXPECT_EQ(Verify(), 0);
+  for (int n = 0; n < 10; ++n) EXPECT_EQ(feed[static_cast<size_t>(n)], CountRecord(n));
+  EXPECT_EQ(feed[10], CountRecord(15));
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(20, "replace the agent's program", "AGENT_CHANGED: the hash of the executable is in the epoch's opening");
@@ -241,7 +228,7 @@ TEST_F(RedHost, AnotherProgramAnotherConfiguration) {
   Tell(agent, 2, 3);
   EXPECT_TRUE(Alarm("CONFIG_CHANGED"));
   EXPECT_TRUE(Logged(3));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(18, "hold a read transaction of the spool's file open", "the agent captures, sends and prunes; the file grows meanwhile, at most to its map");
@@ -262,7 +249,7 @@ TEST_F(RedHost, AReaderHoldsThePagesOfTheSpool) {
   }
   Tell(agent, 100, 101);
   EXPECT_TRUE(Logged(101));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(19, "50,000 lines at once in a file that the agent follows", "the file waits its turn (8 MiB on their way, then backpressure instead of a quota): nothing of it is lost, and the other source is served meanwhile");
@@ -273,14 +260,14 @@ TEST_F(RedHost, AFloodFromOneSourceDelaysNoOther) {
   spec.files = file;
   AgentProcess& agent = organization.StartAgent(spec);
   std::string lines;
-  for (int n = 0; n < 50'000; ++n) lines += Record(n) + "\n";
+  for (int n = 0; n < 50'000; ++n) lines += CountRecord(n) + "\n";
   AppendTo(file, lines);
-  for (int n = 0; n < 20; ++n) agent.Record(Record(1'000'000 + n));
+  for (int n = 0; n < 20; ++n) agent.Record(CountRecord(1'000'000 + n));
   EXPECT_TRUE(Eventually(kPatience, [&] { return agent.Metric("orgtrail_agent_records_total") == 50'020; }));
   EXPECT_TRUE(Eventually(kPatience, [&] { return agent.Metric("orgtrail_agent_spool_unacked_batches") == 0; }));
   EXPECT_EQ(agent.Metric("orgtrail_agent_events_lost_total"), 0);
   EXPECT_EQ(organization.Feed().size(), 50'020u);
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(59, "a record with a field of 200 MiB", "present, with SHA-256 and length of its first 64 MiB; a signed loss record says how long it is; the agent's memory stays below 256 MiB");
@@ -303,7 +290,7 @@ TEST_F(RedHost, RecordsThatAreTooLargeForAnything) {
     huge += "\"}";
     size = huge.size();
     hash = Hex(Sha256(std::string_view(huge).substr(0, 64 << 20)).view());
-    AppendTo(file, huge + "\n" + Record(7) + "\n");
+    AppendTo(file, huge + "\n" + CountRecord(7) + "\n");
   }
   ASSERT_TRUE(Logged(3)) << agent.LogTail();
   EXPECT_LT(agent.process().ResidentBytes(), MemoryBound(256 << 20));
@@ -311,9 +298,9 @@ TEST_F(RedHost, RecordsThatAreTooLargeForAnything) {
   EXPECT_EQ(feed[0], keys);
   EXPECT_THAT(feed[1], ::testing::StartsWith("{\"orgtrail:blob\":{\"sha256\":\"" + hash + "\",\"len\":67108864,\"chunks\":0,\"truncated\":true"));
   EXPECT_THAT(organization.Feed({"--own"}), ::testing::Contains(::testing::AllOf(HasSubstr("\"cause\":\"decode\""), HasSubstr(" has " + std::to_string(size) + " bytes"))));
-  EXPECT_EQ(feed[2], Record(7));
+  EXPECT_EQ(feed[2], CountRecord(7));
   EXPECT_EQ(LinesOf(organization.Must({"events", "lookup", "-a", "EventId=many", "-o", "jsonl"}, "auditor")).size(), 1u);
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(24, "cut a file that the agent follows before its last bytes were read", "a signed loss record, source_overflow, that names the file and how many bytes at least; verify --strict still 0: nothing that had a number is missing");
@@ -323,11 +310,11 @@ TEST_F(RedHost, AFileIsCutBeforeItWasRead) {
   AgentSpec spec;
   spec.files = file;
   organization.StartAgent(spec);
-  const std::string unfinished = Record(1).substr(0, 77);   // a line without its end waits
-  AppendTo(file, Record(0) + "\n" + unfinished);
+  const std::string unfinished = CountRecord(1).substr(0, 77);   // a line without its end waits
+  AppendTo(file, CountRecord(0) + "\n" + unfinished);
   ASSERT_TRUE(Logged(1));
   stdfs::resize_file(file, 0);
-  AppendTo(file, Record(2) + "\n");
+  AppendTo(file, CountRecord(2) + "\n");
   ASSERT_TRUE(Logged(2));
   std::string loss;
   EXPECT_TRUE(Eventually(kSoon, [&] {
@@ -339,7 +326,7 @@ TEST_F(RedHost, AFileIsCutBeforeItWasRead) {
   EXPECT_THAT(loss, HasSubstr("\"cause\":\"source_overflow\",\"count\":1"));
   EXPECT_THAT(loss, HasSubstr(file));
   EXPECT_THAT(loss, HasSubstr("at least 77 bytes unread"));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 }  // namespace

@@ -47,7 +47,6 @@ class RedIdentity : public ::testing::Test {
       return false;
     });
   }
-  int Verify() { return organization.Orgtrail({"verify", "ledger", "--strict", "--trust", organization.trust()}, "auditor").code; }
 
   Organization organization;
 };
@@ -99,7 +98,7 @@ TEST_F(RedIdentity, CertificatesOfOurCaThatSayMoreThanTheyMay) {
   EXPECT_THAT(region.status, AnyOf(StatusCode::PERMISSION_DENIED, StatusCode::UNAUTHENTICATED)) << region.detail;
   EXPECT_EQ(rogue.Send({batch}).code, "");   // none of them was taken for it
   EXPECT_EQ(organization.Feed().size(), 1u);
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(28, "say hello with another agent's uuid", "`IDENTITY_MISMATCH`, gRPC 7; a page");
@@ -132,7 +131,7 @@ TEST_F(RedIdentity, BatchesOfOthersAndBatchesAgain) {
   const std::string hers = organization.Must({"feed", "--from", "start", "--no-follow", "--envelope", "-o", "jsonl"}, "ann");
   EXPECT_THAT(hers, HasSubstr("BODY_ACCOUNT_MISMATCH"));
   EXPECT_EQ(LinesOf(hers).size(), 2u);
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(85, "the CA's operator signs a certificate for an agent that never enrolled, or a second one for one that did",
@@ -154,7 +153,7 @@ TEST_F(RedIdentity, WhoWasNeverEnrolledIsNobodyWhoeverSignedHisCertificate) {
   const std::string agents = organization.Must({"agents", "list", "-o", "jsonl"});
   EXPECT_THAT(agents, HasSubstr("web-1"));
   EXPECT_THAT(agents, ::testing::Not(HasSubstr("web-9")));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(83, "requests that ask for another SAN, CA:TRUE, with RSA-512, MD5, Ed25519, explicit curves, a wrong signature",
@@ -205,7 +204,7 @@ TEST_F(RedIdentity, RequestsForCertificatesWithLiesInThem) {
   EXPECT_TRUE(got->dns.empty());
   EXPECT_FALSE(got->is_ca);
   EXPECT_FALSE(got->can_sign_certs);
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(104, "GetConsistency(5, 3), from 0, beyond the head, 2^64-1; tiles and leaves that do not exist",
@@ -266,7 +265,7 @@ TEST_F(RedIdentity, QuestionsAboutTheTreeThatMakeNoSense) {
     EXPECT_TRUE(!answer.ok() || answer->body.find("root:") == std::string::npos) << path;
   }
   EXPECT_TRUE(organization.Ready());
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 }  // namespace

@@ -22,8 +22,6 @@ class RedKeys : public ::testing::Test {
     EXPECT_EQ(answer.status, StatusCode::UNAUTHENTICATED);
     EXPECT_THAT(answer.detail, HasSubstr(why));
   }
-  std::string Alarms() { return organization.Must({"alarms", "--all", "-o", "jsonl"}); }
-  int Verify() { return organization.Orgtrail({"verify", "ledger", "--strict", "--trust", organization.trust()}, "auditor").code; }
 
   Organization organization;
 };
@@ -49,9 +47,9 @@ TEST_F(RedKeys, OfARevokedAgentSignNothingMore) {
   absl::Status renewed;
   EXPECT_TRUE(Eventually(kSoon, [&] { return !absl::IsResourceExhausted(renewed = rogue.Renew()); }));
   EXPECT_THAT(std::string(renewed.message()), HasSubstr("AUTH_REVOKED"));
-  EXPECT_THAT(Alarms(), HasSubstr("REVOKED_RENEWAL"));
+  EXPECT_THAT(organization.Alarms(), HasSubstr("REVOKED_RENEWAL"));
   EXPECT_EQ(organization.Feed(), std::vector<std::string>{RecordOf("before")});
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(30, "go on with the keys of an agent whose last words said that it is retired", "`AUTH_REVOKED`, gRPC 16, from the next batch on; its name is free for another");
@@ -75,7 +73,7 @@ TEST_F(RedKeys, OfARetiredAgentSignNothingMore) {
   organization.StartAgent({.name = "web-1"}).Record(RecordOf("of the heir"));
   EXPECT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() == 2; }));
   EXPECT_EQ(organization.Feed(), (std::vector<std::string>{RecordOf("before"), RecordOf("of the heir")}));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(42, "sign with a one-time key of the epoch before, and say so; or under the new epoch's root", "`SLOT_UNKNOWN` or `SIG_INVALID`, gRPC 3; evidence; the honest chain goes on");
@@ -100,7 +98,7 @@ TEST_F(RedKeys, OfAnEpochThatIsOverSignNothingMore) {
   EXPECT_EQ(under_old.status, StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(rogue.Send({signer.Batch({RecordOf("third")})}).code, "");
   EXPECT_EQ(organization.Feed(), (std::vector<std::string>{RecordOf("first"), RecordOf("second"), RecordOf("third")}));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // An aggregator with the real certificate and the real log key that lies to one agent.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -12,17 +13,14 @@
 #include "common/rpc/credentials.h"
 #include "orgtrail/v1/ingest.grpc.pb.h"
 #include "tests/e2e/support/organization.h"
+#include "tests/e2e/support/read_ledger.h"
 #include "tests/redteam/table.h"
 
 namespace orgtrail::e2e {
 namespace {
 
 namespace stdfs = std::filesystem;
-
-std::string Record(int n) {
-  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Count","eventID":"id-)" + std::to_string(n) +
-         R"(","recipientAccountId":"222222222222","n":)" + std::to_string(n) + "}";
-}
+using ::testing::HasSubstr;
 
 enum class Lie { kFork, kDrop };
 
@@ -30,13 +28,7 @@ enum class Lie { kFork, kDrop };
 class LyingIngest final : public v1::Ingest::Service {
  public:
   LyingIngest(Lie lie, Organization& organization) : lie_(lie) {
-    LedgerOptions options;
-    options.dir = organization.ledger_dir();
-    options.read_only = true;
-    options.kek = ReadWhole(organization.Path("org/aggregator/kek.key"));
-    absl::StatusOr<std::unique_ptr<Ledger>> ledger = Ledger::Open(options, "", nullptr, PosixFs(), SystemClock());
-    if (!ledger.ok()) Fail("the ledger: " + std::string(ledger.status().message()));
-    ledger_ = *std::move(ledger);
+    ledger_ = OpenLedger(organization);
     absl::StatusOr<SigningKey> key = SigningKey::FromPem(ReadWhole(organization.Path("org/aggregator/log.key")));
     if (!key.ok()) Fail("the log's key: " + std::string(key.status().message()));
     key_ = *std::move(key);
@@ -101,7 +93,7 @@ class LyingLog : public ::testing::Test {
   // The agent meets the liar where its aggregator was, and afterwards the honest one again.
   void MeetLiar(Lie lie, const std::string& code) {
     AgentProcess& agent = organization.StartAgent({});
-    for (int n = 0; n < 5; ++n) agent.Record(Record(n));
+    for (int n = 0; n < 5; ++n) agent.Record(CountRecord(n));
     ASSERT_TRUE(Eventually(kSoon, [&] { return organization.Feed().size() == 5; }));
     ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Metric("orgtrail_agent_spool_unacked_batches") == 0; }));
     ASSERT_EQ(organization.StopAggregator(), 0);
@@ -113,7 +105,7 @@ class LyingLog : public ::testing::Test {
       builder.RegisterService(&liar);
       const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
       ASSERT_NE(server, nullptr);
-      agent.Record(Record(5));
+      agent.Record(CountRecord(5));
       EXPECT_TRUE(Eventually(kPatience, [&] { return agent.Logged(code); })) << agent.LogTail();
       server->Shutdown(std::chrono::system_clock::now());
     }
@@ -138,6 +130,53 @@ TEST_F(LyingLog, AForkIsKeptAsEvidence) {
 ATTACK(91, "an aggregator with the real keys acknowledges a batch and does not log it", "LEAF_MISSING: the receipt does not prove its leaf; evidence, nothing is pruned, the batch goes to the honest log");
 TEST_F(LyingLog, AReceiptThatDoesNotProveTheBatchIsKeptAsEvidence) {
   MeetLiar(Lie::kDrop, "LEAF_MISSING");
+}
+
+ATTACK(91, "an aggregator acknowledges batches, then goes on from a state without them, under its own log key and with an anchor to match, until it is longer than what it had signed",
+       "LOG_FORKED at the agent's next hello: both heads in spool/evidence/, nothing is pruned; SPLIT_VIEW_SUSPECT; `verify feed` of what an auditor saved before exits 2. `verify ledger` exits 0: what is left is a log of its own, and only who saw the other knows");
+TEST_F(LyingLog, WhatWasAcknowledgedAndThenLeftOutIsKnownByWhoSawIt) {
+  const auto acked = [](const AgentProcess& a) { return a.Metric("orgtrail_agent_spool_unacked_batches") == 0; };
+  const auto size = [&] { return std::stoull(MemberOf(organization.Must({"status", "-o", "json"}), "treeSize")); };
+  AgentProcess& agent = organization.StartAgent({});
+  AgentProcess& other = organization.StartAgent({.name = "web-2"});
+  for (int n = 0; n < 5; ++n) agent.Record(CountRecord(n));
+  ASSERT_TRUE(Eventually(kSoon, [&] { return acked(agent) && organization.Feed().size() == 5; }));
+  ASSERT_EQ(other.Stop(), 0);
+  ASSERT_EQ(organization.StopAggregator(), 0);
+  const std::string early = organization.Path("early"), saved = organization.Path("saved");
+  stdfs::copy(organization.state_dir(), early, stdfs::copy_options::recursive);
+  organization.StartAggregator();
+  ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Ready(); }));
+  for (int n = 5; n < 10; ++n) agent.Record(CountRecord(n));
+  ASSERT_TRUE(Eventually(kSoon, [&] { return acked(agent) && organization.Feed().size() == 10; }));
+  WriteWhole(saved, organization.Must({"feed", "--from", "start", "--no-follow", "--envelope", "-o", "jsonl"}, "auditor"));
+  const auto verify_saved = [&] { return organization.Orgtrail({"verify", "feed", saved, "--trust", organization.trust()}, "auditor"); };
+  EXPECT_EQ(verify_saved().code, 0) << verify_saved().out;
+  ASSERT_EQ(agent.Stop(), 0);
+  const uint64_t signed_size = size();
+  ASSERT_EQ(organization.StopAggregator(), 0);
+
+  stdfs::remove_all(organization.state_dir());
+  stdfs::rename(early, organization.state_dir());
+  organization.StartAggregator();
+  other.Start();
+  int told = 100;
+  ASSERT_TRUE(Eventually(kPatience, [&] {
+    other.Record(CountRecord(told++));
+    return acked(other) && size() > signed_size + 5;
+  }));
+  agent.Launch();
+  ASSERT_TRUE(Eventually(kPatience, [&] { return agent.Logged("LOG_FORKED"); })) << agent.LogTail();
+  EXPECT_EQ(agent.Post(CountRecord(10))->status, 200);   // captured, and kept from this log
+  std::string evidence;
+  for (const auto& file : stdfs::directory_iterator(agent.state_dir() + "/spool/evidence")) evidence += ReadWhole(file.path());
+  EXPECT_THAT(evidence, HasSubstr("code LOG_FORKED"));
+  EXPECT_THAT(evidence, HasSubstr("pinned head:"));
+  EXPECT_GT(agent.Metric("orgtrail_agent_spool_unacked_batches"), 0);
+  EXPECT_TRUE(Eventually(kSoon, [&] { return organization.Alarmed("SPLIT_VIEW_SUSPECT"); })) << organization.Alarms();
+  const Ran verified = verify_saved();
+  EXPECT_EQ(verified.code, 2) << verified.out << verified.err;
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 }  // namespace

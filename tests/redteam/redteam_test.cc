@@ -25,33 +25,26 @@ using ::testing::HasSubstr;
 
 // ---- the world
 
-std::string Record(int n) {
-  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Count","eventID":"id-)" + std::to_string(n) +
-         R"(","recipientAccountId":"222222222222","n":)" + std::to_string(n) + "}";
-}
-
 class RedTeam : public ::testing::Test {
  protected:
   AgentProcess& Start(AgentSpec spec = {}) { return organization.StartAgent(std::move(spec)); }
   void Tell(AgentProcess& agent, int from, int to) {
-    for (int n = from; n < to; ++n) agent.Record(Record(n));
+    for (int n = from; n < to; ++n) agent.Record(CountRecord(n));
   }
   bool Logged(size_t n) {
     return Eventually(kSoon, [&] { return organization.Feed().size() == n; });
   }
-  std::string Alarms() { return organization.Must({"alarms", "--all", "-o", "jsonl"}); }
   bool Alarm(std::string_view code) {
-    return Eventually(kSoon, [&] { return Alarms().find(code) != std::string::npos; });
+    return Eventually(kSoon, [&] { return organization.Alarmed(code); });
   }
   // Whether the log holds record `n` apart from the feed.
   bool InQuarantine(int n) {
-    const std::string id = "EventId=id-" + std::to_string(n);
+    const std::string id = "EventId=" + MemberOf(CountRecord(n), "eventID");
     return Eventually(kSoon, [&] {
       const Ran found = organization.Orgtrail({"events", "lookup", "-a", id, "--quarantined", "--envelope", "-o", "jsonl"}, "auditor");
       return found.out.find("\"quarantined\":true") != std::string::npos;
     });
   }
-  int Verify() { return organization.Orgtrail({"verify", "ledger", "--strict"}, "auditor").code; }
   // Flips a byte of every occurrence of `of` in a file; how many.
   static int FlipIn(const std::string& path, std::string_view of) {
     std::string bytes = ReadWhole(path);
@@ -80,12 +73,12 @@ TEST_F(RedTeam, TheSpoolDirectoryIsDeletedWhileTheAgentRuns) {
   EXPECT_TRUE(agent.Logged("SPOOL_TAMPER"));
   EXPECT_EQ(organization.Feed().size(), 10u);
   agent.Start();
-  agent.Record(Record(10));
+  agent.Record(CountRecord(10));
   EXPECT_TRUE(Logged(11)) << agent.LogTail();
   EXPECT_TRUE(Alarm("UNCLEAN_EPOCH")) << agent.LogTail();
   EXPECT_THAT(organization.Feed({"--own"}), ::testing::Contains(HasSubstr("\"cause\":\"spool_lost\"")));
   EXPECT_FALSE(agent.Logged("EQUIVOCATION"));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(6, "change signed headers of batches that wait in the spool", "SPOOL_TAMPER; never logged; a signed loss record says what is gone, and the chain goes on in a new epoch");
@@ -105,9 +98,9 @@ TEST_F(RedTeam, SignedHeadersInTheSpoolAreChanged) {
   EXPECT_TRUE(Logged(7)) << agent.LogTail();
   const std::vector<std::string> feed = organization.Feed();
   ASSERT_EQ(feed.size(), 7u);
-  for (int n = 0; n < 7; ++n) EXPECT_EQ(feed[static_cast<size_t>(n)], Record(n < 5 ? n : n + 5));
+  for (int n = 0; n < 7; ++n) EXPECT_EQ(feed[static_cast<size_t>(n)], CountRecord(n < 5 ? n : n + 5));
   EXPECT_THAT(organization.Feed({"--own"}), ::testing::Contains(HasSubstr("\"cause\":\"decode\"")));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(9, "restore the agent's state from an older copy and start it",
@@ -125,26 +118,26 @@ TEST_F(RedTeam, TheSpoolIsRestoredFromACopy) {
   stdfs::remove_all(agent.state_dir());
   stdfs::copy(copy, agent.state_dir(), stdfs::copy_options::recursive);
   agent.Launch();
-  ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Post(Record(99)).ok(); }));
+  ASSERT_TRUE(Eventually(kSoon, [&] { return agent.Post(CountRecord(99)).ok(); }));
   EXPECT_TRUE(Alarm("EQUIVOCATION")) << agent.LogTail();
   EXPECT_TRUE(InQuarantine(99)) << agent.LogTail();
-  agent.Record(Record(100));
+  agent.Record(CountRecord(100));
   EXPECT_TRUE(InQuarantine(100)) << agent.LogTail();
   EXPECT_TRUE(Eventually(kSoon, [&] { return agent.Metric("orgtrail_agent_spool_unacked_batches") == 0; }));
   EXPECT_TRUE(agent.Logged("in quarantine"));
   const std::vector<std::string> feed = organization.Feed();
   ASSERT_EQ(feed.size(), 20u);
-  for (int n = 0; n < 20; ++n) EXPECT_EQ(feed[static_cast<size_t>(n)], Record(n));
-  EXPECT_EQ(Verify(), 0);
+  for (int n = 0; n < 20; ++n) EXPECT_EQ(feed[static_cast<size_t>(n)], CountRecord(n));
+  EXPECT_EQ(organization.Verify().code, 0);
   // The way out, as the alarm says: revoked, and enrolled anew under the same name.
   ASSERT_EQ(agent.Stop(), 0);
   organization.Must({"agents", "revoke", "web-1"});
   stdfs::remove_all(agent.state_dir());
   organization.Token(agent.spec(), agent.token_file());
   agent.Start();
-  agent.Record(Record(101));
+  agent.Record(CountRecord(101));
   EXPECT_TRUE(Logged(21));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(10, "run a clone of the agent with the same identity beside it",
@@ -162,11 +155,11 @@ TEST_F(RedTeam, TheAgentIsClonedToAnotherHost) {
   Tell(agent, 5, 10);
   ASSERT_TRUE(Logged(10));
   clone.Launch();
-  ASSERT_TRUE(Eventually(kSoon, [&] { return clone.Post(Record(20)).ok(); }));
-  EXPECT_TRUE(Alarm("EQUIVOCATION")) << Alarms() << clone.LogTail();
+  ASSERT_TRUE(Eventually(kSoon, [&] { return clone.Post(CountRecord(20)).ok(); }));
+  EXPECT_TRUE(Alarm("EQUIVOCATION")) << organization.Alarms() << clone.LogTail();
   for (int n = 21; n < 30; n += 3) {
-    clone.Record(Record(n));
-    agent.Record(Record(n + 1));
+    clone.Record(CountRecord(n));
+    agent.Record(CountRecord(n + 1));
     EXPECT_TRUE(InQuarantine(n)) << clone.LogTail();
     EXPECT_TRUE(InQuarantine(n + 1)) << agent.LogTail();
   }
@@ -176,7 +169,7 @@ TEST_F(RedTeam, TheAgentIsClonedToAnotherHost) {
     EXPECT_FALSE(a->Logged("LEAF_MISSING"));
   }
   EXPECT_EQ(organization.Feed().size(), 10u);
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 // ---- enrolment, identity
@@ -190,12 +183,12 @@ TEST_F(RedTeam, AnAgentStoppedWithSigstopIsMissed) {
   Tell(agent, 0, 5);
   ASSERT_TRUE(Logged(5));
   agent.process().Signal(SIGSTOP);
-  EXPECT_TRUE(Eventually(absl::Seconds(30), [&] { return Alarms().find("SILENT_AGENT") != std::string::npos; }));
+  EXPECT_TRUE(Eventually(absl::Seconds(30), [&] { return organization.Alarms().find("SILENT_AGENT") != std::string::npos; }));
   agent.process().Signal(SIGCONT);
   EXPECT_TRUE(Eventually(kSoon, [&] { return organization.Must({"alarms", "-o", "jsonl"}).find("SILENT_AGENT") == std::string::npos; }));
   Tell(agent, 5, 10);
   EXPECT_TRUE(Logged(10));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(25, "connect with a certificate of another CA, and with none", "no connection");
@@ -217,7 +210,7 @@ TEST_F(RedTeam, CertificatesThatAreNotOfThisOrganization) {
   EXPECT_TRUE(answered(organization.Path("org/people/admin.crt"), organization.Path("org/people/admin.key")));
   EXPECT_FALSE(answered(other.Path("org/people/admin.crt"), other.Path("org/people/admin.key")));
   EXPECT_FALSE(answered("", ""));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(30, "go on with a stream after the agent was revoked", "the stream ends within 5 s; what was acknowledged stays");
@@ -228,12 +221,12 @@ TEST_F(RedTeam, RevokedDuringAnOpenStream) {
   organization.Must({"agents", "revoke", "web-1"});
   EXPECT_TRUE(Eventually(absl::Seconds(5), [&] { return !agent.Ready(); }));
   // Either it has not heard of it yet and keeps the record, or it says that it records nothing any more.
-  const absl::StatusOr<HttpResponse> answer = agent.Post(Record(5));
+  const absl::StatusOr<HttpResponse> answer = agent.Post(CountRecord(5));
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_THAT(answer->status, AnyOf(200, 503)) << answer->body;
   EXPECT_TRUE(Alarm("REVOKED") || agent.Logged("AUTH_REVOKED"));
   EXPECT_EQ(organization.Feed().size(), 5u);
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 // ---- log, storage
@@ -245,16 +238,16 @@ TEST_F(RedTeam, OneByteOfTheLedgerIsChanged) {
   ASSERT_TRUE(Logged(50));
   ASSERT_EQ(agent.Stop(), 0);
   ASSERT_EQ(organization.StopAggregator(), 0);
-  ASSERT_EQ(organization.Orgtrail({"fsck", organization.ledger_dir()}).code, 0);
+  ASSERT_EQ(organization.Fsck().code, 0);
   int changed = 0;
   for (const auto& file : stdfs::recursive_directory_iterator(organization.ledger_dir())) {
     if (file.path().filename() == "data.mdb") changed += FlipIn(file.path(), "OTB1");
   }
   ASSERT_GT(changed, 0);
-  const Ran checked = organization.Orgtrail({"fsck", organization.ledger_dir()});
+  const Ran checked = organization.Fsck();
   EXPECT_EQ(checked.code, 2) << checked.out << checked.err;
   EXPECT_THAT(checked.out, HasSubstr("remedy"));
-  const Ran verified = organization.Orgtrail({"verify", "ledger", organization.ledger_dir(), "--trust", organization.trust(), "--strict"});
+  const Ran verified = organization.VerifyFiles();
   EXPECT_EQ(verified.code, 2) << verified.out << verified.err;
 }
 
@@ -276,7 +269,7 @@ TEST_F(RedTeam, YesterdaysBackupIsPutBack) {
   EXPECT_EQ(refused.code, 1) << refused.err;
   EXPECT_THAT(refused.err, HasSubstr("LOG_ROLLBACK"));
   // What is there is whole, and older than what was signed: only who knows a newer head can tell.
-  EXPECT_EQ(organization.Orgtrail({"verify", "ledger", organization.ledger_dir(), "--trust", organization.trust(), "--strict"}).code, 0);
+  EXPECT_EQ(organization.VerifyFiles().code, 0);
 }
 
 ATTACK(89, "start a second aggregator on the same state", "it does not start; the first goes on");
@@ -286,7 +279,7 @@ TEST_F(RedTeam, TwoAggregatorsOnOneLog) {
   AgentProcess& agent = Start();
   Tell(agent, 0, 5);
   EXPECT_TRUE(Logged(5));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(94, "truncate the ledger's file at every byte offset of the newest page it needs and of the next, and in its middle",
@@ -340,8 +333,8 @@ TEST_F(RedTeam, TheLedgersFileIsTorn) {
   }
   EXPECT_GE(refused, static_cast<int>(kPage));
   stdfs::resize_file(file, whole / 2 + 1234);
-  EXPECT_EQ(organization.Orgtrail({"fsck", organization.ledger_dir()}).code, 2);
-  EXPECT_EQ(organization.Orgtrail({"verify", "ledger", organization.ledger_dir(), "--trust", organization.trust(), "--strict"}).code, 2);
+  EXPECT_EQ(organization.Fsck().code, 2);
+  EXPECT_EQ(organization.VerifyFiles().code, 2);
   const Ran started = RunProgram({Program("orgtrail-aggregator"), "--config", organization.config()}, {}, {}, kSoon);
   EXPECT_EQ(started.code, 1) << started.err;
 }
@@ -363,7 +356,7 @@ TEST_F(RedTeam, CursorsOfOthersForgedOrFromTheFuture) {
     forged[i] = forged[i] == 'A' ? 'B' : 'A';
     EXPECT_NE(organization.Orgtrail({"feed", "--from", forged, "--no-follow"}, "auditor").code, 0) << i;
   }
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(106, "filters of 100,000 bytes, and such as make regular expressions explode", "refused beyond 4,096 bytes, INVALID_ARGUMENT; the others matched literally, at once");
@@ -374,7 +367,7 @@ TEST_F(RedTeam, FiltersThatAreMeantToHurt) {
   EXPECT_EQ(huge.code, 2) << huge.out;
   EXPECT_THAT(huge.err, HasSubstr("at most 4096"));
   EXPECT_EQ(organization.Orgtrail({"status"}).code, 0);
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(107, "an administrator reads audit data", "the read is a record of the log, with who and what");
@@ -386,7 +379,7 @@ TEST_F(RedTeam, AReadIsOnRecordBeforeItsRowsAreShown) {
   const std::string own = organization.Must({"feed", "--from", "start", "--no-follow", "--own", "-o", "jsonl"}, "auditor");
   EXPECT_THAT(own, HasSubstr("LookupEvents"));
   EXPECT_THAT(own, HasSubstr("role/governance/admin"));
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 }  // namespace

@@ -56,23 +56,20 @@ class RedRetention : public ::testing::Test {
   }
   std::string policy() const { return organization.Path("org/policy/policy-1.note"); }
   std::string governance_file() const { return organization.Path("org/governance/demo.key"); }
-  std::string state() const { return stdfs::path(organization.ledger_dir()).parent_path().string(); }
   Ran Order(int days) const {
-    return RunProgram({Program("orgtrail"), "retention", "order", state(), "--keep", std::to_string(days), "--policy", policy(), "--governance-key-file", governance_file()});
+    return RunProgram({Program("orgtrail"), "retention", "order", organization.state_dir(), "--keep", std::to_string(days), "--policy", policy(), "--governance-key-file", governance_file()});
   }
   void Put(uint32_t days, const SigningKey& key) {
     const int64_t now = absl::ToUnixNanos(absl::Now());
-    WriteWhole(state() + "/retention.note", SignNote(RetentionOrder{built.origin, days, now}.Text(), "o-e2e/governance/demo", key));
+    WriteWhole(organization.state_dir() + "/retention.note", SignNote(RetentionOrder{built.origin, days, now}.Text(), "o-e2e/governance/demo", key));
   }
   bool Pruned() const { return stdfs::exists(organization.ledger_dir() + "/shard-000001/pruned/data.mdb"); }
-  Ran Fsck() const { return organization.Orgtrail({"fsck", organization.ledger_dir()}); }
-  Ran VerifyLedger() { return organization.Orgtrail({"verify", "ledger", "--strict", "-o", "table"}, "auditor"); }
   void KeepFor(const std::string& length) { organization.Reconfigure("  retention:", "  retention: " + length); }
 
   Organization organization{{.start = false}};
   const SigningKey governance = *SigningKey::FromPem(ReadWhole(governance_file()));
   StillClock clock;
-  LedgerBuilder built{state(), clock, 1, TrustPolicy::Decode(ReadWhole(organization.trust()))->logs.front().name};
+  LedgerBuilder built{organization.state_dir(), clock, 1, TrustPolicy::Decode(ReadWhole(organization.trust()))->logs.front().name};
   ShardFacts first_shard;
 };
 
@@ -90,7 +87,7 @@ TEST_F(RedRetention, NothingIsPrunedBelowTheFloor) {
       {"0 valid signatures", [&] { Put(400, SigningKey::Generate(SystemRng())); }},
       {"another", [&] {
          const int64_t now = absl::ToUnixNanos(absl::Now());
-         WriteWhole(state() + "/retention.note", SignNote(RetentionOrder{"orgtrail.test/another", 400, now}.Text(), "o-e2e/governance/demo", governance));
+         WriteWhole(organization.state_dir() + "/retention.note", SignNote(RetentionOrder{"orgtrail.test/another", 400, now}.Text(), "o-e2e/governance/demo", governance));
        }},
   };
   for (const auto& [why, put] : orders) {
@@ -102,7 +99,7 @@ TEST_F(RedRetention, NothingIsPrunedBelowTheFloor) {
     EXPECT_EQ(organization.StopAggregator(), 0);
   }
   EXPECT_FALSE(Pruned());
-  EXPECT_EQ(Fsck().code, 0);
+  EXPECT_EQ(organization.Fsck().code, 0);
 }
 
 ATTACK(96, "drop the bodies of a shard with the product's own code and keys, without an OTR2 leaf in the log",
@@ -121,11 +118,11 @@ TEST_F(RedRetention, BodiesAreTakenWithoutALeafThatSaysSo) {
     built.Shut();
   }
   ASSERT_TRUE(Pruned());
-  const Ran checked = Fsck();
+  const Ran checked = organization.Fsck();
   EXPECT_EQ(checked.code, 2);
   EXPECT_THAT(checked.out, HasSubstr("no order in the log covers them"));
   organization.StartAggregator();
-  const Ran verified = VerifyLedger();
+  const Ran verified = organization.Verify({"-o", "table"});
   EXPECT_EQ(verified.code, 2);
   EXPECT_THAT(verified.out, HasSubstr("no order in the log covers them"));
 }
@@ -140,7 +137,7 @@ TEST_F(RedRetention, WhatExpiredIsProvenByOldProofsAndNamedByEverybody) {
   WriteWhole(organization.Path("proof"), organization.Must({"prove", id, "--at", at}, "auditor"));
   WriteWhole(organization.Path("feed"), organization.Must({"feed", "--from", "start", "--no-follow", "--envelope", "-o", "jsonl"}, "auditor"));
   ASSERT_EQ(organization.StopAggregator(), 0);
-  const std::string before = Fsck().out;
+  const std::string before = organization.Fsck().out;
 
   KeepFor("400d");
   const Ran ordered = Order(400);
@@ -167,25 +164,25 @@ TEST_F(RedRetention, WhatExpiredIsProvenByOldProofsAndNamedByEverybody) {
   const Ran saved = organization.Orgtrail({"verify", "feed", organization.Path("feed"), "--trust", organization.trust()}, "auditor");
   EXPECT_EQ(saved.code, 3) << saved.out << saved.err;
   EXPECT_THAT(saved.out, HasSubstr("expired by governance's order"));
-  const Ran verified = VerifyLedger();
+  const Ran verified = organization.Verify({"-o", "table"});
   EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
   EXPECT_THAT(verified.out, HasSubstr("leaf " + by + ": bodies of leaves 0 to"));
   // An agent goes on, a restart changes nothing, a backup holds what is left.
   AgentProcess& agent = organization.StartAgent({});
   agent.Record(R"({"eventName":"After"})");
   ASSERT_EQ(organization.StopAggregator(), 0);
-  const Ran checked = Fsck();
+  const Ran checked = organization.Fsck();
   EXPECT_EQ(checked.code, 0) << checked.out;
   EXPECT_THAT(checked.out, HasSubstr("5 of these records expired"));
-  EXPECT_EQ(RunProgram({Program("orgtrail"), "backup", state(), "--to", organization.Path("backup")}).code, 0);
+  EXPECT_EQ(RunProgram({Program("orgtrail"), "backup", organization.state_dir(), "--to", organization.Path("backup")}).code, 0);
   EXPECT_TRUE(stdfs::exists(organization.Path("backup/ledger/shard-000001/pruned/data.mdb")));
   const std::string elsewhere = organization.Path("elsewhere");
   stdfs::create_directories(elsewhere);
   EXPECT_EQ(RunProgram({Program("orgtrail"), "restore", organization.Path("backup"), "--to", elsewhere}).code, 0);
   EXPECT_EQ(organization.Orgtrail({"fsck", elsewhere + "/ledger", "--key-encryption-key", organization.Path("org/aggregator/kek.key")}).code, 0);
-  stdfs::remove_all(state() + "/derived");
+  stdfs::remove_all(organization.state_dir() + "/derived");
   organization.StartAggregator();      // the history is built anew over what is left
-  EXPECT_EQ(VerifyLedger().code, 0);
+  EXPECT_EQ(organization.Verify({"-o", "table"}).code, 0);
 }
 
 }  // namespace

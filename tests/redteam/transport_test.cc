@@ -109,7 +109,6 @@ class Transport : public ::testing::Test {
     });
   }
   int64_t Memory() { return organization.aggregator().ResidentBytes(); }
-  int Verify() { return organization.Orgtrail({"verify", "ledger", "--strict", "--trust", organization.trust()}, "auditor").code; }
 
   Organization organization;
   AgentProcess& honest;
@@ -163,7 +162,7 @@ TEST_F(Transport, MessagesThatAreLargerThanTheySay) {
     }
   }
   ExpectUnaffected("after");
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(50, "a TLS handshake of one byte a second; a stream that never says hello; headers that never end",
@@ -217,7 +216,7 @@ TEST_F(Transport, ThoseWhoAreSlowOnPurpose) {
   EXPECT_EQ(trickled, static_cast<int>(StatusCode::DEADLINE_EXCEEDED));
   EXPECT_GT(absl::Now() - begin, absl::Seconds(45));
   ExpectUnaffected("after");
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(51, "2,000 connections without a call of one identity", "100 at once and 20 a second get through the handshake, and end after a minute: below 256 KiB each");
@@ -238,7 +237,7 @@ TEST_F(Transport, ManyConnections) {
   EXPECT_LT(Memory() - before, MemoryBound(static_cast<int64_t>(idle.size()) * (256 << 10)));
   std::printf("%zu of 2,000 connections in %.1f s\n", idle.size(), seconds);
   ExpectUnaffected("idle");
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(51, "ten streams of one identity", "two are served, the others `RATE_LIMIT` (8)");
@@ -320,7 +319,7 @@ TEST_F(Transport, ManyOfEverything) {
   EXPECT_LT(peak, MemoryBound(256 << 20));
   std::printf("%lld MiB more than before at the most, %lld at the end\n", static_cast<long long>(peak >> 20), static_cast<long long>((Memory() - before) >> 20));
   ExpectUnaffected("after");
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 ATTACK(55, "6,000 batches of nothing, as fast as they can be written", "checked at no more than 2,000 a second and a burst of 2,000; beyond that `RATE_LIMIT` with retry_ms, and nothing of it is lost");
@@ -370,7 +369,7 @@ TEST_F(Transport, AFloodOfTinyBatches) {
   }
   std::printf("%zu batches in %.1f s%s\n", acked, absl::ToDoubleSeconds(absl::Now() - begin), limited ? ", held back by RATE_LIMIT" : "");
   ExpectUnaffected("after");
-  EXPECT_EQ(Verify(), 0);
+  EXPECT_EQ(organization.Verify().code, 0);
 }
 
 }  // namespace

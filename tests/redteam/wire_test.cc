@@ -15,6 +15,7 @@
 #include "common/format/control.h"
 #include "common/fs/file.h"
 #include "tests/redteam/memory_bound.h"
+#include "tests/e2e/support/read_ledger.h"
 #include "tests/redteam/rogue.h"
 #include "tests/redteam/table.h"
 
@@ -225,14 +226,12 @@ class Wire : public ::testing::Test {
   }
   static Organization& organization() { return *organization_; }
   static Rogue Enrolled(const std::string& name) { return Rogue(*organization_, name, kAlice, *token_); }
-  static std::string Alarms() { return organization_->Must({"alarms", "--all", "--max", "10000", "-o", "jsonl"}); }
   static bool Raised(std::string_view code, std::string_view subject) {
-    for (const std::string& line : LinesOf(Alarms())) {
+    for (const std::string& line : LinesOf(organization().Alarms())) {
       if (line.find(code) != std::string::npos && line.find(subject) != std::string::npos) return true;
     }
     return false;
   }
-  static Ran Verify() { return organization_->Orgtrail({"verify", "ledger", "--strict", "--trust", organization_->trust()}, "auditor"); }
   static bool InFeed(const std::string& id, std::string_view as = "auditor") {
     for (const std::string& line : organization_->Feed({}, as)) {
       if (MemberOf(line, "eventID") == id) return true;
@@ -296,13 +295,9 @@ TEST_F(Wire, EveryLieIsToldByItsCodeAndNoChainIsWedged) {
   std::set<std::pair<std::string, std::string>> evidence;
   {
     ASSERT_EQ(organization().StopAggregator(), 0);
-    LedgerOptions options;
-    options.dir = organization().ledger_dir();
-    options.read_only = true;
-    const absl::StatusOr<std::unique_ptr<Ledger>> ledger = Ledger::Open(options, "", nullptr, PosixFs(), SystemClock());
-    ASSERT_TRUE(ledger.ok()) << ledger.status();
-    for (const uint64_t index : (*ledger)->ControlLeaves(0, 100'000)) {
-      const absl::StatusOr<std::string> entry = (*ledger)->ReadEntry(index);
+    const std::unique_ptr<Ledger> ledger = OpenLedger(organization());
+    for (const uint64_t index : ledger->ControlLeaves(0, 100'000)) {
+      const absl::StatusOr<std::string> entry = ledger->ReadEntry(index);
       ASSERT_TRUE(entry.ok());
       if (LeafMagic(*entry) != "OTV1") continue;
       const absl::StatusOr<EvidenceLeaf> leaf = EvidenceLeaf::Decode(*entry);
@@ -312,7 +307,7 @@ TEST_F(Wire, EveryLieIsToldByItsCodeAndNoChainIsWedged) {
       // What it contradicts is a leaf as well: the two entries of one place.
       if (leaf->code == "EQUIVOCATION") {
         ASSERT_NE(leaf->related_leaf, UINT64_MAX);
-        const absl::StatusOr<std::string> first = (*ledger)->ReadEntry(leaf->related_leaf);
+        const absl::StatusOr<std::string> first = ledger->ReadEntry(leaf->related_leaf);
         ASSERT_TRUE(first.ok());
         const absl::StatusOr<BatchEntry> one = BatchEntry::Decode(*first), other = BatchEntry::Decode(leaf->object);
         ASSERT_TRUE(one.ok() && other.ok());
@@ -322,7 +317,7 @@ TEST_F(Wire, EveryLieIsToldByItsCodeAndNoChainIsWedged) {
     }
   }
   organization().StartAggregator();
-  const std::vector<std::string> alarms = LinesOf(Alarms());
+  const std::vector<std::string> alarms = LinesOf(organization().Alarms());
   for (const Told& t : told) {
     SCOPED_TRACE(t.id + ": " + t.lie->what);
     const bool split = t.lie->code == "EQUIVOCATION" || t.lie->code == "MONO_ROLLBACK";
@@ -341,7 +336,7 @@ TEST_F(Wire, EveryLieIsToldByItsCodeAndNoChainIsWedged) {
     EXPECT_THAT(about, ::testing::ElementsAreArray(t.lie->alarm.empty() ? std::set<std::string>{} : std::set<std::string>{t.lie->alarm}));
   }
   // Whatever was taken is what its agents signed; one signed a hole and does not say why (39).
-  const Ran verified = Verify();
+  const Ran verified = organization().Verify();
   EXPECT_EQ(verified.code, 3) << verified.out << verified.err;
   EXPECT_THAT(verified.out, HasSubstr("7 events lost at the source"));
   EXPECT_THAT(verified.out, HasSubstr("7 events are missing"));

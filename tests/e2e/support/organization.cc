@@ -51,7 +51,7 @@ bool Answers200(int port, std::string_view path) {
 
 double MetricAt(int port, std::string_view name) {
   absl::StatusOr<HttpResponse> answer = HttpGet("http://127.0.0.1:" + std::to_string(port) + "/metrics", {}, absl::Seconds(5));
-if (!answer.ok()) return -1;
+  if (!answer.ok()) return -1;
   double sum = -1;
   for (const std::string& line : LinesOf(answer->body)) {
     if (!line.starts_with(name) || (line[name.size()] != ' ' && line[name.size()] != '{')) continue;
@@ -93,6 +93,18 @@ std::string MemberOf(std::string_view json, std::string_view name) {
   return std::string(value.substr(0, value.find_first_of(",}] \n")));
 }
 
+Ran RunOrgtrail(std::vector<std::string> args) {
+  args.insert(args.begin(), Program("orgtrail"));
+  return RunProgram(args);
+}
+
+std::string CountRecord(int n, std::string_view members) {
+  char id[40];
+  std::snprintf(id, sizeof id, "00000000-0000-4000-8000-%012d", n);
+  return R"({"eventTime":"2026-11-20T09:01:44Z","awsRegion":"us-east-1","eventName":"Count","eventID":")" + std::string(id) +
+         R"(","recipientAccountId":"222222222222")" + std::string(members) + "}";
+}
+
 // ---- agents
 
 AgentProcess::AgentProcess(Organization& organization, AgentSpec spec) : organization_(organization), spec_(std::move(spec)) {
@@ -105,7 +117,7 @@ AgentProcess::AgentProcess(Organization& organization, AgentSpec spec) : organiz
 
 void AgentProcess::WriteConfig() {
   std::string y = "account: \"" + spec_.account + "\"\nregion: " + spec_.region + "\nname: " + spec_.name + "\n";
-  y += "state_dir: " + state_dir() + "\naggregators: [\"" + organization_.server() + "\"]\n";
+  y += "state_dir: " + state_dir() + "\naggregators: [\"" + (spec_.server.empty() ? organization_.server() : spec_.server) + "\"]\n";
   y += "enrol: {endpoint: \"" + organization_.enrol_endpoint() + "\", token_file: " + token_file() + "}\n";
   y += "metrics: {listen: \"127.0.0.1:" + std::to_string(metrics_port_) + "\"}\n" + spec_.yaml + "sources:\n";
   if (!spec_.files.empty()) y += "  - file: {path: \"" + spec_.files + "\"}\n";
@@ -225,11 +237,13 @@ double Organization::Metric(std::string_view name) const { return MetricAt(metri
 bool Organization::AggregatorLogged(std::string_view words) const { return ReadWhole(Path("aggregator.log")).find(words) != std::string::npos; }
 std::string Organization::AggregatorLogTail() const { return Tail(Path("aggregator.log")); }
 
-std::string Organization::ledger_dir() const {
+std::string Organization::ledger_dir() const { return state_dir() + "/ledger"; }
+
+std::string Organization::state_dir() const {
   for (const std::string& l : LinesOf(ReadWhole(config()))) {
     if (!l.starts_with("state_dir: ")) continue;
     const size_t begin = l.find('/');
-    return l.substr(begin, l.find_first_of("\" #", begin) - begin) + "/ledger";
+    return l.substr(begin, l.find_first_of("\" #", begin) - begin);
   }
   Fail("aggregator.yaml has no state_dir");
 }
@@ -270,6 +284,18 @@ std::vector<std::string> Organization::Feed(const std::vector<std::string>& flag
   std::vector<std::string> args = {"feed", "--from", "start", "--no-follow", "-o", "jsonl"};
   args.insert(args.end(), flags.begin(), flags.end());
   return LinesOf(Must(args, as));
+}
+
+std::string Organization::Alarms(std::string_view which) const {
+  std::vector<std::string> args = {"alarms", "--max", "10000", "-o", "jsonl"};
+  if (!which.empty()) args.emplace_back(which);
+  return Must(args);
+}
+
+Ran Organization::Verify(const std::vector<std::string>& flags) const {
+  std::vector<std::string> args = {"verify", "ledger", "--strict", "--trust", trust()};
+  args.insert(args.end(), flags.begin(), flags.end());
+  return Orgtrail(args, "auditor");
 }
 
 std::string Organization::CreateUser(const std::string& name, const std::string& kind, const std::string& account) {

@@ -26,6 +26,15 @@ int FreePort();
 
 std::string Program(std::string_view name);         // of this build, or of $ORGTRAIL_BIN
 
+// The command line without a profile.
+Ran RunOrgtrail(std::vector<std::string> args);
+
+// The n-th record of account 222222222222, which nothing is changed in or added to; `members`: further ones, such as `,"a":1`.
+std::string CountRecord(int n, std::string_view members = "");
+inline std::string PaddedRecord(int n, std::string_view padding = "") {
+  return CountRecord(n, ",\"requestParameters\":{\"padding\":\"" + std::string(padding) + "\"}");
+}
+
 struct AgentSpec {
   std::string account = kAlice, region = "us-east-1", name = "web-1";
   std::string carries = "";                            // of its token: "", "any"
@@ -35,6 +44,7 @@ struct AgentSpec {
   Environment env = {};                                // of its process, besides the test's own
   std::vector<std::string> wrapper = {};               // that starts it, such as setpriv
   std::string program = "";                            // another one than this build's
+  std::string server = "";                             // HOST:PORT it sends to, when that is not the aggregator itself
 };
 
 class Organization;
@@ -115,12 +125,19 @@ class Organization {
   // A feed of everything logged so far: one record a line.
   std::vector<std::string> Feed(const std::vector<std::string>& flags = {}, std::string_view as = "auditor") const;
   std::string CreateUser(const std::string& name, const std::string& kind, const std::string& account = "");  // its SPIFFE id
+  std::string Alarms(std::string_view which = "--all") const;   // one a line; "": only those that are open
+  bool Alarmed(std::string_view words) const { return Alarms().find(words) != std::string::npos; }   // by now, cleared or not
+  Ran Verify(const std::vector<std::string>& flags = {}) const;   // `verify ledger --strict` of the running log, as the auditor
+  // Of the ledger's files, by somebody who has no profile.
+  Ran Fsck() const { return RunOrgtrail({"fsck", ledger_dir()}); }
+  Ran VerifyFiles() const { return RunOrgtrail({"verify", "ledger", ledger_dir(), "--trust", trust(), "--strict"}); }
   bool Ready() const;
   double Metric(std::string_view name) const;         // of the aggregator; sum over labels; -1: not reachable or no such metric
   absl::StatusOr<HttpResponse> MetricsGet(std::string_view path) const;   // of the aggregator
 
   std::string Path(std::string_view name) const { return dir_ + "/" + std::string(name); }
   std::string ledger_dir() const;
+  std::string state_dir() const;                      // of the aggregator
   std::string trust() const { return Path("org/trust.policy"); }
   std::string profile(std::string_view who) const { return Path("org/profiles/" + std::string(who) + ".yaml"); }
   std::string config() const { return Path("org/aggregator/aggregator.yaml"); }
