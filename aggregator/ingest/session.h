@@ -57,7 +57,7 @@ struct SessionOptions {
   int streams_per_identity = 2;
   absl::Duration first_message = absl::Seconds(10), ack_stall = absl::Seconds(30);
   // A stream on which neither side finishes a message for so long is ended; at least three heartbeats.
-  absl::Duration whole_message = absl::Seconds(45);
+  absl::Duration whole_message = absl::Seconds(30);
   uint32_t least_interval_ms = 20;      // between an agent's batches; grows while verification is busy: pace.h
   uint32_t heartbeat_s = 10;
   std::function<std::pair<std::string, std::string>()> policy;  // note and body in force; null: none yet
