@@ -213,7 +213,7 @@ TEST(Merge, EqualsTheNaiveUnion) {
       leaf += n;
     }
     const std::string path = dir / ("out-" + std::to_string(seed));
-    ASSERT_TRUE(MergeRuns(PosixFs(), path, runs).ok());
+    ASSERT_TRUE(MergeRuns(PosixFs(), path, runs, nullptr).ok());
     const std::shared_ptr<const IndexRun> merged = *IndexRun::Open(path);
     EXPECT_EQ(merged->facts().level, 1u);
     EXPECT_EQ(merged->facts().next_leaf, leaf);
@@ -239,7 +239,7 @@ TEST(Merge, SourcesOfOneTimeInterleave) {
       leaf += n;
     }
     const std::string path = dir / ("out-" + std::to_string(longest));
-    ASSERT_TRUE(MergeRuns(PosixFs(), path, runs).ok());
+    ASSERT_TRUE(MergeRuns(PosixFs(), path, runs, nullptr).ok());
     ExpectUnion(**IndexRun::Open(path), contents);
   }
 }
@@ -258,7 +258,7 @@ TEST(Merge, ADictionaryOfSeveralPartsIsWhole) {
     ASSERT_GT(runs[i]->facts().terms, run_format::kPartTerms);
     for (const auto& [term, list] : contents[i].terms) ASSERT_EQ(All(runs[i]->Find(term)), list) << term;
   }
-  ASSERT_TRUE(MergeRuns(PosixFs(), dir / "out", runs).ok());
+  ASSERT_TRUE(MergeRuns(PosixFs(), dir / "out", runs, nullptr).ok());
   ExpectUnion(**IndexRun::Open(dir / "out"), contents);
 }
 
@@ -271,7 +271,7 @@ TEST(Merge, RefusesADamagedInput) {
   bytes[300] = static_cast<char>(bytes[300] ^ 1);
   ASSERT_TRUE(WriteFileAtomically(PosixFs(), path, bytes).ok());
   const std::vector<std::shared_ptr<const IndexRun>> runs = {*IndexRun::Open(path)};
-  EXPECT_TRUE(absl::IsDataLoss(MergeRuns(PosixFs(), dir / "b.run", runs)));
+  EXPECT_TRUE(absl::IsDataLoss(MergeRuns(PosixFs(), dir / "b.run", runs, nullptr)));
 }
 
 }  // namespace
