@@ -83,6 +83,7 @@ struct Agent::Impl {
   bool goodbye_said = false;                                  // by an earlier `retire`: what is left is sent, nothing is sealed
   std::optional<std::string> damage;                          // of the spool, not left behind yet; the care thread's
   bool gap = false;                                           // between the restored log and the spool; likewise
+  bool spool_lost = false;                                    // the log has a past of which the spool knows nothing; likewise
   std::thread care;
 
   absl::Status Enrol(Fs& fs);
@@ -226,6 +227,7 @@ void Agent::Impl::Handle(const Report& report) {
   }
   if (report.code == "SPOOL_TAMPER" && !goodbye_said) damage = report.detail;
   if (report.code == "RECORDS_MISSING" && !goodbye_said) gap = true;
+  if (report.code == "SPOOL_LOST" && !goodbye_said) spool_lost = true;
 }
 
 // Revoked, or retired elsewhere: for ever. Nothing more is captured, because nobody would ever take it: callers are told so, files
@@ -260,6 +262,10 @@ void Agent::Impl::Care() {
     if (std::exchange(gap, false)) {
       const absl::Status opened = rejoin.BehindGap();
       if (!opened.ok()) LogError("a new epoch could not be opened from the restored log's head; it is tried again", {{"why", Describe(opened)}});
+    }
+    if (std::exchange(spool_lost, false)) {
+      const absl::Status opened = rejoin.BehindLostSpool();
+      if (!opened.ok()) LogError("a new epoch could not be opened from the log's head; it is tried again", {{"why", Describe(opened)}});
     }
     if (absl::Status alive = spool->CheckAlive(); !alive.ok() && !broken.exchange(true)) {
       LogError("the spool cannot be used any more; the agent stops, and opens a new epoch when started again", {{"why", Describe(alive)}});

@@ -81,8 +81,7 @@ absl::Status Rejoin::BehindDamage(const std::string& detail) {
                              ",\"batchesLost\":" + std::to_string(salvage.lost) + ",\"batchesRecovered\":" + std::to_string(salvage.recovered) +
                              ",\"detail\":" + JsonString(detail) + "}",
                  EventClass::kLoss, "damage:" + std::to_string(acked.epoch) + ":" + std::to_string(acked.batch_seq));
-  session_.Abandon(facts.acked, opened);
-  return absl::OkStatus();
+  return session_.Abandon(facts.acked, opened);
 }
 
 // The log has the chain up to `head`, and what it had acknowledged behind it is gone from the spool as well. What the spool still has of that
@@ -108,8 +107,23 @@ absl::Status Rejoin::BehindGap() {
   pipeline_.Note("Loss", details + ",\"batchesLost\":" + std::to_string(salvage.lost) + ",\"batchesRecovered\":" + std::to_string(salvage.recovered) +
                              ",\"source\":\"log\",\"detail\":\"the log was restored from an older copy, and the spool no longer had what followed\"}",
                  EventClass::kLoss, "restore:" + std::to_string(head.epoch) + ":" + std::to_string(head.batch_seq));
-  session_.Abandon(head, opened);
-  return absl::OkStatus();
+  return session_.Abandon(head, opened);
+}
+
+// The log has a chain of this agent up to its head, and the spool another: its predecessor is gone, with whatever was not sent. What this one
+// holds is recorded once more behind the log's head.
+absl::Status Rejoin::BehindLostSpool() {
+  const UplinkFacts facts = session_.Facts();
+  if (facts.log_head == BatchKey{} || facts.log_head_next_seq == 0) return absl::FailedPreconditionError("the log did not say where this agent's chain stands");
+  const SpoolTail previous{.epoch = facts.log_head.epoch, .batch_seq = facts.log_head.batch_seq, .last_seq = facts.log_head_next_seq - 1, .leaf = facts.log_head_leaf};
+  ASSIGN_OR_RETURN(const BatchKey opened, OpenAfter(previous));
+  ASSIGN_OR_RETURN(const Salvage salvage, Recover({}, opened));
+  pipeline_.Note("Loss", "{\"cause\":\"spool_lost\",\"afterEpoch\":" + std::to_string(previous.epoch) + ",\"afterBatch\":" +
+                             std::to_string(previous.batch_seq) + ",\"batchesLost\":" + std::to_string(salvage.lost) + ",\"batchesRecovered\":" +
+                             std::to_string(salvage.recovered) +
+                             ",\"source\":\"spool\",\"detail\":\"the spool was deleted or replaced; what it held and had not sent is gone, and nobody knows how much\"}",
+                 EventClass::kLoss, "spool_lost:" + std::to_string(previous.epoch) + ":" + std::to_string(previous.batch_seq));
+  return session_.Abandon({}, opened);
 }
 
 }  // namespace orgtrail

@@ -1,5 +1,5 @@
 // Rejoin: how an agent's chain goes on when what it would send cannot follow what the log has: the spool's disk damaged a signed entry beyond
-// mending, or the log was restored and lacks what the spool no longer has. A new epoch continues from the last batch the log has; what can
+// mending, the log was restored and lacks what the spool no longer has, or the spool was deleted and the log has what nobody here knows. A new epoch continues from the last batch the log has; what can
 // still be read of the batches in between is recorded in it once more (flag 16, a Recovered record each); a loss record says what cannot.
 //
 // Path     uplink session says where the chain broke → [Rejoin] → pipeline, spool → uplink session sends from the new epoch on
@@ -25,6 +25,7 @@ class Rejoin {
       : spool_(spool), pipeline_(pipeline), session_(session), stopping_(std::move(stopping)) {}
   absl::Status BehindDamage(const std::string& detail);   // SPOOL_TAMPER
   absl::Status BehindGap();                               // RECORDS_MISSING
+  absl::Status BehindLostSpool();                         // SPOOL_LOST
 
  private:
   struct Salvage {

@@ -103,7 +103,7 @@ absl::StatusOr<BatchKey> Pipeline::NewEpoch(EpochReason reason, const std::optio
   absl::StatusOr<BatchKey> opened = state_.With([&](State& s) -> absl::StatusOr<BatchKey> {
     if (s.closing) return absl::UnavailableError("the agent is shutting down");
     if (!s.sealer->empty() || !s.open.positions.empty() || !s.open.replies.empty()) CloseBatch(s, BatchFlags());
-    const uint64_t epoch = s.sealer->epoch() + 1;
+    const uint64_t epoch = std::max(s.sealer->epoch(), previous ? previous->epoch : 0) + 1;
     SpoolTail tail;
     tail.epoch = s.sealer->epoch();
     tail.leaf = s.sealer->head();

@@ -38,6 +38,7 @@ struct Spool::Impl {
   struct Shared {  // what other threads see: as of the last commit, and receipts since
     SpoolCounters counters;
     absl::Time oldest_unacked = absl::InfiniteFuture();
+    std::vector<Branch> branches;
     std::optional<Pin> pin;      // with counters.acked_through ahead of the disk: the next commit takes both along
     bool woken = false;
     absl::Status failed;   // of a commit, otherwise than for want of space: what the file holds is unknown until it is opened anew
@@ -120,6 +121,9 @@ absl::Status Spool::Impl::Load() {
   }
   if (std::optional<std::string_view> stored = txn.Get(meta, kTailKey)) {
     ASSIGN_OR_RETURN(opened_tail, DecodeTail(*stored));
+  }
+  if (std::optional<std::string_view> stored = txn.Get(meta, kBranchesKey)) {
+    ASSIGN_OR_RETURN(now.branches, DecodeBranches(*stored));
   }
   lmdb::Cursor last(txn, batches);
   if (last.Last() && DecodeKey(last.key()) > now.counters.last) {
@@ -448,6 +452,24 @@ absl::StatusOr<Pin> Spool::pin() const {
 absl::Status Spool::SetPin(const Pin& pin) {
   impl_->shared.With([&](Impl::Shared& s) { s.pin = pin; });
   return impl_->Flush();
+}
+
+std::vector<Branch> Spool::branches() const {
+  return impl_->shared.Peek([](const Impl::Shared& s) { return s.branches; });
+}
+
+absl::Status Spool::SetBranches(std::vector<Branch> branches) {
+  std::lock_guard lock(impl_->writing);
+  ASSIGN_OR_RETURN(std::unique_ptr<lmdb::WriteTxn> txn, impl_->Begin());
+  {
+    lmdb::Cursor oldest(*txn, impl_->batches);
+    const bool any = oldest.First();
+    std::erase_if(branches, [&](const Branch& b) { return any && b.opened <= DecodeKey(oldest.key()); });
+  }
+  RETURN_IF_ERROR(txn->Put(impl_->meta, kBranchesKey, EncodeBranches(branches)));
+  RETURN_IF_ERROR(impl_->Finish(std::move(txn), impl_->shared.Peek([](const Impl::Shared& s) { return s.counters; })));
+  impl_->shared.With([&](Impl::Shared& s) { s.branches = std::move(branches); });
+  return absl::OkStatus();
 }
 
 absl::Status Spool::Repair(BatchKey key, std::string_view frame) {

@@ -45,6 +45,12 @@ struct SignedEntry {
   std::string entry, extension;
 };
 
+// The epoch that `opened` begins goes on from `after`: what the spool has strictly between the two is never sent.
+struct Branch {
+  BatchKey after, opened;
+  auto operator<=>(const Branch&) const = default;
+};
+
 struct Pin {                  // the newest head this agent verified of its log, and the policy it follows
   std::string origin, log_vkey, note;
   uint64_t size = 0;
@@ -104,6 +110,9 @@ class Spool {
   absl::Status Acked(BatchKey through, const Pin& pin);
   absl::StatusOr<Pin> pin() const;                                      // empty origin: none yet
   absl::Status SetPin(const Pin& pin);
+  // What is never sent, in order; fsynced when it returns ok. Those of which nothing is left here are forgotten.
+  std::vector<Branch> branches() const;
+  absl::Status SetBranches(std::vector<Branch> branches);
   // Stores a repaired frame (whole again, or without the bodies the disk corrupted) under its key.
   absl::Status Repair(BatchKey key, std::string_view frame);
   // Evidence files: EVIDENCE of a forked log or a dropped leaf, kept under dir/evidence/, never pruned. Returns the path.

@@ -190,6 +190,23 @@ absl::StatusOr<Pin> DecodePin(std::string_view value) {
   return pin;
 }
 
+std::string EncodeBranches(const std::vector<Branch>& branches) {
+  std::string out;
+  for (const Branch& b : branches) out += EncodeKey(b.after) + EncodeKey(b.opened);
+  return Wrap(kBranchesKey, out);
+}
+
+absl::StatusOr<std::vector<Branch>> DecodeBranches(std::string_view value) {
+  ASSIGN_OR_RETURN(const std::string_view payload, Unwrap(kBranchesKey, value));
+  constexpr size_t kKeyBytes = 16;
+  if (payload.size() % (2 * kKeyBytes) != 0) return CutShort("branches");
+  std::vector<Branch> branches;
+  for (size_t at = 0; at < payload.size(); at += 2 * kKeyBytes) {
+    branches.push_back({DecodeKey(payload.substr(at, kKeyBytes)), DecodeKey(payload.substr(at + kKeyBytes, kKeyBytes))});
+  }
+  return branches;
+}
+
 std::string EncodePosition(const FilePosition& position) {
   std::string out;
   PutText(out, position.path);

@@ -21,7 +21,7 @@ inline constexpr size_t kReplyTimeAt = kValueHead;     // a reply's payload: u64
 std::string EncodeEntry(std::string_view key, const SignedEntry& signed_entry);
 absl::StatusOr<SignedEntry> DecodeEntry(std::string_view key, std::string_view value);
 
-inline constexpr std::string_view kCountersKey = "counters", kTailKey = "tail", kPinKey = "pin";
+inline constexpr std::string_view kCountersKey = "counters", kTailKey = "tail", kPinKey = "pin", kBranchesKey = "branches";
 
 std::string EncodeKey(BatchKey key);                   // u64 epoch || u64 batch_seq
 BatchKey DecodeKey(std::string_view sixteen);
@@ -47,6 +47,8 @@ std::string EncodeTail(const SealedBatch& last);
 absl::StatusOr<SpoolTail> DecodeTail(std::string_view value);
 std::string EncodePin(const Pin& pin);
 absl::StatusOr<Pin> DecodePin(std::string_view value);
+std::string EncodeBranches(const std::vector<Branch>& branches);
+absl::StatusOr<std::vector<Branch>> DecodeBranches(std::string_view value);
 std::string EncodePosition(const FilePosition& position);
 absl::StatusOr<FilePosition> DecodePosition(std::string_view key, std::string_view value);
 

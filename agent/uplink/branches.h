@@ -1,11 +1,13 @@
-// Branches: what the spool holds and this agent never sends. Past damage, or past what a restored log and the spool both lack, the chain goes on in
-// a new epoch from an earlier batch (agent/rejoin.h); what the spool has strictly between the two continues nothing that the log has.
+// Branches: what the spool holds and this agent never sends. Past damage, or past what the log and the spool both lack, the chain goes on in a
+// new epoch from an earlier batch (agent/rejoin.h); what the spool has strictly between the two continues nothing that the log has.
 //
 // Threads  one at a time.
+// Bytes    in the spool's own record: docs/formats/spool.md
 #pragma once
 
 #include <vector>
 
+#include "absl/status/status.h"
 #include "agent/spool/spool.h"
 
 namespace orgtrail {
@@ -15,16 +17,15 @@ BatchKey Before(BatchKey key);
 
 class Branches {
  public:
-  void Abandon(BatchKey after, BatchKey opened);      // the epoch that `opened` begins goes on from `after`
+  explicit Branches(Spool& spool) : spool_(&spool), all_(spool.branches()) {}
+  // The epoch that `opened` begins goes on from `after`. On disk when it returns ok, so that later runs skip the same; else nothing changed.
+  absl::Status Abandon(BatchKey after, BatchKey opened);
   bool AbandonedFor(BatchKey opened) const;
+  bool Abandoned(BatchKey key) const;                 // in one of them: whatever the log has under this key is not this spool's
   BatchKey Past(BatchKey key) const;                  // `key`, or the end of the branch it lies in: what follows is to be sent
-  // The log's newest batch of this agent is `head`, and is the spool's: from there back each epoch says which batch it goes on from.
-  void Load(const Spool& spool, BatchKey head);
 
  private:
-  struct Branch {
-    BatchKey after, opened;
-  };
+  Spool* spool_;
   std::vector<Branch> all_;                           // in order
 };
 

@@ -44,7 +44,7 @@ absl::StatusOr<Hash> LeafOfFrame(std::string_view frame) {
 
 UplinkSession::UplinkSession(const UplinkSessionOptions& options, NoteKey log_key, Spool& spool, const Clock& clock,
                              UplinkReports reports)
-    : options_(options), log_key_(std::move(log_key)), spool_(spool), clock_(clock), reports_(std::move(reports)) {
+    : options_(options), log_key_(std::move(log_key)), spool_(spool), clock_(clock), reports_(std::move(reports)), state_(spool) {
   state_.With([&](State& s) {
     if (absl::StatusOr<Pin> pin = spool_.pin(); pin.ok()) s.pin = *std::move(pin);
     s.may_restore = options_.accept_restored_log;
@@ -293,7 +293,10 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
     if (!std::exchange(s.facts.quarantined, true)) {
       Report(s, "QUARANTINED", "the log keeps this agent's batches apart since " + Name(head) + ": its identity was used twice");
     }
-  } else if (head.epoch != 0) {
+  } else if (LostItsPast(s, w.oldest_leaf())) {
+    Report(s, "SPOOL_LOST", "the log has this agent's chain up to " + Name(head) + ", and this spool nothing of it: it was deleted or replaced");
+    return absl::FailedPreconditionError("SPOOL_LOST behind " + Name(head));
+  } else if (head.epoch != 0 && !s.branches.Abandoned(head)) {
     // The log's newest leaf of ours must be what we signed, if we still have it.
     if (absl::StatusOr<std::string> mine = spool_.Read(head); mine.ok()) {
       ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(*mine));
@@ -304,8 +307,6 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
             .IgnoreError();  // its answer ends the stream
         s.cursor = std::min(s.cursor, Before(head));
       } else {
-        s.branches.Load(spool_, head);
-        s.cursor = s.branches.Past(s.cursor);
       }
     }
   }
@@ -446,11 +447,23 @@ bool UplinkSession::HasWhatFollows(const State& s, BatchKey head) const {
          BatchKey{opening->previous_epoch, opening->previous_batch_seq} == head;
 }
 
-// An epoch that leaves a branch behind and is not in the log yet: the run that opened it may have ended before it had recorded what the branch
-// held. Nothing of it is sent before this run has done so.
+// Whether what the log has of this agent came from another spool, before this one: nothing of this one was ever acknowledged, its first batch
+// is another than the log's, and what it would send does not continue the log's head.
+bool UplinkSession::LostItsPast(const State& s, std::string_view logged_leaf) const {
+  const std::optional<BatchKey> oldest = spool_.KeyAfter({});
+  if (s.facts.acked != BatchKey{} || s.facts.log_head.epoch == 0 || logged_leaf.size() != 32 || !oldest) return false;
+  const absl::StatusOr<SignedEntry> mine = spool_.ReadEntry(*oldest);
+  if (!mine.ok() || LeafHash(mine->entry).view() == logged_leaf) return false;
+  const std::optional<BatchKey> next = spool_.KeyAfter(s.branches.Past({}));
+  const absl::StatusOr<SignedEntry> opens = next ? spool_.ReadEntry(*next) : absl::NotFoundError("");
+  const absl::StatusOr<EpochOpening> opening = opens.ok() ? EpochOpening::Decode(opens->extension) : opens.status();
+  return !opening.ok() || opening->reason == EpochReason::kHandover || opening->previous_leaf != s.facts.log_head_leaf;
+}
+
+// An epoch that leaves a branch behind which nobody abandoned: the run that opened it ended before it had recorded what the branch held.
+// Nothing of it is sent before this run has done so.
 absl::Status UplinkSession::CheckBranch(State& s, BatchKey opens, std::string_view frame) {
-  if (s.facts.quarantined || opens <= s.facts.log_head) return absl::OkStatus();
-  if (s.branches.AbandonedFor(opens)) return absl::OkStatus();
+  if (s.facts.quarantined || s.branches.AbandonedFor(opens)) return absl::OkStatus();
   ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(frame));
   ASSIGN_OR_RETURN(const EpochOpening opening, EpochOpening::Decode(view.extension));
   if (opening.reason == EpochReason::kHandover) return absl::OkStatus();
@@ -531,9 +544,9 @@ bool UplinkSession::Drained() const {
   return !spool_.KeyAfter(acked).has_value();
 }
 
-void UplinkSession::Abandon(BatchKey after, BatchKey opened) {
-  state_.With([&](State& s) {
-    s.branches.Abandon(after, opened);
+absl::Status UplinkSession::Abandon(BatchKey after, BatchKey opened) {
+  return state_.With([&](State& s) -> absl::Status {
+    RETURN_IF_ERROR(s.branches.Abandon(after, opened));
     s.cursor = s.branches.Past(s.cursor);
     std::erase_if(s.window, [&](const Sent& w) {
       if (w.key <= after || w.key >= opened) return false;
@@ -541,6 +554,7 @@ void UplinkSession::Abandon(BatchKey after, BatchKey opened) {
       return true;
     });
     s.facts.unacked_bytes = s.window_bytes;
+    return absl::OkStatus();
   });
 }
 

@@ -54,10 +54,10 @@ struct UplinkReports {
   std::function<void(std::string_view note, std::string_view body)> policy;      // as received, not verified
   // Codes and what the agent does: EQUIVOCATION, EPOCH_CONFLICT, EPOCH_STALE, MONO_ROLLBACK, QUARANTINED: say that it must be
   // enrolled anew; its batches are logged all the same, apart. ORIGIN_MISMATCH: open a handover epoch. SPOOL_TAMPER: open a new
-  // epoch, then SkipBefore it. AUTH_…, IDENTITY_MISMATCH: enrol again. SPOOL_PRESSURE: the aggregator cannot write, or can again.
+  // epoch, then Abandon what lies between. AUTH_…, IDENTITY_MISMATCH: enrol again. SPOOL_PRESSURE: the aggregator cannot write, or can again.
   // LOG_FORKED, LEAF_MISSING: evidence was kept. CHAIN_STUCK: the log expects a batch and does not take what the spool has.
   // RECORDS_MISSING: the log was restored, and neither it nor the spool has what it expects (Facts().gone_after): open a new epoch from
-  // there, then SkipBefore it.
+  // there, then Abandon what lies between. SPOOL_LOST: the log has a chain of this agent that this spool knows nothing of; go on from the log's head.
   std::function<void(std::string_view code, std::string_view detail)> report;
   // The spool's disk damaged this batch: its entry is sent, its bodies are gone. The agent records the loss.
   std::function<void(const BatchHeader&)> bodies_lost;
@@ -100,9 +100,9 @@ class UplinkSession {
   absl::Status CheckStalls();
 
   bool Drained() const;                  // everything in the spool is acked
-  // The chain goes on from `after` with `opened`, an epoch_open: what the spool has between them is never sent. Kept in memory; once the
-  // log has the new epoch, a later run reads it from the spool.
-  void Abandon(BatchKey after, BatchKey opened);
+  // The chain goes on from `after` with `opened`, an epoch_open: what the spool has between them is never sent, in this run or a later one.
+  // Until then nothing of the new epoch is sent. An error: the spool could not be written; nothing changed.
+  absl::Status Abandon(BatchKey after, BatchKey opened);
   void Wake();                           // ends Wait
   UplinkFacts Facts() const;
 
@@ -115,6 +115,7 @@ class UplinkSession {
     Tick at{};
   };
   struct State {
+    explicit State(Spool& spool) : branches(spool) {}
     Pin pin;
     bool welcomed = false, woken = false;
     uint64_t stream_size = 0;            // the head last shown on this stream, and its root: receipts count from it
@@ -148,6 +149,7 @@ class UplinkSession {
   absl::Status Persist(State& s, const Checkpoint& head, const std::string& note);
   absl::Status Lie(State& s, std::string_view code, std::string detail, std::string_view note);
   std::string KeepEvidence(State& s, std::string_view code, const std::string& detail, std::string_view note);
+  bool LostItsPast(const State& s, std::string_view logged_leaf) const;
   bool HasWhatFollows(const State& s, BatchKey head) const;
   absl::Status CheckBranch(State& s, BatchKey opens, std::string_view frame);
   void Rewind(State& s, BatchKey first);

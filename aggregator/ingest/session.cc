@@ -450,6 +450,9 @@ void Sessions::Welcome(StreamId stream, const Hello& hello) {
     w.set_head_leaf(Bytes(head->leaf));
     w.set_head_next_seq(head->last_seq + 1);
     w.set_quarantined(head->quarantined);
+    if (const std::optional<uint64_t> oldest = ledger_.Find({hello.uuid, hello.oldest.first, hello.oldest.second})) {
+      if (const absl::StatusOr<Hash> leaf = ledger_.LeafHashAt(*oldest); leaf.ok()) w.set_oldest_leaf(Bytes(*leaf));
+    }
   }
   w.set_checkpoint(head_.note);
   a.sent_size = head_.size;

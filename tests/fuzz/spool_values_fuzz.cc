@@ -10,6 +10,7 @@ void Decode(std::string_view key, std::string_view value) {
   if (absl::StatusOr<std::string_view> frame = CheckBatchValue(key, value); frame.ok()) CHECK(frame->size() < value.size());
   if (absl::StatusOr<SpoolCounters> counters = SpoolCounters::Decode(value); counters.ok()) CHECK(counters->Encode() == value);
   DecodeTail(value).IgnoreError();
+  if (absl::StatusOr<std::vector<Branch>> branches = DecodeBranches(value); branches.ok()) CHECK(EncodeBranches(*branches) == value);
   if (absl::StatusOr<Pin> pin = DecodePin(value); pin.ok()) CHECK(EncodePin(*pin) == value);
   if (absl::StatusOr<FilePosition> position = DecodePosition(key, value); position.ok()) CHECK(DecodePosition(key, EncodePosition(*position)).ok());
 }

@@ -66,7 +66,7 @@ class RedTeam : public ::testing::Test {
 
 // ---- the agent's host
 
-ATTACK(8, "delete the whole spool directory while the agent runs", "SPOOL_TAMPER within 5 s; the agent stops with 1. Started again: EQUIVOCATION, a page; what it captures from then on is in quarantine");
+ATTACK(8, "delete the whole spool directory while the agent runs", "SPOOL_TAMPER within 5 s; the agent stops with 1. Started again it goes on from the log's head: UNCLEAN_EPOCH and a signed loss record; nothing is in quarantine");
 TEST_F(RedTeam, TheSpoolDirectoryIsDeletedWhileTheAgentRuns) {
   AgentProcess& agent = Start();
   Tell(agent, 0, 10);
@@ -81,9 +81,10 @@ TEST_F(RedTeam, TheSpoolDirectoryIsDeletedWhileTheAgentRuns) {
   EXPECT_EQ(organization.Feed().size(), 10u);
   agent.Start();
   agent.Record(Record(10));
-  EXPECT_TRUE(Alarm("EQUIVOCATION")) << agent.LogTail();
-  EXPECT_TRUE(InQuarantine(10)) << agent.LogTail();
-  EXPECT_EQ(organization.Feed().size(), 10u);
+  EXPECT_TRUE(Logged(11)) << agent.LogTail();
+  EXPECT_TRUE(Alarm("UNCLEAN_EPOCH")) << agent.LogTail();
+  EXPECT_THAT(organization.Feed({"--own"}), ::testing::Contains(HasSubstr("\"cause\":\"spool_lost\"")));
+  EXPECT_FALSE(agent.Logged("EQUIVOCATION"));
   EXPECT_EQ(Verify(), 0);
 }
 

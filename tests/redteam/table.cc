@@ -83,7 +83,6 @@ struct Remark {
 const Remark kOtherwise[] = {
     {1, "every acknowledged record and every chain is checked; the simulator, not this test, checks that epochs are strictly one apart and that each unclean one is an alarm"},
     {5, "the row asks for LOSS(decode) and goes on; so it does, and since the bodies are gone `verify --strict` exits 3 (incomplete), not 0"},
-    {8, "the agent stops and says why; where its chain stood went with the spool, so that the epoch it opens at the next start contradicts the log: EQUIVOCATION instead of UNCLEAN_EPOCH, and quarantine until it is enrolled anew"},
     {10, "EQUIVOCATION instead of EPOCH_CONFLICT: a clone opens the epoch that the other has opened, with other keys, and is found by that, at once and not at its heartbeat"},
     {12, "a clock of the world steps in the unit tests and the simulator; no real agent's clock is set here"},
     {16, "nothing is dropped by class: a full spool refuses callers and holds files, so that there is no LOSS(spool_full) to sign"},

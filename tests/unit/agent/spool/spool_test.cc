@@ -122,6 +122,23 @@ TEST_F(SpoolTest, KeepsOrderTailAndPositionsOverReopening) {
   EXPECT_EQ((*positions)[0].mark, "12345678");
 }
 
+TEST_F(SpoolTest, KnowsOverReopeningWhatIsNeverSent) {
+  for (uint64_t n = 0; n < 4; ++n) ASSERT_TRUE(Append(Batch(1, n)).ok());
+  for (uint64_t n = 0; n < 2; ++n) ASSERT_TRUE(Append(Batch(2, n)).ok());
+  const std::vector<Branch> both = {{{1, 1}, {2, 0}}, {{2, 1}, {4, 0}}};
+  ASSERT_TRUE(spool_->SetBranches(both).ok());
+  EXPECT_EQ(spool_->branches(), both);
+  Reopen();
+  EXPECT_EQ(spool_->branches(), both);
+  // Once nothing of the first one is left, it is forgotten at the next change.
+  ASSERT_TRUE(spool_->Acked({1, 3}, {}).ok());
+  clock_.Advance(absl::Hours(25));
+  ASSERT_TRUE(Append(Batch(4, 0)).ok());
+  ASSERT_EQ(Keys().front(), (BatchKey{2, 0}));
+  ASSERT_TRUE(spool_->SetBranches(both).ok());
+  EXPECT_EQ(spool_->branches(), std::vector<Branch>{both[1]});
+}
+
 TEST_F(SpoolTest, RefusesWhatDoesNotFollow) {
   ASSERT_TRUE(Append(Batch(3, 5)).ok());
   for (const BatchKey key : {BatchKey{3, 5}, BatchKey{3, 4}, BatchKey{2, 9}}) {

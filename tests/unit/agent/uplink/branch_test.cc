@@ -10,12 +10,12 @@ TEST_F(UplinkTest, SkippedBatchesAreNotSent) {
   Capture(3);
   Connect();
   ASSERT_TRUE(Receive().ok());
-  agent_->Abandon({1, 0}, {1, 3});
+  ASSERT_TRUE(agent_->Abandon({1, 0}, {1, 3}).ok());
   EXPECT_EQ(Send(), 2);
 }
 
 // The log has the epoch that goes on behind the branch; the run that abandoned it is over.
-TEST_F(UplinkTest, ALaterRunReadsFromTheSpoolWhatAnEarlierOneAbandoned) {
+TEST_F(UplinkTest, ALaterRunKnowsWhatAnEarlierOneAbandoned) {
   Capture(3);
   Connect();
   ASSERT_TRUE(Receive().ok());
@@ -24,7 +24,7 @@ TEST_F(UplinkTest, ALaterRunReadsFromTheSpoolWhatAnEarlierOneAbandoned) {
   ASSERT_EQ(acked(), (BatchKey{1, 1}));
   Cut();
   OpenEpochAfter(2, {1, 1}, LeafOf({1, 1}), 1);
-  agent_->Abandon({1, 1}, {2, 0});
+  ASSERT_TRUE(agent_->Abandon({1, 1}, {2, 0}).ok());
   Capture(1);
   Connect();
   ASSERT_TRUE(Receive().ok());
@@ -40,6 +40,69 @@ TEST_F(UplinkTest, ALaterRunReadsFromTheSpoolWhatAnEarlierOneAbandoned) {
   EXPECT_EQ(acked(), (BatchKey{2, 1}));
   EXPECT_FALSE(agent_->Facts().quarantined);
   EXPECT_TRUE(reported_.empty()) << reported_.back();
+}
+
+// What the earlier run sent of the new epoch is under way while the log welcomes the next one: its head is still the old one.
+TEST_F(UplinkTest, ALaterRunSkipsTheBranchFromItsFirstFrame) {
+  Capture(3);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(2), 2);
+  ASSERT_TRUE(Receive().ok());
+  Cut();
+  OpenEpochAfter(2, {1, 1}, LeafOf({1, 1}), 1);
+  ASSERT_TRUE(agent_->Abandon({1, 1}, {2, 0}).ok());
+  Capture(1);
+  Resume();
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  ASSERT_EQ(agent_->Facts().log_head, (BatchKey{1, 1}));
+  EXPECT_EQ(Send(), 2);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), (BatchKey{2, 1}));
+  EXPECT_TRUE(reported_.empty()) << reported_.back();
+}
+
+// Somebody deleted the spool, or another process of this identity used one that is not here.
+TEST_F(UplinkTest, ASpoolThatKnowsNothingOfItsPastGoesOnFromTheLogsHead) {
+  Capture(3);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(), 4);
+  ASSERT_TRUE(Receive().ok());
+  const Hash leaf = LeafOf({1, 3});
+  Cut();
+  agent_.reset();
+  spool_.reset();
+  std::filesystem::remove_all(world_.dir / "spool");
+  spool_ = *Spool::Open(world_.dir / "spool", {.max_bytes = 64 << 20, .min_free = 0}, PosixFs(), world_.clock);
+  OpenEpochAfter(1, {}, Hash{}, 0);
+  Capture(4);                                    // as far as the one before it, and further
+  for (int run = 0; run < 2; ++run) {            // a run that ended before it went on says so again
+    Resume();
+    Connect();
+    EXPECT_TRUE(absl::IsFailedPrecondition(Receive()));
+    ASSERT_EQ(reported_.size(), static_cast<size_t>(run + 1));
+    EXPECT_EQ(reported_.back(), "SPOOL_LOST");
+    EXPECT_FALSE(*agent_->Next());
+    Cut();
+  }
+  const UplinkFacts facts = agent_->Facts();
+  ASSERT_EQ(facts.log_head, (BatchKey{1, 3}));
+  ASSERT_EQ(facts.log_head_leaf, leaf);
+  OpenEpochAfter(2, facts.log_head, leaf, facts.log_head_next_seq - 1);
+  ASSERT_TRUE(agent_->Abandon({}, {2, 0}).ok());
+  for (int run = 0; run < 2; ++run) {
+    Resume();
+    Connect();
+    ASSERT_TRUE(Receive().ok());
+    Capture(1);
+    EXPECT_EQ(Send(), 2 - run);
+    ASSERT_TRUE(Receive().ok());
+    EXPECT_EQ(acked(), (BatchKey{2, 1 + static_cast<uint64_t>(run)}));
+    Cut();
+  }
+  EXPECT_EQ(reported_.size(), 2u);
 }
 
 // The log was restored, an epoch that goes on from its head was opened, and the agent ended before it had recorded what lay between.
@@ -66,7 +129,7 @@ TEST_F(UplinkTest, AnEpochIsHeldUntilTheBranchBehindItIsAccountedFor) {
   EXPECT_EQ(reported_.back(), "RECORDS_MISSING");
   EXPECT_EQ(agent_->Facts().gone_after, (BatchKey{1, 1}));
   Cut();
-  agent_->Abandon({1, 1}, {2, 0});
+  ASSERT_TRUE(agent_->Abandon({1, 1}, {2, 0}).ok());
   Connect();
   ASSERT_TRUE(Receive().ok());
   EXPECT_EQ(Send(), 1);
