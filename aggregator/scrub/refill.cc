@@ -107,8 +107,9 @@ void Refill::MarkedBefore() {
   const absl::StatusOr<std::vector<std::string>> names = fs_.List(options_.marks_dir);
   if (!names.ok()) return;
   for (const std::string& name : *names) {
-    const std::optional<uint64_t> leaf = name.starts_with(kMark) ? ParseUint(std::string_view(name).substr(kMark.size())) : std::nullopt;
     if (name.starts_with(kIntent)) TellInterrupted(JoinPath(options_.marks_dir, name));
+    if (!name.starts_with(kMark)) continue;
+    const std::optional<uint64_t> leaf = ParseUint(std::string_view(name).substr(kMark.size()));
     if (leaf) late_(*leaf, [this, path = MarkOf(*leaf)] { fs_.Remove(path).IgnoreError(); });   // read once more, at worst
   }
 }
