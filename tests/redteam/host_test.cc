@@ -244,7 +244,7 @@ TEST_F(RedHost, AnotherProgramAnotherConfiguration) {
   EXPECT_EQ(Verify(), 0);
 }
 
-ATTACK(18, "hold a read transaction of the spool's file open", "the agent captures, sends and prunes; the file grows meanwhile, at most to its map");
+ATTACK(18, "hold a read transaction of the spool's file open", "the agent captures, sends and prunes; the file grows meanwhile, at most to its map; within half a minute SPOOL_PINNED is in the log");
 TEST_F(RedHost, AReaderHoldsThePagesOfTheSpool) {
   AgentProcess& agent = organization.StartAgent({});
   Tell(agent, 0, 5);
@@ -259,7 +259,13 @@ TEST_F(RedHost, AReaderHoldsThePagesOfTheSpool) {
     Tell(agent, 5, 100);
     EXPECT_TRUE(Logged(100));
     EXPECT_LT(stdfs::file_size(agent.state_dir() + "/spool/data.mdb"), 64u << 20);
+    EXPECT_GE(agent.Metric("orgtrail_agent_spool_oldest_reader_txns"), 64);
+    EXPECT_TRUE(Eventually(kPatience, [&] {
+      const std::vector<std::string> own = organization.Feed({"--own"});
+      return std::any_of(own.begin(), own.end(), [](const std::string& r) { return r.find("\"eventName\":\"SPOOL_PINNED\"") != std::string::npos; });
+    }));
   }
+  EXPECT_LT(agent.Metric("orgtrail_agent_spool_oldest_reader_txns"), 64);
   Tell(agent, 100, 101);
   EXPECT_TRUE(Logged(101));
   EXPECT_EQ(Verify(), 0);

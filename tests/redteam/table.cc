@@ -87,7 +87,6 @@ const Remark kOtherwise[] = {
     {12, "a clock of the world steps in the unit tests and the simulator; no real agent's clock is set here"},
     {16, "nothing is dropped by class: a full spool refuses callers and holds files, so that there is no LOSS(spool_full) to sign"},
     {17, "ENOSPC and EIO at every call; no file system is mounted read-only here"},
-    {18, "the reader is not evicted and no alarm is raised; the file is bounded by its map"},
     {19, "backpressure instead of a quota: nothing is dropped, so no LOSS names the source"},
     {21, "CONFIG_CHANGED instead of CONFIG_TAMPER, which needs a policy that is obeyed"},
     {22, "the attempt is denied and not recorded: the kernel tells nobody without an audit rule"},
