@@ -192,13 +192,4 @@ const StampedRecord& Recorder::Stub(std::string_view shown, const WholeText& who
   return out_;
 }
 
-std::vector<std::string> AddedMembers(uint8_t added) {
-  std::vector<std::string> names;
-  if ((added & kAddedTime) != 0) names.emplace_back("eventTime");
-  if ((added & kAddedRegion) != 0) names.emplace_back("awsRegion");
-  if ((added & kAddedEventId) != 0) names.emplace_back("eventID");
-  if ((added & kAddedAccount) != 0) names.emplace_back("recipientAccountId");
-  return names;
-}
-
 }  // namespace orgtrail

@@ -57,8 +57,4 @@ class Recorder {
   size_t id_at_ = 0;     // where the new event id stands in missing_
 };
 
-// What Stamp added to a stored body, from the body's tail alone, in the order added: for envelopes. Exact for bodies Stamp
-// produced when `agent` values match; a record that came with the same members last cannot be told apart and is not listed.
-std::vector<std::string> AddedMembers(uint8_t added);
-
 }  // namespace orgtrail

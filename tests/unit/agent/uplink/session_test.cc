@@ -35,7 +35,7 @@ TEST_F(UplinkTest, WhatIsProvenIsAckedAndPinned) {
   EXPECT_EQ(acked(), last_);
   const auto life = world_.sessions->Of(id_.uuid);
   ASSERT_TRUE(life);
-  EXPECT_GT(life->last_seen_ns, 0);
+  EXPECT_GT(life->connected_ns, 0);
   EXPECT_EQ(life->version, "test");
   EXPECT_TRUE(world_.findings.empty());
 }
