@@ -1,6 +1,7 @@
 #include "aggregator/index/leaves.h"
 
 #include "common/base/status.h"
+#include "common/json/scanner.h"
 
 namespace orgtrail {
 
@@ -16,6 +17,13 @@ absl::StatusOr<std::shared_ptr<const Leaf>> Leaves::Read(const HistoryRecord& at
   kept_.push_front(leaf);
   if (kept_.size() > kKept) kept_.pop_back();
   return leaf;
+}
+
+std::string EventIdOf(const Row& row) {
+  json::Scanner scanner;
+  json::Fields fields;
+  if (row.tombstone || scanner.Scan(row.body, &fields) != json::Flaw::kNone || !fields.event_id) return "";
+  return json::Text(fields.event_id);
 }
 
 }  // namespace orgtrail

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "aggregator/index/run.h"
@@ -21,5 +22,8 @@ class Leaves {
   const LedgerReader& ledger_;
   std::deque<std::shared_ptr<const Leaf>> kept_;
 };
+
+// The record's event id; empty when it has none that can be read.
+std::string EventIdOf(const Row& row);
 
 }  // namespace orgtrail

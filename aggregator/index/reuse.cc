@@ -8,7 +8,6 @@
 #include "aggregator/index/leaves.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
-#include "common/json/scanner.h"
 
 namespace orgtrail {
 namespace {
@@ -17,13 +16,6 @@ constexpr size_t kWaiting = 16;
 constexpr size_t kIdBytes = 64;   // of an id, in an alarm
 
 auto Position(const HistoryRecord& r) { return std::tuple(r.leaf, r.event); }
-
-std::string IdOf(std::string_view body) {
-  json::Scanner scanner;
-  json::Fields fields;
-  if (scanner.Scan(body, &fields) != json::Flaw::kNone || !fields.event_id) return "";
-  return std::string(json::Text(fields.event_id));
-}
 
 std::string AgentOf(const Leaf& leaf) { return leaf.header.account + "/" + leaf.header.region + "/" + leaf.header.agent; }
 
@@ -71,8 +63,8 @@ absl::Status IdReuse::Compare(const Repeats& repeats) {
     const Row& a = first->events.rows[earlier.event];
     const Row& b = second->events.rows[later.event];
     if (a.tombstone || b.tombstone || a.body == b.body) continue;
-    const std::string id = IdOf(a.body);
-    if (id.empty() || IdOf(b.body) != id) continue;   // terms are hashes
+    const std::string id = EventIdOf(a);
+    if (id.empty() || EventIdOf(b) != id) continue;   // terms are hashes
     told = &pair.one;
     if (tell_ == nullptr) continue;
     tell_(AgentOf(*second), absl::StrCat("eventID ", id.substr(0, kIdBytes), " stands for two records that differ: ", Where(earlier, *first), " and ",

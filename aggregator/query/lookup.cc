@@ -46,17 +46,13 @@ bool DecodePage(std::string_view bytes, PageToken* out) {
 
 constexpr const char* kEventIdReuse = "EVENTID_REUSE";
 
-// The record's event id; empty when it has none that can be read. index_cut: whether the index holds less of a value than the record.
-std::string IdOf(const Row& row, bool* index_cut = nullptr) {
+// Whether the index holds less of a value than the record has.
+bool IndexCut(const Row& row) {
   json::Scanner scanner;
   json::Fields fields;
-  if (row.tombstone || scanner.Scan(row.body, &fields) != json::Flaw::kNone) return "";
-  if (index_cut != nullptr && row.body.size() > limits::kIndexValueBytes) {
-    const std::vector<Term> terms = TermsOf(fields);
-    *index_cut = std::any_of(terms.begin(), terms.end(), [](const Term& t) { return t.value.size() > limits::kIndexValueBytes; });
-  }
-  if (!fields.event_id) return "";
-  return std::string(json::Text(fields.event_id));
+  if (row.tombstone || row.body.size() <= limits::kIndexValueBytes || scanner.Scan(row.body, &fields) != json::Flaw::kNone) return false;
+  const std::vector<Term> terms = TermsOf(fields);
+  return std::any_of(terms.begin(), terms.end(), [](const Term& t) { return t.value.size() > limits::kIndexValueBytes; });
 }
 
 std::vector<std::pair<std::string, std::string>> Pairs(const v1::LookupRequest& request) {
@@ -96,7 +92,7 @@ absl::StatusOr<Lookup::Copies> Lookup::CountCopies(const HistorySnapshot& snapsh
   Copies copies;
   ASSIGN_OR_RETURN(const std::shared_ptr<const Leaf> leaf, leaves.Read(record));
   const Row& row = leaf->events.rows[record.event];
-  const std::string id = IdOf(row, &copies.index_cut);
+  const std::string id = EventIdOf(row);
   if (id.empty()) return copies;
   // Identical bytes have the same event id and time: one term finds them all.
   HistoryQuery same;
@@ -122,7 +118,7 @@ absl::StatusOr<Lookup::Copies> Lookup::CountCopies(const HistorySnapshot& snapsh
     ASSIGN_OR_RETURN(const std::shared_ptr<const Leaf> at, leaves.Read(*other));
     const Row& it = at->events.rows[other->event];
     if (it.body != row.body) {
-      copies.id_reused |= question.access.Sees(at->facts[other->event].account) && IdOf(it) == id;
+      copies.id_reused |= question.access.Sees(at->facts[other->event].account) && EventIdOf(it) == id;
       continue;
     }
     const bool covered = other->time_ns >= question.query.start_ns && other->time_ns <= question.query.end_ns;
@@ -194,7 +190,7 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
             event->set_record(std::move(body));
             FillEnvelope(*leaf, record->event, whole, expiry_, event->mutable_envelope());
             event->mutable_envelope()->set_copies(copies.count);
-            if (copies.index_cut) event->mutable_envelope()->add_notes("INDEX_CUT");
+            if (IndexCut(leaf->events.rows[record->event])) event->mutable_envelope()->add_notes("INDEX_CUT");
             if (copies.id_reused) event->mutable_envelope()->add_notes(kEventIdReuse);
             event->mutable_envelope()->set_cursor(cursors.Text({record->leaf, record->event + 1u}));
           }
@@ -279,7 +275,7 @@ absl::StatusOr<v1::GetEventResponse> Lookup::Get(const Identity& who, const v1::
     FillEnvelope(*leaf, ref.event, whole, expiry_, event->mutable_envelope());
     event->mutable_envelope()->set_cursor(CursorWriter(mac_key_, who, ledger_).Text({ref.leaf, ref.event + 1}));
     if (!request.at_set()) continue;
-    if (const std::string id = IdOf(leaf->events.rows[ref.event]); !id.empty()) {
+    if (const std::string id = EventIdOf(leaf->events.rows[ref.event]); !id.empty()) {
       ASSIGN_OR_RETURN(sharing, Locate(access, id, kMost));
     }
   }

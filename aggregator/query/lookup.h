@@ -50,7 +50,6 @@ class Lookup {
   };
   struct Copies {
     bool shown_before = false;                // an identical record comes earlier in the order of answers
-    bool index_cut = false;                   // it has a value that is longer than what the index holds of it
     bool id_reused = false;                   // one that is not identical has its event id
     uint32_t count = 1;
   };
