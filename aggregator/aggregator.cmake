@@ -4,13 +4,14 @@ orgtrail_library(aggregator_admit SOURCES aggregator/admit/address_term.cc aggre
 orgtrail_library(aggregator_ledger
   SOURCES aggregator/ledger/ledger.cc aggregator/ledger/committer.cc aggregator/ledger/registry.cc aggregator/ledger/head.cc aggregator/ledger/branch.cc
           aggregator/ledger/tail.cc aggregator/ledger/anchor.cc aggregator/ledger/shard.cc aggregator/ledger/inflater.cc
-          aggregator/ledger/fsck.cc aggregator/ledger/repair.cc aggregator/ledger/backup.cc aggregator/ledger/shards.cc aggregator/ledger/roll.cc aggregator/ledger/blocks.cc aggregator/ledger/repack.cc aggregator/ledger/rewrite.cc aggregator/ledger/pruner.cc aggregator/ledger/expiry.cc aggregator/ledger/disk_ledger_pruning.cc
+          aggregator/ledger/fsck.cc aggregator/ledger/shard_check.cc aggregator/ledger/repair.cc aggregator/ledger/backup.cc aggregator/ledger/shards.cc aggregator/ledger/roll.cc aggregator/ledger/blocks.cc aggregator/ledger/repack.cc aggregator/ledger/rewrite.cc aggregator/ledger/pruner.cc aggregator/ledger/expiry.cc aggregator/ledger/disk_ledger_pruning.cc
           aggregator/ledger/disk_ledger_reading.cc aggregator/ledger/missing_bodies.cc
   DEPS aggregator_admit common_format common_lmdb common_fs)
 orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/answer.cc
           aggregator/verify/observe.cc aggregator/verify/branches.cc aggregator/verify/slot_keys.cc
   DEPS aggregator_ledger common_seal common_metrics)
-orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/service.cc aggregator/ingest/session.cc
+orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/answers.cc aggregator/ingest/push_request.cc aggregator/ingest/service.cc aggregator/ingest/session.cc
+  aggregator/ingest/welcome.cc
   DEPS aggregator_verify common_rpc common_metrics orgtrail_proto)
 orgtrail_library(aggregator_index SOURCES aggregator/index/history.cc aggregator/index/ordinals.cc aggregator/index/run.cc aggregator/index/merge.cc aggregator/index/recent.cc
           aggregator/index/search.cc aggregator/index/postings.cc aggregator/index/run_writer.cc aggregator/index/combine.cc aggregator/index/sort.cc

@@ -3,45 +3,33 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "aggregator/ingest/answers.h"
 #include "aggregator/ingest/pace.h"
+#include "aggregator/ingest/push_request.h"
 #include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
-#include "common/merkle/tree.h"
 #include "orgtrail/v1/ingest.pb.h"
 
 namespace orgtrail {
 namespace {
 
 constexpr size_t kRequestOverhead = 64;            // protobuf's tag and length around a frame
-constexpr size_t kRunBytes = 16;
-constexpr size_t kHelloBytes = 4096;
+constexpr size_t kLackingBytes = 4096;
 constexpr size_t kReceiptLeaves = 2048;            // paths of 27 hashes: 1.8 MB at most
 constexpr size_t kUnsentLeaves = 65536;            // an agent that far behind with its receipts is cut off
 constexpr size_t kUnsentRefusals = 64;
-constexpr size_t kRecoveries = 16;                 // shown to an agent: the newest
 constexpr absl::Duration kIdle = absl::Seconds(30);
 // While the ledger is full: agents pause for so long, and are told again well before it is over.
 constexpr absl::Duration kPause = absl::Seconds(10), kPauseAgain = absl::Seconds(4);
 
-std::string Bytes(const Hash& hash) { return std::string(hash.view()); }
-
-// A PushRequest whose only field is `frame` is cut in place: its megabyte is not copied through a parser. Anything else is left.
-bool CutFrame(std::string& message) {
-  if (message.empty() || message[0] != 0x12) return false;   // field 2, length-delimited
-  uint64_t length = 0;
-  size_t at = 1;
-  for (int shift = 0; shift < 35; shift += 7) {
-    if (at >= message.size()) return false;
-    const uint8_t byte = static_cast<uint8_t>(message[at++]);
-    length |= static_cast<uint64_t>(byte & 0x7f) << shift;
-    if ((byte & 0x80) == 0) {
-      if (length != message.size() - at) return false;
-      message.erase(0, at);
-      return true;
-    }
-  }
-  return false;
+Refused Closing(StreamId stream, std::string_view code, std::string detail) {
+  Refused r;
+  r.from = stream;
+  r.code = std::string(code);
+  r.detail = std::move(detail);
+  r.closes = true;
+  return r;
 }
 
 }  // namespace
@@ -55,6 +43,7 @@ Sessions::Sessions(const SessionOptions& options, const LedgerReader& ledger, co
       findings_(std::move(findings)),
       clock_(clock),
       metrics_(metrics),
+      desk_(ledger, registry, findings_),
       head_(ledger.head()),
       interval_ms_(options.least_interval_ms),
       receipts_(metrics.GetCounter("orgtrail_ingest_receipts_total", "Receipts sent; each proves the batches of one flush to one agent.")),
@@ -126,12 +115,7 @@ bool Sessions::Take(StreamId stream, std::string& message) {
   });
   if (!facts.known) return true;   // ended: what still comes is read and forgotten
   const auto refuse = [&](std::string_view code, std::string detail) {
-    Refused r;
-    r.from = stream;
-    r.code = std::string(code);
-    r.detail = std::move(detail);
-    r.closes = true;
-    Refuse(std::move(r));
+    Refuse(Closing(stream, code, std::move(detail)));
     return true;
   };
   if (message.size() > limits::kFrameBytes + kRequestOverhead) {
@@ -139,48 +123,22 @@ bool Sessions::Take(StreamId stream, std::string& message) {
   }
   const bool is_frame = CutFrame(message);
   if (!facts.greeted) {
-    v1::PushRequest request;
-    if (is_frame || message.size() > kHelloBytes || !request.ParseFromString(message) || !request.has_hello() ||
-        request.hello().agent_uuid().size() != 16) {
-      return refuse("FRAME_MALFORMED", "the first message of a stream is hello with the agent's uuid");
-    }
-    const v1::Hello& h = request.hello();
-    Hello hello{Uuid::FromBytes(h.agent_uuid()), h.seen_size(), h.seen_root(), h.seen_origin(), h.version().substr(0, 64),
-                {h.resend_from_epoch(), h.resend_from_batch_seq()}, {h.oldest_epoch(), h.oldest_batch_seq()}};
-    const std::optional<AgentIdentityRecord> record = registry_.Agent(hello.uuid);
+    std::optional<Hello> hello = is_frame ? std::nullopt : Hello::Parse(message);
+    if (!hello) return refuse("FRAME_MALFORMED", "the first message of a stream is hello with the agent's uuid");
+    const std::optional<AgentIdentityRecord> record = registry_.Agent(hello->uuid);
     if (!record || record->uri != facts.caller->identity.ToUri()) {
       if (findings_) {
         findings_("IDENTITY_MISMATCH", Severity::kPage, facts.caller->identity.ToUri(),
-                  "a stream said to be agent " + hello.uuid.ToString() + ", which is not enrolled under this certificate's name");
+                  "a stream said to be agent " + hello->uuid.ToString() + ", which is not enrolled under this certificate's name");
       }
-      return refuse("IDENTITY_MISMATCH", "uuid " + hello.uuid.ToString() + " is not enrolled as " + facts.caller->identity.ToUri());
+      return refuse("IDENTITY_MISMATCH", "uuid " + hello->uuid.ToString() + " is not enrolled as " + facts.caller->identity.ToUri());
     }
-    fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
-      AgentPresence& l = fleet[hello.uuid];
-      l.connected_ns = clock_.WallNanos();
-      l.address = facts.caller->address;
-      l.version = hello.version;
-    });
-    // What the same process sent on a stream it gave up may arrive after what it sends on this one. From another process it would be news.
-    std::vector<StreamId> replaced;
-    state_.With([&](State& s) {
-      auto it = s.sessions.find(stream);
-      if (it == s.sessions.end()) return;
-      it->second.greeted = true;
-      it->second.uuid = hello.uuid;
-      it->second.run = h.run().substr(0, kRunBytes);
-      for (const auto& [id, other] : s.sessions) {
-        if (id < stream && !other.doomed && other.uuid == hello.uuid && !other.run.empty() && other.run == it->second.run) replaced.push_back(id);
-      }
-      s.hellos.emplace_back(stream, std::move(hello));
-    });
-    for (const StreamId id : replaced) End(id, absl::AbortedError("a newer stream of the same process replaced this one"));
-    Poke();
+    Greet(stream, *facts.caller, *std::move(hello));
     return true;
   }
   if (!is_frame) {
     v1::PushRequest request;
-    if (message.size() > kHelloBytes || !request.ParseFromString(message) || !request.has_lacking()) {
+    if (message.size() > kLackingBytes || !request.ParseFromString(message) || !request.has_lacking()) {
       return refuse("FRAME_MALFORMED", "after hello a stream carries frames");
     }
     if (missing_ != nullptr) {
@@ -190,19 +148,36 @@ bool Sessions::Take(StreamId stream, std::string& message) {
   }
   Submission submission{stream, facts.caller, facts.uuid, std::move(message)};
   if (verifier_->TryEnter(submission)) return true;
-  // Back into the shape in which it came: it is delivered again.
-  std::string prefix(1, 0x12);
-  uint64_t length = submission.frame.size();
-  while (length >= 0x80) {
-    prefix += static_cast<char>(length | 0x80);
-    length >>= 7;
-  }
-  prefix += static_cast<char>(length);
-  message = std::move(prefix) + submission.frame;
+  message = std::move(submission.frame);
+  WrapFrame(message);   // it is delivered again
   state_.With([&](State& s) {
     if (auto it = s.sessions.find(stream); it != s.sessions.end()) it->second.held = true;
   });
   return false;
+}
+
+void Sessions::Greet(StreamId stream, const Caller& caller, Hello hello) {
+  fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
+    AgentPresence& l = fleet[hello.uuid];
+    l.connected_ns = clock_.WallNanos();
+    l.address = caller.address;
+    l.version = hello.version;
+  });
+  // What the same process sent on a stream it gave up may arrive after what it sends on this one. From another process it would be news.
+  std::vector<StreamId> replaced;
+  state_.With([&](State& s) {
+    auto it = s.sessions.find(stream);
+    if (it == s.sessions.end()) return;
+    it->second.greeted = true;
+    it->second.uuid = hello.uuid;
+    it->second.run = hello.run;
+    for (const auto& [id, other] : s.sessions) {
+      if (id < stream && !other.doomed && other.uuid == hello.uuid && !other.run.empty() && other.run == hello.run) replaced.push_back(id);
+    }
+    s.hellos.emplace_back(stream, std::move(hello));
+  });
+  for (const StreamId id : replaced) End(id, absl::AbortedError("a newer stream of the same process replaced this one"));
+  Poke();
 }
 
 void Sessions::Written(StreamId stream) {
@@ -279,12 +254,7 @@ void Sessions::Disconnect(const Identity& identity, std::string_view code) {
   state_.With([&](State& s) {
     for (auto& [id, session] : s.sessions) {
       if (session.doomed || session.caller->identity.ToUri() != uri) continue;
-      Refused r;
-      r.from = id;
-      r.code = std::string(code);
-      r.detail = "the agent was revoked; enrol it anew with a join token";
-      r.closes = true;
-      s.refusals.push_back(std::move(r));
+      s.refusals.push_back(Closing(id, code, "the agent was revoked; enrol it anew with a join token"));
     }
   });
   Poke();
@@ -408,7 +378,7 @@ void Sessions::Answer(Tick now) {
       if (!SendReceipt(id, a)) End(id, absl::UnavailableError("the ledger could not be read for a receipt: reconnect"));
     } else if (a.welcomed && !a.wanted.empty()) {
       if (!StartWrite(id, now)) return false;
-      SendWanted(id, std::exchange(a.wanted, {}));
+      streams_.Send(id, WantedMessage(std::exchange(a.wanted, {})));
     }
     return a.refusals.empty() && a.leaves.empty() && a.wanted.empty();
   });
@@ -417,147 +387,47 @@ void Sessions::Answer(Tick now) {
 void Sessions::Welcome(StreamId stream, const Hello& hello) {
   Answering& a = answering_[stream];
   head_ = ledger_.head().size > head_.size ? ledger_.head() : head_;
+  const Identity& id = a.caller->identity;
   v1::PushResponse response;
   v1::Welcome& w = *response.mutable_welcome();
-  w.set_origin(ledger_.origin());
+  w = desk_.Answer(hello, id.account + "/" + id.region + "/" + id.name, head_);
   w.set_log_vkey(options_.log_vkey);
-  const std::optional<AgentHead> head = ledger_.HeadOf(hello.uuid);
-  if (head) {
-    w.set_head_epoch(head->epoch);
-    w.set_head_batch_seq(head->batch_seq);
-    w.set_head_leaf(Bytes(head->leaf));
-    w.set_head_next_seq(head->last_seq + 1);
-    w.set_quarantined(head->quarantined);
-    if (const std::optional<uint64_t> oldest = ledger_.Find({hello.uuid, hello.oldest.first, hello.oldest.second})) {
-      if (const absl::StatusOr<Hash> leaf = ledger_.LeafHashAt(*oldest); leaf.ok()) w.set_oldest_leaf(Bytes(*leaf));
-    }
-  }
-  w.set_checkpoint(head_.note);
-  a.sent_size = head_.size;
-  const Identity& id = a.caller->identity;
-  const std::string subject = id.account + "/" + id.region + "/" + id.name;
-  ShowRecoveries(hello, head, subject, w);
-  // The agent's view of this log, checked against ours as ours will be against its.
-  if (hello.seen_size > 0 && hello.seen_origin == ledger_.origin()) {
-    const auto suspect = [&](std::string detail) {
-      if (!findings_) return;
-      for (const auto known = registry_.Recoveries(); const LoggedRecovery& r : *known) {
-        if (r.recovery.restored_size >= hello.seen_size) continue;
-        return findings_("LOG_RESTORED", Severity::kInfo, subject, detail + "; that branch was given up by the recovery declared in leaf " +
-                                                                       std::to_string(r.recovery.restored_size));
-      }
-      findings_("SPLIT_VIEW_SUSPECT", Severity::kPage, subject, detail);
-    };
-    if (hello.seen_size > head_.size) {
-      suspect(absl::StrCat("the agent saw this log at ", hello.seen_size, " leaves; it has ", head_.size,
-                           ": it was rolled back, or somebody shows another log in its name"));
-    } else if (const absl::StatusOr<Hash> root = ledger_.Root(hello.seen_size); !root.ok() || root->view() != hello.seen_root) {
-      suspect(absl::StrCat("the agent saw another root than ours at ", hello.seen_size, " leaves"));
-    } else if (hello.seen_size < head_.size) {
-      const absl::StatusOr<std::vector<Hash>> proof = ledger_.Consistency(hello.seen_size, head_.size);
-      if (proof.ok()) {
-        for (const Hash& h : *proof) w.add_consistency(Bytes(h));
-      }
-    }
-  }
   w.set_batch_interval_ms(interval_ms_);
-  a.sent_interval_ms = interval_ms_;
   w.set_heartbeat_interval_s(options_.heartbeat_s);
   if (options_.policy) {
     auto [note, body] = options_.policy();
     w.set_policy(std::move(note));
     w.set_policy_body(std::move(body));
   }
+  a.sent_size = head_.size;
+  a.sent_interval_ms = interval_ms_;
   a.welcomed = true;
   streams_.Send(stream, response.SerializeAsString());
 }
 
-// What governance declared, proven; and, when the log lacks what it once acknowledged to this agent, what nobody has any more.
-void Sessions::ShowRecoveries(const Hello& hello, const std::optional<AgentHead>& head, const std::string& subject, v1::Welcome& w) {
-  const auto recoveries = registry_.Recoveries();
-  for (size_t i = recoveries->size() - std::min(recoveries->size(), kRecoveries); i < recoveries->size(); ++i) {
-    const LoggedRecovery& r = (*recoveries)[i];
-    const uint64_t at = r.recovery.restored_size;
-    if (at >= head_.size) continue;
-    const absl::StatusOr<std::vector<Hash>> path = ledger_.Inclusion(at, head_.size), proof = ledger_.Consistency(at, head_.size);
-    if (!path.ok() || !proof.ok()) continue;
-    v1::Recovery& out = *w.add_recoveries();
-    out.set_leaf(r.leaf);
-    for (const Hash& h : *path) out.add_path(Bytes(h));
-    for (const Hash& h : *proof) out.add_consistency(Bytes(h));
-  }
-  const std::pair<uint64_t, uint64_t> ours = head ? std::pair(head->epoch, head->batch_seq) : std::pair<uint64_t, uint64_t>(0, 0);
-  if (hello.acked <= ours || (head && head->quarantined) || !findings_) return;
-  const auto name = [](std::pair<uint64_t, uint64_t> b) { return absl::StrCat("epoch ", b.first, " batch ", b.second); };
-  const bool has_next = hello.oldest <= ours || hello.oldest == std::pair(ours.first, ours.second + 1) || hello.oldest == std::pair(ours.first + 1, uint64_t{0});
-  if (hello.oldest != std::pair<uint64_t, uint64_t>(0, 0) && has_next) {
-    if (!recoveries->empty()) findings_("LOG_RESTORED", Severity::kInfo, subject,
-              "had acknowledgements through " + name(hello.acked) + ", the log stands at " + name(ours) + ": it sends again what came between");
-  } else {
-    findings_("RECORDS_MISSING", Severity::kPage, subject,
-              "had acknowledgements through " + name(hello.acked) + "; the log stands at " + name(ours) + " and the agent's spool begins at " +
-                  (hello.oldest.first == 0 ? std::string("nothing") : name(hello.oldest)) +
-                  ": what lies between is neither in the log nor in the spool. A newer backup may have it; otherwise it is lost, and this "
-                  "record says so");
-  }
-}
-
 bool Sessions::SendReceipt(StreamId stream, Answering& a) {
   const Tick begun = clock_.Now();
-  v1::PushResponse response;
-  v1::Receipt& receipt = *response.mutable_receipt();
-  receipt.set_checkpoint(head_.note);
-  receipt.set_consistency_from(a.sent_size);
-  if (a.sent_size > 0 && a.sent_size < head_.size) {
-    const absl::StatusOr<std::vector<Hash>> proof = ledger_.Consistency(a.sent_size, head_.size);
-    if (!proof.ok()) return false;
-    for (const Hash& h : *proof) receipt.add_consistency(Bytes(h));
-  }
   const size_t n = std::min(a.leaves.size(), kReceiptLeaves);
-  for (size_t i = 0; i < n; ++i) {
-    const CommittedLeaf& leaf = a.leaves[i];
-    const absl::StatusOr<std::vector<Hash>> path = ledger_.Inclusion(leaf.leaf_index, head_.size);
-    if (!path.ok()) {
-      LogError("A receipt cannot be built: run orgtrail fsck", {{"leaf", std::to_string(leaf.leaf_index)}, {"error", Describe(path.status())}});
-      return false;
-    }
-    v1::LeafReceipt& l = *receipt.add_leaves();
-    l.set_epoch(leaf.batch.epoch);
-    l.set_batch_seq(leaf.batch.batch_seq);
-    l.set_leaf_index(leaf.leaf_index);
-    l.set_duplicate(leaf.duplicate);
-    for (const Hash& h : *path) l.add_path(Bytes(h));
+  const uint32_t interval_ms = a.sent_interval_ms == interval_ms_ ? 0 : interval_ms_;
+  absl::StatusOr<std::string> receipt = ReceiptMessage(ledger_, head_, a.sent_size, std::span(a.leaves).first(n), interval_ms);
+  if (!receipt.ok()) {
+    LogError("A receipt cannot be built: run orgtrail fsck", {{"error", Describe(receipt.status())}});
+    return false;
   }
   a.leaves.erase(a.leaves.begin(), a.leaves.begin() + static_cast<ptrdiff_t>(n));
   a.sent_size = head_.size;
-  if (a.sent_interval_ms != interval_ms_) receipt.set_batch_interval_ms(a.sent_interval_ms = interval_ms_);
+  a.sent_interval_ms = interval_ms_;
   receipts_.Add();
   receipt_leaves_.Add(static_cast<double>(n));
   receipt_seconds_.Observe(absl::ToDoubleSeconds(clock_.Now() - begun));
-  streams_.Send(stream, response.SerializeAsString());
+  streams_.Send(stream, *std::move(receipt));
   return true;
 }
 
 void Sessions::SendRefusal(StreamId stream, const Refused& r) {
   metrics_.GetCounter("orgtrail_ingest_refusals_total", "Refusals sent to agents, by code.", {{"code", r.code}}).Add();
-  v1::PushResponse response;
-  v1::Refusal& refusal = *response.mutable_refusal();
-  refusal.set_code(r.code);
-  refusal.set_detail(r.detail);
-  refusal.set_retry_ms(r.retry_ms);
-  refusal.set_epoch(r.epoch);
-  refusal.set_batch_seq(r.batch_seq);
-  refusal.set_closes(r.closes);
-  streams_.Send(stream, response.SerializeAsString());
-  if (!r.closes) return;
-  const std::string message = r.code + " " + r.detail;
-  absl::Status status = absl::InvalidArgumentError(message);
-  if (r.code.starts_with("AUTH_")) status = absl::UnauthenticatedError(message);
-  if (r.code == "IDENTITY_MISMATCH") status = absl::PermissionDeniedError(message);
-  if (r.code == "SIZE_LIMIT" || r.code == "DECOMP_LIMIT" || r.code == "RATE_LIMIT") status = absl::ResourceExhaustedError(message);
-  if (r.code == "EPOCH_STALE" || r.code == "EPOCH_CONFLICT" || r.code == "ORIGIN_MISMATCH") status = absl::FailedPreconditionError(message);
-  if (r.code == "EQUIVOCATION" || r.code == "MONO_ROLLBACK") status = absl::AbortedError(message);
-  End(stream, status);
+  streams_.Send(stream, RefusalMessage(r));
+  if (r.closes) End(stream, ClosingStatus(r));
 }
 
 // Once a second: what the ledger lost of an agent's batches, and nobody brought since.
@@ -568,17 +438,6 @@ void Sessions::Ask(Tick now) {
     a.wanted = missing_->AskOf(a.uuid, now);
     if (!a.wanted.empty()) owing_.insert(id);
   }
-}
-
-void Sessions::SendWanted(StreamId stream, const std::vector<MissingBodies::Leaf>& wanted) {
-  v1::PushResponse response;
-  for (const MissingBodies::Leaf& leaf : wanted) {
-    v1::BatchName& b = *response.mutable_wanted()->add_batches();
-    b.set_epoch(leaf.batch.epoch);
-    b.set_batch_seq(leaf.batch.batch_seq);
-    b.set_leaf(Bytes(leaf.hash));
-  }
-  streams_.Send(stream, response.SerializeAsString());
 }
 
 // While nothing can be committed nobody shall send: what is sent already waits here and is committed first, the rest stays in the
@@ -634,14 +493,8 @@ void Sessions::Watch(Tick now) {
     } else if (seen.trickles) {
       End(seen.id, absl::DeadlineExceededError(absl::StrCat("no whole message within ", absl::FormatDuration(whole), ": reconnect")));
     } else if (absl::Status s = registry_.Admit(seen.caller->identity, seen.caller->serial); !s.ok()) {
-      Refused r;
-      r.from = seen.id;
-      const std::string_view text = ToStd(s.message());
-      r.code = std::string(text.substr(0, text.find(' ')));
-      if (!r.code.starts_with("AUTH_")) r.code = "AUTH_REVOKED";
-      r.detail = std::string(text);
-      r.closes = true;
-      Refuse(std::move(r));
+      const std::string_view text = ToStd(s.message()), code = text.substr(0, text.find(' '));
+      Refuse(Closing(seen.id, code.starts_with("AUTH_") ? code : "AUTH_REVOKED", std::string(text)));
     }
   }
 }

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "aggregator/ingest/welcome.h"
 #include "aggregator/ledger/committer.h"
 #include "aggregator/ledger/missing_bodies.h"
 #include "aggregator/ledger/reader.h"
@@ -38,10 +39,6 @@
 #include "common/metrics/metrics.h"
 
 namespace orgtrail {
-
-namespace v1 {
-class Welcome;
-}
 
 // The streams as the sessions reach them: by id, because the stream may be gone. All calls return at once. Threads: any.
 class Streams {
@@ -102,12 +99,6 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   size_t open() const;
 
  private:
-  struct Hello {
-    Uuid uuid;
-    uint64_t seen_size = 0;
-    std::string seen_root, seen_origin, version;
-    std::pair<uint64_t, uint64_t> acked, oldest;   // (epoch, batch_seq): acknowledged through, and the first it still has
-  };
   struct Session {                 // guarded by state_
     std::shared_ptr<const Caller> caller;
     Tick opened{}, heard{};
@@ -148,11 +139,10 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   void Poke() const {
     if (poke_) poke_();
   }
+  void Greet(StreamId stream, const Caller& caller, Hello hello);
   void Welcome(StreamId stream, const Hello& hello);
-  void ShowRecoveries(const Hello& hello, const std::optional<AgentHead>& head, const std::string& subject, v1::Welcome& w);
   bool SendReceipt(StreamId stream, Answering& a);
   void SendRefusal(StreamId stream, const Refused& r);
-  void SendWanted(StreamId stream, const std::vector<MissingBodies::Leaf>& wanted);
   void Ask(Tick now);
   void Answer(Tick now);
   void Watch(Tick now);
@@ -168,6 +158,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   const Findings findings_;
   const Clock& clock_;
   Metrics& metrics_;
+  const WelcomeDesk desk_;
   Verifier* verifier_ = nullptr;
   MissingBodies* missing_ = nullptr;
   std::function<void()> poke_;
@@ -178,7 +169,7 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   std::unordered_map<StreamId, Answering> answering_;
   std::set<StreamId> owing_;       // of them, those with something unsent
   SignedHead head_;
-  Tick watched_{}, paced_{}, pressed_{};
+  Tick watched_{}, pressed_{};
   bool pressing_ = false;          // agents were last told to pause
   uint32_t interval_ms_;
   Counter& receipts_;

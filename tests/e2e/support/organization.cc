@@ -121,7 +121,7 @@ void AgentProcess::Launch() {
 
 void AgentProcess::Start() {
   Launch();
-  if (!Eventually(kPatience, [this] { return Ready() || !Running(); }) || !Running()) Fail("the agent does not come up: " + LogTail());
+  if (!Eventually(kPatience, [this] { return Ready() || !Running(); }) || !Running()) Fail("the agent does not come up, " + process_->Fate() + ": " + LogTail());
 }
 
 int AgentProcess::Stop(absl::Duration limit) {
@@ -204,7 +204,7 @@ void Organization::LaunchAggregator() {
 void Organization::StartAggregator() {
   LaunchAggregator();
   if (!Eventually(kPatience, [this] { return Ready() || !aggregator_->Running(); }) || !aggregator_->Running()) {
-    Fail("the aggregator does not come up: " + AggregatorLogTail());
+    Fail("the aggregator does not come up, " + aggregator_->Fate() + ": " + AggregatorLogTail());
   }
 }
 

@@ -111,6 +111,8 @@ std::optional<int> Process::Wait(absl::Duration limit) {
   return code_;
 }
 
+std::string Process::Fate() { return Running() ? "it runs" : "it ended with " + std::to_string(*code_); }
+
 int Process::Kill() {
   if (Running()) {
     kill(-pid_, SIGKILL);

@@ -39,6 +39,7 @@ class Process {
   void Signal(int signal);                          // to the whole group
   // Exit code, or 128 + signal; nullopt: it still runs at the deadline.
   std::optional<int> Wait(absl::Duration limit);
+  std::string Fate();                               // "it runs", "it ended with 1": for messages
   int Kill();                                       // SIGKILL and reap
   int64_t ResidentBytes() const;
   int64_t PeakBytes() const;                        // the most that was resident so far
