@@ -75,6 +75,7 @@ struct Agent::Impl {
   std::unique_ptr<Pipeline> pipeline;
   std::unique_ptr<Worker> pipeline_worker;
   std::unique_ptr<Uplink> uplink;
+  std::unique_ptr<Rejoin> rejoin;                             // the care thread's
   std::vector<std::unique_ptr<Source>> sources;
   std::unique_ptr<Observability> observability;
   Inbox<Report> reports{64};
@@ -83,9 +84,6 @@ struct Agent::Impl {
   std::atomic<bool> clock_wrong{false};                       // by the agent's own certificate
   Guarded<std::string> ended;                                 // why nobody takes what this identity records; empty: somebody does
   bool goodbye_said = false;                                  // by an earlier `retire`: what is left is sent, nothing is sealed
-  std::optional<std::string> damage;                          // of the spool, not left behind yet; the care thread's
-  bool gap = false;                                           // between the restored log and the spool; likewise
-  bool spool_lost = false;                                    // the log has a past of which the spool knows nothing; likewise
   Tick look_at_readers{};                                     // of the spool's file; the care thread's, like the next
   int pinned_looks = 0;
   std::thread care;
@@ -183,6 +181,7 @@ absl::Status Agent::Impl::StartPath(const std::string& config_text, Fs& fs, Rng&
                    EventClass::kLoss);
   };
   uplink = std::make_unique<Uplink>(uplink_options, as.log_key, *spool, *clock, rng, metrics, std::move(uplink_reports));
+  rejoin = std::make_unique<Rejoin>(*spool, *pipeline, uplink->session(), [this] { return stopping.Peek([](bool s) { return s; }); });
   if (!goodbye_said) pipeline_worker->Start();
   uplink->Start();
   return absl::OkStatus();
@@ -230,9 +229,7 @@ void Agent::Impl::Handle(const Report& report) {
       LogError("a new epoch could not be opened", {{"why", Describe(opened)}});
     }
   }
-  if (report.code == "SPOOL_TAMPER" && !goodbye_said) damage = report.detail;
-  if (report.code == "RECORDS_MISSING" && !goodbye_said) gap = true;
-  if (report.code == "SPOOL_LOST" && !goodbye_said) spool_lost = true;
+  if (!goodbye_said) rejoin->Report(report.code, report.detail);
 }
 
 // Revoked, or retired elsewhere: for ever. Nothing more is captured, because nobody would ever take it: callers are told so, files
@@ -266,26 +263,11 @@ void Agent::Impl::WatchReaders() {
 void Agent::Impl::Care() {
   NameThread("care");
   absl::Time retry = absl::InfinitePast();
-  Rejoin rejoin(*spool, *pipeline, uplink->session(), [this] { return stopping.Peek([](bool s) { return s; }); });
   for (;;) {
     const bool stop = stopping.WhenFor(kCare, [](bool s) { return s; }, [](bool s, bool) { return s; });
     if (stop) return;
     for (const Report& report : reports.TakeAll(absl::ZeroDuration())) Handle(report);
-    // What was sent before the damage may be in the log with its receipt on the way: the chain goes on from there, so wait for it.
-    const UplinkFacts facts = uplink->session().Facts();
-    if (damage && facts.sent <= std::max(facts.acked, facts.log_head)) {
-      absl::Status opened = rejoin.BehindDamage(*damage);
-      if (!opened.ok()) LogError("a new epoch could not be opened past the damaged batches", {{"why", Describe(opened)}});
-      damage.reset();
-    }
-    if (std::exchange(gap, false)) {
-      const absl::Status opened = rejoin.BehindGap();
-      if (!opened.ok()) LogError("a new epoch could not be opened from the restored log's head; it is tried again", {{"why", Describe(opened)}});
-    }
-    if (std::exchange(spool_lost, false)) {
-      const absl::Status opened = rejoin.BehindLostSpool();
-      if (!opened.ok()) LogError("a new epoch could not be opened from the log's head; it is tried again", {{"why", Describe(opened)}});
-    }
+    rejoin->Step();
     if (absl::Status alive = spool->CheckAlive(); !alive.ok() && !broken.exchange(true)) {
       LogError("the spool cannot be used any more; the agent stops, and opens a new epoch when started again", {{"why", Describe(alive)}});
     }

@@ -6,7 +6,7 @@ orgtrail_library(agent_spool SOURCES agent/spool/spool.cc agent/spool/values.cc 
 orgtrail_library(agent_capture SOURCES agent/capture/file_tail.cc agent/capture/file_read.cc agent/capture/file_identity.cc agent/capture/known_files.cc agent/capture/content.cc agent/capture/lines.cc
           agent/capture/dir_watch.cc agent/capture/http_source.cc agent/capture/put_audit_events.cc
   DEPS common_http common_json common_compress common_fs common_format ZLIB::ZLIB)
-orgtrail_library(agent_uplink SOURCES agent/uplink/uplink.cc agent/uplink/session.cc agent/uplink/session_wanted.cc agent/uplink/mend.cc agent/uplink/branches.cc agent/uplink/backoff.cc
+orgtrail_library(agent_uplink SOURCES agent/uplink/uplink.cc agent/uplink/session.cc agent/uplink/session_wanted.cc agent/uplink/log_view.cc agent/uplink/mend.cc agent/uplink/branches.cc agent/uplink/backoff.cc
   DEPS agent_spool common_rpc common_metrics orgtrail_proto)
 orgtrail_library(agent_enrol SOURCES agent/enrol/enrolment.cc DEPS common_rpc common_format common_fs)
 orgtrail_library(agent_rejoin SOURCES agent/rejoin.cc DEPS agent_pipeline agent_uplink)

@@ -1,15 +1,51 @@
 #include "agent/rejoin.h"
 
-#include <optional>
+#include <algorithm>
+#include <utility>
 
+#include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/compress/zstd.h"
 #include "common/format/epoch.h"
+#include "common/format/event.h"
 #include "common/format/frame.h"
 #include "common/merkle/tree.h"
 
 namespace orgtrail {
+namespace {
+
+// Which batch the records behind a Recovered record were in. Epoch 0: `row` is none.
+BatchKey OriginIn(const Row& row) {
+  if (row.event_class != static_cast<uint16_t>(EventClass::kOwn) || row.body.find("\"eventName\":\"" + std::string(kRecovered) + "\"") == std::string_view::npos) {
+    return {};
+  }
+  const auto number = [&](std::string_view name) {
+    uint64_t value = 0;
+    for (size_t at = row.body.find(name) + name.size(); at < row.body.size() && row.body[at] >= '0' && row.body[at] <= '9'; ++at) {
+      value = value * 10 + static_cast<uint64_t>(row.body[at] - '0');
+    }
+    return value;
+  };
+  return {number("{\"epoch\":"), number("\"batch\":")};
+}
+
+}  // namespace
+
+void Rejoin::Report(std::string_view code, std::string_view detail) {
+  if (code == "SPOOL_TAMPER") damage_ = std::string(detail);
+  if (code == "RECORDS_MISSING") gap_ = true;
+  if (code == "SPOOL_LOST") spool_lost_ = true;
+}
+
+void Rejoin::Step() {
+  const auto log = [](std::string_view behind, const absl::Status& done) {
+    if (!done.ok()) LogError("a new epoch could not be opened; it is tried again", {{"behind", std::string(behind)}, {"why", Describe(done)}});
+  };
+  if (damage_) log("damaged batches", BehindDamage(*std::exchange(damage_, std::nullopt)));
+  if (std::exchange(gap_, false)) log("the restored log's head", BehindGap());
+  if (std::exchange(spool_lost_, false)) log("a deleted spool", BehindLostSpool());
+}
 
 // The copy, else the frame's own: a spool of the release before has no copies.
 absl::StatusOr<SignedEntry> Rejoin::EntryOf(BatchKey key) const {
@@ -39,29 +75,55 @@ absl::StatusOr<SpoolTail> Rejoin::TailAt(BatchKey key) const {
   return tail;
 }
 
-// The epoch that goes on from there. A run before this one may have opened it and ended before the log heard of it.
+// The epoch that goes on from there. A run before this one may have opened it and ended before the log heard of it; one that was left behind
+// itself does not count.
 absl::StatusOr<BatchKey> Rejoin::OpenAfter(const SpoolTail& previous) {
+  const std::vector<Branch> branches = spool_.branches();
+  const auto left_behind = [&](BatchKey key) {
+    return std::any_of(branches.begin(), branches.end(), [&](const Branch& b) { return b.after < key && key < b.opened; });
+  };
   for (std::optional<BatchKey> first = spool_.KeyAfter({previous.epoch, UINT64_MAX}); first; first = spool_.KeyAfter({first->epoch, UINT64_MAX})) {
     const absl::StatusOr<SignedEntry> opens = EntryOf(*first);
     const absl::StatusOr<EpochOpening> opening = opens.ok() ? EpochOpening::Decode(opens->extension) : opens.status();
-    if (first->batch_seq != 0 || !opening.ok() || opening->previous_epoch != previous.epoch || opening->previous_batch_seq != previous.batch_seq) continue;
+    if (first->batch_seq != 0 || left_behind(*first) || !opening.ok() || opening->previous_epoch != previous.epoch || opening->previous_batch_seq != previous.batch_seq) continue;
     return *first;
   }
   return pipeline_.NewEpoch(EpochReason::kUnclean, previous);
 }
 
-absl::StatusOr<Rejoin::Salvage> Rejoin::Recover(BatchKey after, BatchKey before) {
+// An epoch that was opened for this may itself be left behind, when the log turns out to have more than was known, or damage follows damage. What it
+// had recorded anew is in the log by now, or is recorded anew from where it first was; only what is in no other place, because an earlier
+// branch had it, is taken from here.
+absl::StatusOr<Rejoin::Salvage> Rejoin::Recover(BatchKey after, BatchKey opened) {
+  const std::vector<Branch> branches = spool_.branches();
+  const auto only_here = [&](BatchKey origin) {
+    return std::any_of(branches.begin(), branches.end(), [&](const Branch& b) { return b.after < origin && origin < b.opened && b.opened <= after; });
+  };
   Salvage salvage;
   ZstdDecompressor zstd;
   bool room = true;
-  for (std::optional<BatchKey> key = spool_.KeyAfter(after); key && *key < before; key = spool_.KeyAfter(*key)) {
+  BatchKey origin;   // of records that were recorded anew; epoch 0: damage hides it
+  for (std::optional<BatchKey> key = spool_.KeyAfter(after); key && *key < opened; key = spool_.KeyAfter(*key)) {
     if (stopping_()) return absl::UnavailableError("the agent is shutting down");
     const absl::StatusOr<std::string> frame = spool_.Read(*key);
     const absl::StatusOr<FrameView> view = frame.ok() ? FrameView::Decode(*frame) : frame.status();
     const absl::StatusOr<BatchEntry> entry = view.ok() ? BatchEntry::Decode(view->entry) : view.status();
     if (entry.ok() && entry->header.n_events == 0) continue;
     absl::StatusOr<Events> events = entry.ok() ? InflateFrame(*view, zstd) : entry.status();
-    const absl::Status done = !events.ok() ? events.status() : room ? pipeline_.Recover(entry->header, events->rows) : absl::ResourceExhaustedError("");
+    if (!events.ok()) {
+      origin = {};
+      ++salvage.lost;
+      continue;
+    }
+    std::vector<Row> rows;
+    for (const Row& row : events->rows) {
+      const bool anew = (row.flags & kFlagRecovered) != 0;
+      const BatchKey from = anew ? BatchKey{} : OriginIn(row);
+      if (from.epoch != 0) origin = from;
+      if ((!anew && from.epoch == 0) || origin.epoch == 0 || only_here(origin)) rows.push_back(row);
+    }
+    if (rows.empty()) continue;
+    const absl::Status done = room ? pipeline_.Recover(entry->header, rows, opened) : absl::ResourceExhaustedError("");
     if (absl::IsUnavailable(done)) return done;
     room = room && !absl::IsResourceExhausted(done);
     ++(done.ok() ? salvage.recovered : salvage.lost);
@@ -72,16 +134,17 @@ absl::StatusOr<Rejoin::Salvage> Rejoin::Recover(BatchKey after, BatchKey before)
 // The batches between the last one the log has and here are damaged or follow a damaged one: they cannot be delivered as what was signed.
 absl::Status Rejoin::BehindDamage(const std::string& detail) {
   const UplinkFacts facts = session_.Facts();
-  const BatchKey acked = std::max(facts.acked, facts.log_head);
-  ASSIGN_OR_RETURN(const SpoolTail previous, TailAt(acked));
+  const BatchKey last = facts.log_has;
+  ASSIGN_OR_RETURN(const SpoolTail previous, TailAt(last));
   ASSIGN_OR_RETURN(const BatchKey opened, OpenAfter(previous));
-  ASSIGN_OR_RETURN(const Salvage salvage, Recover(acked, opened));
-  pipeline_.Note("Loss", "{\"cause\":\"decode\",\"afterEpoch\":" + std::to_string(acked.epoch) + ",\"afterBatch\":" +
-                             std::to_string(acked.batch_seq) + ",\"beforeEpoch\":" + std::to_string(opened.epoch) +
+  ASSIGN_OR_RETURN(const Salvage salvage, Recover(last, opened));
+  pipeline_.Note("Loss", "{\"cause\":\"decode\",\"afterEpoch\":" + std::to_string(last.epoch) + ",\"afterBatch\":" +
+                             std::to_string(last.batch_seq) + ",\"beforeEpoch\":" + std::to_string(opened.epoch) +
                              ",\"batchesLost\":" + std::to_string(salvage.lost) + ",\"batchesRecovered\":" + std::to_string(salvage.recovered) +
                              ",\"detail\":" + JsonString(detail) + "}",
-                 EventClass::kLoss, "damage:" + std::to_string(acked.epoch) + ":" + std::to_string(acked.batch_seq));
-  return session_.Abandon(facts.acked, opened);
+                 EventClass::kLoss, "damage:" + std::to_string(last.epoch) + ":" + std::to_string(last.batch_seq));
+  RETURN_IF_ERROR(pipeline_.Flush());
+  return session_.Abandon(std::min(facts.acked, last), opened);
 }
 
 // The log has the chain up to `head`, and what it had acknowledged behind it is gone from the spool as well. What the spool still has of that
@@ -107,6 +170,7 @@ absl::Status Rejoin::BehindGap() {
   pipeline_.Note("Loss", details + ",\"batchesLost\":" + std::to_string(salvage.lost) + ",\"batchesRecovered\":" + std::to_string(salvage.recovered) +
                              ",\"source\":\"log\",\"detail\":\"the log was restored from an older copy, and the spool no longer had what followed\"}",
                  EventClass::kLoss, "restore:" + std::to_string(head.epoch) + ":" + std::to_string(head.batch_seq));
+  RETURN_IF_ERROR(pipeline_.Flush());
   return session_.Abandon(head, opened);
 }
 
@@ -123,6 +187,7 @@ absl::Status Rejoin::BehindLostSpool() {
                              std::to_string(salvage.recovered) +
                              ",\"source\":\"spool\",\"detail\":\"the spool was deleted or replaced; what it held and had not sent is gone, and nobody knows how much\"}",
                  EventClass::kLoss, "spool_lost:" + std::to_string(previous.epoch) + ":" + std::to_string(previous.batch_seq));
+  RETURN_IF_ERROR(pipeline_.Flush());
   return session_.Abandon({}, opened);
 }
 

@@ -3,13 +3,14 @@
 // still be read of the batches in between is recorded in it once more (flag 16, a Recovered record each); a loss record says what cannot.
 //
 // Path     uplink session says where the chain broke → [Rejoin] → pipeline, spool → uplink session sends from the new epoch on
-// Threads  one. Blocks until what it records is in the spool.
+// Threads  one. Step blocks until what it records is in the spool.
 // Holds    until Abandon nothing of the new epoch is sent: whoever ends in between does it again, and nothing is recorded or said twice.
-// Fails    Unavailable: the agent stops; the next run goes on.
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "agent/record/pipeline.h"
@@ -23,23 +24,30 @@ class Rejoin {
   // References outlive it; `stopping`: whether to give up.
   Rejoin(Spool& spool, Pipeline& pipeline, UplinkSession& session, std::function<bool()> stopping)
       : spool_(spool), pipeline_(pipeline), session_(session), stopping_(std::move(stopping)) {}
-  absl::Status BehindDamage(const std::string& detail);   // SPOOL_TAMPER
-  absl::Status BehindGap();                               // RECORDS_MISSING
-  absl::Status BehindLostSpool();                         // SPOOL_LOST
+
+  // What the uplink session reported: SPOOL_TAMPER, RECORDS_MISSING and SPOOL_LOST are for the next Step, other codes are not its business.
+  void Report(std::string_view code, std::string_view detail);
+  // Goes on behind what was reported. What fails is logged, and is reported again with the next stream.
+  void Step();
 
  private:
+  absl::Status BehindDamage(const std::string& detail);
+  absl::Status BehindGap();
+  absl::Status BehindLostSpool();
   struct Salvage {
     uint64_t recovered = 0, lost = 0;  // batches with records
   };
   absl::StatusOr<SignedEntry> EntryOf(BatchKey key) const;
   absl::StatusOr<SpoolTail> TailAt(BatchKey key) const;
   absl::StatusOr<BatchKey> OpenAfter(const SpoolTail& previous);
-  absl::StatusOr<Salvage> Recover(BatchKey after, BatchKey before);
+  absl::StatusOr<Salvage> Recover(BatchKey after, BatchKey opened);
 
   Spool& spool_;
   Pipeline& pipeline_;
   UplinkSession& session_;
   const std::function<bool()> stopping_;
+  std::optional<std::string> damage_;   // reported, and not left behind yet
+  bool gap_ = false, spool_lost_ = false;
 };
 
 }  // namespace orgtrail

@@ -10,7 +10,7 @@ orgtrail_library(aggregator_ledger
 orgtrail_library(aggregator_verify SOURCES aggregator/verify/verifier.cc aggregator/verify/lane.cc aggregator/verify/answer.cc
           aggregator/verify/observe.cc aggregator/verify/branches.cc aggregator/verify/slot_keys.cc
   DEPS aggregator_ledger common_seal common_metrics)
-orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/answers.cc aggregator/ingest/push_request.cc aggregator/ingest/service.cc aggregator/ingest/session.cc
+orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/answers.cc aggregator/ingest/service.cc aggregator/ingest/session.cc
   aggregator/ingest/welcome.cc
   DEPS aggregator_verify common_rpc common_metrics orgtrail_proto)
 orgtrail_library(aggregator_index SOURCES aggregator/index/history.cc aggregator/index/ordinals.cc aggregator/index/run.cc aggregator/index/merge.cc aggregator/index/recent.cc

@@ -15,7 +15,7 @@ orgtrail_library(common_compress SOURCES common/compress/zstd.cc
 orgtrail_library(common_format
   SOURCES common/format/event.cc common/format/batch.cc common/format/epoch.cc common/format/frame.cc common/format/note.cc
           common/format/control.cc common/format/chain.cc common/format/token.cc common/format/proof.cc common/format/audit.cc common/format/quarantine.cc common/format/verify_proof.cc
-          common/format/own_record.cc common/format/recovery.cc common/format/retention.cc
+          common/format/own_record.cc common/format/push_request.cc common/format/recovery.cc common/format/retention.cc
   DEPS common_merkle common_compress common_crypto)
 orgtrail_library(common_seal SOURCES common/seal/sealer.cc common/seal/key_tree.cc DEPS common_format)
 orgtrail_library(common_http SOURCES common/http/server.cc common/http/request.cc DEPS common_base Boost::headers)

@@ -256,12 +256,11 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
   RETURN_IF_ERROR(outcome.status);
   records_.Add(static_cast<double>(outcome.taken.accepted));
   if (outcome.taken.wrapped != 0) wrapped_.Add(static_cast<double>(outcome.taken.wrapped));
-  if (poke_) poke_();
-  if (!chunk.sync) return outcome.taken;
-  const bool committed = state_.WhenFor(
-      options_.sync_limit, [&](const State& s) { return s.committed_turn >= outcome.turn || s.refusing; },
-      [&](State& s, bool) { return s.committed_turn >= outcome.turn; });
-  if (!committed) {
+  if (!chunk.sync) {
+    if (poke_) poke_();
+    return outcome.taken;
+  }
+  if (!AwaitCommit(outcome.turn).ok()) {
     return absl::UnavailableError("the spool did not store this in time; it may still: send it again with the same "
                                   "Idempotency-Key, or the same ids");
   }
@@ -326,8 +325,8 @@ void Pipeline::Lost(std::string_view source, std::string_view cause, uint32_t co
   if (poke_) poke_();
 }
 
-absl::Status Pipeline::Recover(const BatchHeader& from, const std::vector<Row>& rows) {
-  const std::string key = absl::StrCat("recovered:", from.epoch, ":", from.batch_seq);
+absl::Status Pipeline::Recover(const BatchHeader& from, const std::vector<Row>& rows, BatchKey opened) {
+  const std::string key = absl::StrCat("recovered:", from.epoch, ":", from.batch_seq, ":for:", opened.epoch);
   const absl::StatusOr<std::string> before = spool_.Reply(key);
   if (before.ok()) return absl::OkStatus();
   if (!absl::IsNotFound(before.status())) return before.status();
@@ -338,15 +337,14 @@ absl::Status Pipeline::Recover(const BatchHeader& from, const std::vector<Row>& 
         if (s.closing) return absl::UnavailableError("the agent is shutting down");
         if (s.refusing) return absl::ResourceExhaustedError("the spool is full");
         if (!s.sealer->empty() || !s.open.positions.empty() || !s.open.replies.empty()) CloseBatch(s, BatchFlags());
-        const uint64_t first = s.sealer->next_seq();
+        AddOwn(s, EventClass::kOwn, kRecovered,
+               absl::StrCat("{\"epoch\":", from.epoch, ",\"batch\":", from.batch_seq, ",\"firstSequence\":", from.first_seq, ",\"lastSequence\":",
+                            from.last_seq, ",\"records\":", rows.size(), ",\"newFirstSequence\":", s.sealer->next_seq() + 1, ",\"closed\":\"",
+                            ToAbsl(Rfc3339(absl::FromUnixNanos(static_cast<int64_t>(from.wall_close_ns)), 9)), "\"}"));
         for (const Row& row : rows) {
           if (Full(s, false)) CloseBatch(s, BatchFlags());
           s.sealer->Add(static_cast<EventClass>(row.event_class), static_cast<uint16_t>(row.flags | kFlagRecovered), row.body);
         }
-        AddOwn(s, EventClass::kOwn, "Recovered",
-               absl::StrCat("{\"epoch\":", from.epoch, ",\"batch\":", from.batch_seq, ",\"firstSequence\":", from.first_seq, ",\"lastSequence\":",
-                            from.last_seq, ",\"records\":", rows.size(), ",\"newFirstSequence\":", first, ",\"closed\":\"",
-                            ToAbsl(Rfc3339(absl::FromUnixNanos(static_cast<int64_t>(from.wall_close_ns)), 9)), "\"}"));
         s.open.replies.emplace_back(key, "done");
         s.keys.insert(key);
         CloseBatch(s, BatchFlags());   // all of it waits for one commit: nobody took what closed meanwhile
@@ -354,6 +352,17 @@ absl::Status Pipeline::Recover(const BatchHeader& from, const std::vector<Row>& 
         return absl::OkStatus();
       });
   RETURN_IF_ERROR(sealed);
+  return AwaitCommit(turn);
+}
+
+absl::Status Pipeline::Flush() {
+  return AwaitCommit(state_.With([&](State& s) {
+    if (!s.sealer->empty() || !s.open.positions.empty() || !s.open.replies.empty()) CloseBatch(s, BatchFlags());
+    return s.sealed_turn;
+  }));
+}
+
+absl::Status Pipeline::AwaitCommit(uint64_t turn) {
   if (poke_) poke_();
   const bool committed = state_.WhenFor(
       options_.sync_limit, [&](const State& s) { return s.committed_turn >= turn || s.refusing; },

@@ -47,6 +47,8 @@ struct PipelineOptions {
   absl::Duration sync_limit = absl::Seconds(30);            // how long a sync caller waits for its commit
 };
 
+inline constexpr std::string_view kRecovered = "Recovered";   // the record in front of what Recover records
+
 class Pipeline final : public Intake, public Stage {
  public:
   Pipeline(AgentIdentity identity, const SigningKey& identity_key, Spool& spool, const PipelineOptions& options,
@@ -69,10 +71,13 @@ class Pipeline final : public Intake, public Stage {
   // `once`, when not empty, is an idempotency key: what was said under it within a day is not said again.
   void Note(std::string_view name, std::string details, EventClass event_class = EventClass::kOwn, const std::string& once = "");
 
-  // Records of a batch that can never be delivered as what was signed, once more in the epoch under way: flag 16, and a Recovered
-  // record that maps the numbers, all in one commit, once however often it is called within a day. Returns after the fsync.
-  // ResourceExhausted: no room.
-  absl::Status Recover(const BatchHeader& from, const std::vector<Row>& rows);
+  // Records of a batch that can never be delivered as what was signed, once more in the epoch under way: flag 16, behind a Recovered
+  // record that maps the numbers, all in one commit, once for the epoch that `opened` begins however often it is called within a day.
+  // Returns after the fsync. ResourceExhausted: no room.
+  absl::Status Recover(const BatchHeader& from, const std::vector<Row>& rows, BatchKey opened);
+
+  // Returns once everything taken and noted so far is in the spool. ResourceExhausted: no room.
+  absl::Status Flush();
 
   // From now on nothing is taken (ResourceExhausted, with these words) and no heartbeat is sealed: nobody will ever take what this
   // identity records. What is on its way to the disk still goes there.
@@ -120,6 +125,7 @@ class Pipeline final : public Intake, public Stage {
   };
 
   absl::Status OpenLocked(State& s, EpochReason reason, uint64_t epoch, const SpoolTail& previous);
+  absl::Status AwaitCommit(uint64_t turn);                  // pokes, and waits
   void CloseBatch(State& s, uint16_t flags);
   static bool Full(const State& s, bool posted);            // no room for one more event (of a poster who may be new)
   static void NotePosted(State& s, std::string_view by, uint64_t seq);

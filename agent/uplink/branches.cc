@@ -25,8 +25,11 @@ bool Branches::AbandonedFor(BatchKey opened) const {
   return std::any_of(all_.begin(), all_.end(), [&](const Branch& b) { return b.opened == opened; });
 }
 
-bool Branches::Abandoned(BatchKey key) const {
-  return std::any_of(all_.begin(), all_.end(), [&](const Branch& b) { return b.after < key && key < b.opened; });
+std::optional<BatchKey> Branches::OpenedBehind(BatchKey key) const {
+  for (const Branch& b : all_) {
+    if (b.after < key && key < b.opened) return b.opened;
+  }
+  return std::nullopt;
 }
 
 BatchKey Branches::Past(BatchKey key) const {

@@ -11,7 +11,6 @@
 #include "common/format/chain.h"
 #include "common/format/epoch.h"
 #include "common/format/frame.h"
-#include "common/format/recovery.h"
 #include "common/merkle/tree.h"
 #include "orgtrail/v1/ingest.pb.h"
 
@@ -20,21 +19,6 @@ namespace {
 
 constexpr std::string_view kTamper = "SPOOL_TAMPER ";
 constexpr int kExpectedTimes = 5;
-constexpr int kRecoveries = 64;
-constexpr size_t kProofHashes = 64;     // a tree of 2^64 leaves needs no more
-
-template <class Repeated>
-absl::StatusOr<std::vector<Hash>> Hashes(const Repeated& field) {
-  if (static_cast<size_t>(field.size()) > kProofHashes) return absl::InvalidArgumentError("a proof of more than 64 hashes");
-  std::vector<Hash> out;
-  out.reserve(static_cast<size_t>(field.size()));
-  for (const std::string& h : field) {
-    if (h.size() != 32) return absl::InvalidArgumentError("a proof hash that is not 32 bytes");
-    out.push_back(Hash::From(h));
-  }
-  return out;
-}
-
 absl::StatusOr<Hash> LeafOfFrame(std::string_view frame) {
   ASSIGN_OR_RETURN(const FrameView view, FrameView::Decode(frame));
   return LeafHash(view.entry);
@@ -44,10 +28,9 @@ absl::StatusOr<Hash> LeafOfFrame(std::string_view frame) {
 
 UplinkSession::UplinkSession(const UplinkSessionOptions& options, NoteKey log_key, Spool& spool, const Clock& clock,
                              UplinkReports reports)
-    : options_(options), log_key_(std::move(log_key)), spool_(spool), clock_(clock), reports_(std::move(reports)), state_(spool) {
+    : options_(options), log_key_(std::move(log_key)), spool_(spool), clock_(clock), reports_(std::move(reports)), 
+      state_(spool, LogView(log_key_, spool.pin().value_or(Pin{}), options.accept_restored_log)) {
   state_.With([&](State& s) {
-    if (absl::StatusOr<Pin> pin = spool_.pin(); pin.ok()) s.pin = *std::move(pin);
-    s.may_restore = options_.accept_restored_log;
     s.facts.acked = spool_.Facts().acked_through;
   });
 }
@@ -59,7 +42,8 @@ std::string UplinkSession::Begin() {
     s.window_bytes = 0;
     s.wanted.clear();
     s.lacking.clear();
-    s.stream_size = 0;
+    s.settling = s.pressed = false;   // an aggregator that is still full says so after its welcome
+    s.log.BeginStream();
     s.paused_until = Tick{};
     s.gap_since = Tick{};
     s.progress = clock_.Now();
@@ -69,10 +53,10 @@ std::string UplinkSession::Begin() {
     hello.set_agent_uuid(std::string(options_.uuid.view()));
     hello.set_version(options_.version);
     hello.set_run(options_.run);
-    if (s.pin.origin == log_key_.name && s.pin.size > 0) {
-      hello.set_seen_size(s.pin.size);
-      hello.set_seen_root(std::string(s.pin.root.view()));
-      hello.set_seen_origin(s.pin.origin);
+    if (const Pin& pin = s.log.pin(); pin.origin == log_key_.name && pin.size > 0) {
+      hello.set_seen_size(pin.size);
+      hello.set_seen_root(std::string(pin.root.view()));
+      hello.set_seen_origin(pin.origin);
     }
     hello.set_resend_from_epoch(s.facts.acked.epoch);
     hello.set_resend_from_batch_seq(s.facts.acked.batch_seq);
@@ -101,7 +85,7 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
     const std::optional<BatchKey> key = spool_.KeyAfter(*after);
     if (!key) return next.status();
     absl::StatusOr<Mended> mended = Mend(spool_, *key, reports_.bodies_lost);
-    if (const std::string why(ToStd(mended.status().message())); why.starts_with(kTamper) && reports_.report) reports_.report("SPOOL_TAMPER", why.substr(kTamper.size()));
+    if (ToStd(mended.status().message()).starts_with(kTamper)) return Stop(mended.status());
     RETURN_IF_ERROR(mended.status());
     state_.With([&](State& s) { ++(mended->whole ? s.facts.repaired : s.facts.bodiless); });
     next = std::make_pair(*key, std::move(mended->frame));
@@ -111,11 +95,9 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
   auto& [key, frame] = **next;
   ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(frame));
   absl::Status branch;
-  std::vector<std::function<void()>> calls;
   const bool current = state_.With([&](State& s) {
     if (s.cursor != *after) return false;   // an answer moved it meanwhile
     if (key.batch_seq == 0) branch = CheckBranch(s, key, frame);
-    calls.swap(s.calls);
     if (!branch.ok()) return false;
     if (s.window.empty()) s.progress = now;
     s.facts.sent = key;
@@ -124,10 +106,27 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
     s.window_bytes += frame.size();
     return true;
   });
-  for (auto& call : calls) call();
-  RETURN_IF_ERROR(branch);
+  if (!branch.ok()) return Stop(branch);
   if (!current) return std::optional<std::string>();
   return std::optional<std::string>(std::move(frame));
+}
+
+// The chain cannot go on as it is. What was sent may be in the log with its receipt on the way, and a new epoch goes on from there: until it
+// is here this waits; then it is reported, and the stream ends.
+absl::StatusOr<std::optional<std::string>> UplinkSession::Stop(const absl::Status& why) {
+  absl::Status stopped = why;
+  const bool settled = state_.With([&](State& s) {
+    s.settling = !s.window.empty() || s.pressed;
+    if (s.settling || s.facts.quarantined || s.facts.log_has >= s.facts.acked || HasWhatFollows(s, s.facts.log_has)) return !s.settling;
+    s.facts.gone_after = s.facts.log_has;   // what is damaged here would not continue the restored log either
+    stopped = absl::FailedPreconditionError("RECORDS_MISSING the log was restored and goes on after " + Name(s.facts.log_has) + "; " + std::string(ToStd(why.message())));
+    return true;
+  });
+  if (!settled) return std::optional<std::string>();
+  const std::string_view words = ToStd(stopped.message());
+  const size_t code = words.find(' ');
+  if (reports_.report) reports_.report(words.substr(0, code), words.substr(code + 1));
+  return stopped;
 }
 
 void UplinkSession::Wait(absl::Duration limit) {
@@ -138,13 +137,17 @@ void UplinkSession::Wait(absl::Duration limit) {
   const Tick now = clock_.Now();
   const Due due = state_.Peek([&](const State& s) {
     if (s.paused_until > now) limit = std::min(limit, s.paused_until - now);
-    return Due{!s.welcomed || s.paused_until > now || s.window_bytes >= options_.window_bytes, s.cursor};
+    return Due{!s.welcomed || s.paused_until > now || s.window_bytes >= options_.window_bytes || s.settling, s.cursor};
   });
   if (due.blocked) {
     state_.WhenFor(
         limit,
-        [&](const State& s) { return s.woken || s.cursor != due.cursor || (s.welcomed && s.window_bytes < options_.window_bytes && s.paused_until <= now); },
-        [](State& s, bool) { s.woken = false; });
+        [&](const State& s) {
+          if (s.woken || s.cursor != due.cursor) return true;
+          if (s.settling) return s.window.empty() && !s.pressed;
+          return s.welcomed && s.window_bytes < options_.window_bytes && s.paused_until <= now;
+        },
+        [](State& s, bool) { s.woken = s.settling = false; });
   } else {
     spool_.WaitBeyond(due.cursor, limit);
   }
@@ -172,93 +175,15 @@ absl::Status UplinkSession::OnMessage(std::string_view response) {
   return status;
 }
 
-// A new head: signed by the pinned key and consistent with what was shown before. Anything else is a lie, and kept.
-absl::Status UplinkSession::Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome,
-                                 Checkpoint* head) {
-  absl::StatusOr<Checkpoint> opened = OpenCheckpoint(note, log_key_);
-  if (!opened.ok()) {
-    return Lie(s, "LOG_FORKED", "a head that the pinned key " + log_key_.name + " did not sign: " + Describe(opened.status()), note);
+// A new head. One that the log gave up an older one for, by governance's word or the operator's, leaves evidence; any other contradiction is a lie.
+absl::StatusOr<Checkpoint> UplinkSession::Look(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome) {
+  absl::StatusOr<LogView::Shown> shown = s.log.Look(note, from, proof, welcome);
+  if (!shown.ok()) return Lie(s, "LOG_FORKED", std::string(ToStd(shown.status().message())), note);
+  if (!shown->given_up.empty()) {
+    const std::string where = KeepEvidence(s, "LOG_RESTORED", shown->given_up, note);
+    Report(s, "LOG_RESTORED", shown->given_up + " (" + where + ")");
   }
-  // From what was shown on this stream; at first, from the pin.
-  const bool first = s.stream_size == 0;
-  const uint64_t old_size = first ? s.pin.size : s.stream_size;
-  const Hash old_root = first ? s.pin.root : s.stream_root;
-  if (from != old_size) {
-    return Lie(s, "LOG_FORKED", absl::StrCat("a consistency proof from ", from, " leaves; the head shown was at ", old_size), note);
-  }
-  std::string contradiction;
-  if (opened->size < old_size) {
-    contradiction = absl::StrCat("the log had ", old_size, " leaves and now shows ", opened->size, ": it was rolled back");
-  } else if (old_size > 0) {
-    if (absl::Status c = VerifyConsistency(old_size, old_root, opened->size, opened->root, proof); !c.ok()) {
-      contradiction = absl::StrCat("the head at ", opened->size, " leaves does not continue the one at ", old_size, ": ", Describe(c));
-    }
-  }
-  if (contradiction.empty()) {
-    *head = *std::move(opened);
-    return absl::OkStatus();
-  }
-  if (first && welcome != nullptr && !s.may_restore) {
-    std::string words;
-    if (absl::Status declared = Declared(s, *welcome, *opened, &words); declared.ok()) {
-      const std::string where = KeepEvidence(s, "LOG_RESTORED", contradiction + "; " + words, note);
-      Report(s, "LOG_RESTORED", contradiction + "; " + words + " (" + where + ")");
-      s.pin.size = 0;
-      *head = *std::move(opened);
-      return absl::OkStatus();
-    } else if (!absl::IsNotFound(declared)) {
-      contradiction += "; a recovery is declared, but " + std::string(ToStd(declared.message()));
-    }
-  }
-  if (!first || !s.may_restore) return Lie(s, "LOG_FORKED", std::move(contradiction), note);
-  // Consented: evidence is enough. By now the log may have grown past the pin again, with what others sent first.
-  s.may_restore = false;
-  Lie(s, "LOG_RESTORED", contradiction + "; restored, as the operator said", note).IgnoreError();
-  s.pin.size = 0;
-  *head = *std::move(opened);
-  return absl::OkStatus();
-}
-
-// Whether governance declared, after everything this agent was shown so far, that the log goes on from a head older than the pinned one:
-// signed by the admins of the pinned policy, the leaf right behind that head, and this head continues it. NotFound: nobody did.
-absl::Status UplinkSession::Declared(State& s, const v1::Welcome& w, const Checkpoint& head, std::string* words) {
-  if (w.recoveries_size() == 0) return absl::NotFoundError("none is declared");
-  if (w.recoveries_size() > kRecoveries) return absl::InvalidArgumentError("it came with too many others");
-  ASSIGN_OR_RETURN(const GovernanceKeys keys, GovernanceKeys::OfPolicy(s.pin.policy));
-  absl::Status why = absl::NotFoundError("none is newer than what this agent knows");
-  for (const v1::Recovery& shown : w.recoveries()) {
-    const absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(shown.leaf());
-    const absl::StatusOr<Recovery> r = leaf.ok() ? OpenRecovery(leaf->note, keys, log_key_.name) : leaf.status();
-    if (!r.ok()) {
-      why = r.status();
-      continue;
-    }
-    if (r->time_ns <= s.pin.recovered_ns || r->restored_size >= s.pin.size) continue;
-    ASSIGN_OR_RETURN(const std::vector<Hash> path, Hashes(shown.path()));
-    ASSIGN_OR_RETURN(const std::vector<Hash> proof, Hashes(shown.consistency()));
-    why = VerifyInclusion(LeafHash(shown.leaf()), r->restored_size, head.size, path, head.root);
-    if (why.ok()) why = VerifyConsistency(r->restored_size, r->restored_root, head.size, head.root, proof);
-    if (!why.ok()) continue;
-    *words = absl::StrCat("governance declared at ", Rfc3339(absl::FromUnixNanos(r->time_ns)), " that the log goes on from its first ",
-                          r->restored_size, " leaves");
-    return absl::OkStatus();
-  }
-  return why;
-}
-
-// After a head that continues the pin: the policy of the first welcome says who governs from then on, and a declaration that was shown
-// once is never again a reason to give up a newer head.
-void UplinkSession::LearnRecoveries(State& s, const v1::Welcome& w) {
-  if (s.pin.policy.empty() && GovernanceKeys::OfPolicy(w.policy()).ok()) s.pin.policy = w.policy();
-  const absl::StatusOr<GovernanceKeys> keys = GovernanceKeys::OfPolicy(s.pin.policy);
-  if (!keys.ok() || w.recoveries_size() > kRecoveries) return;
-  for (const v1::Recovery& shown : w.recoveries()) {
-    const absl::StatusOr<RecoveryLeaf> leaf = RecoveryLeaf::Decode(shown.leaf());
-    if (!leaf.ok()) continue;
-    if (const absl::StatusOr<Recovery> r = OpenRecovery(leaf->note, *keys, log_key_.name); r.ok()) {
-      s.pin.recovered_ns = std::max(s.pin.recovered_ns, r->time_ns);
-    }
-  }
+  return std::move(shown->head);
 }
 
 absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
@@ -267,28 +192,24 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
     Report(s, "ORIGIN_MISMATCH", "this endpoint serves the log " + w.origin() + "; the agent's epoch belongs to " + log_key_.name);
     return absl::FailedPreconditionError("ORIGIN_MISMATCH the endpoint serves the log " + w.origin());
   }
-  ASSIGN_OR_RETURN(const std::vector<Hash> proof, Hashes(w.consistency()));
+  ASSIGN_OR_RETURN(const std::vector<Hash> proof, ProofOf(w.consistency()));
   // An aggregator without its first leaf has no head to show yet.
-  if (!w.checkpoint().empty() || s.pin.size > 0) {
-    Checkpoint head;
-    RETURN_IF_ERROR(Move(s, w.checkpoint(), s.pin.size, proof, &w, &head));
-    s.stream_size = head.size;
-    s.stream_root = head.root;
-    const Pin before = s.pin;
-    LearnRecoveries(s, w);
-    if (head.size != s.pin.size || s.pin.policy != before.policy || s.pin.recovered_ns != before.recovered_ns) {
-      s.pin.origin = head.origin;
-      s.pin.size = head.size;
-      s.pin.root = head.root;
-      s.pin.note = w.checkpoint();
-      RETURN_IF_ERROR(spool_.SetPin(s.pin));
-      Pinned(s);
+  if (!w.checkpoint().empty() || s.log.pin().size > 0) {
+    ASSIGN_OR_RETURN(const Checkpoint head, Look(s, w.checkpoint(), s.log.pin().size, proof, &w));
+    const bool learnt = s.log.Learn(w);
+    if (learnt || head.size != s.log.pin().size) {
+      const Pin pin = s.log.PinOf(head, w.checkpoint());
+      RETURN_IF_ERROR(spool_.SetPin(pin));
+      Pinned(s, pin);
     }
   }
   const BatchKey head{w.head_epoch(), w.head_batch_seq()};
   s.facts.log_head = w.quarantined() ? s.facts.acked : head;
   s.facts.log_head_leaf = w.head_leaf().size() == 32 ? Hash::From(w.head_leaf()) : Hash{};
   s.facts.log_head_next_seq = w.head_next_seq();
+  // The log's newest leaf of ours must be what we signed, if we still have it.
+  const absl::StatusOr<SignedEntry> mine = spool_.ReadEntry(head);
+  s.facts.log_head_held = mine.ok() ? LeafHash(mine->entry) == s.facts.log_head_leaf : absl::IsDataLoss(mine.status());
   if (w.quarantined()) {   // the head stays where the contradiction was; what this process sends is logged beside it
     if (!std::exchange(s.facts.quarantined, true)) {
       Report(s, "QUARANTINED", "the log keeps this agent's batches apart since " + Name(head) + ": its identity was used twice");
@@ -296,20 +217,18 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
   } else if (LostItsPast(s, w.oldest_leaf())) {
     Report(s, "SPOOL_LOST", "the log has this agent's chain up to " + Name(head) + ", and this spool nothing of it: it was deleted or replaced");
     return absl::FailedPreconditionError("SPOOL_LOST behind " + Name(head));
-  } else if (head.epoch != 0 && !s.branches.Abandoned(head)) {
-    // The log's newest leaf of ours must be what we signed, if we still have it.
-    if (absl::StatusOr<std::string> mine = spool_.Read(head); mine.ok()) {
-      ASSIGN_OR_RETURN(const Hash leaf, LeafOfFrame(*mine));
-      if (leaf.view() != w.head_leaf()) {
-        // The log made it up, or a copy of this spool ran before. The log is shown what we signed: only then can it tell, and alarm.
-        Lie(s, "EQUIVOCATION", "the log holds another " + Name(head) + " of this agent than its spool: leaf " + Hex(w.head_leaf()) +
-                                   ", ours " + Hex(leaf.view()), w.checkpoint())
-            .IgnoreError();  // its answer ends the stream
-        s.cursor = std::min(s.cursor, Before(head));
-      } else {
-      }
-    }
+  } else if (TookMore(s)) {
+    Report(s, "SPOOL_TAMPER", "the log took more of what was abandoned, up to " + Name(head) + ": it was under way when the new epoch was opened");
+    return absl::FailedPreconditionError("SPOOL_TAMPER behind " + Name(head));
+  } else if (mine.ok() && !s.facts.log_head_held && !s.branches.Abandoned(head)) {
+    // The log made it up, or a copy of this spool ran before. The log is shown what we signed: only then can it tell, and alarm.
+    Lie(s, "EQUIVOCATION", "the log holds another " + Name(head) + " of this agent than its spool: leaf " + Hex(w.head_leaf()) + ", ours " +
+                               Hex(LeafHash(mine->entry).view()), w.checkpoint())
+        .IgnoreError();  // its answer ends the stream
+    s.cursor = std::min(s.cursor, Before(head));
   }
+  // What was logged without its receipt counts, if it is this spool's: another's would hide that two of them ran.
+  s.facts.log_has = s.facts.log_head <= s.facts.acked || s.facts.log_head_held ? s.facts.log_head : s.facts.acked;
   if (head < s.facts.acked && !w.quarantined()) {
     // It proved these to us once and no longer has them: restored from a copy. We still have them.
     Report(s, "LOG_RESTORED", "the log stands at " + Name(head) + " and had acknowledged " + Name(s.facts.acked) + ": sending again from there");
@@ -328,18 +247,11 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
 
 absl::Status UplinkSession::OnReceipt(State& s, const v1::Receipt& r) {
   if (!s.welcomed) return absl::InvalidArgumentError("a receipt before the welcome");
-  ASSIGN_OR_RETURN(const std::vector<Hash> proof, Hashes(r.consistency()));
-  Checkpoint head;
-  if (s.stream_size == 0 && s.pin.size == 0) {   // the first head this agent ever sees of its log
-    absl::StatusOr<Checkpoint> first = OpenCheckpoint(r.checkpoint(), log_key_);
-    if (!first.ok()) return Lie(s, "LOG_FORKED", "a head that the pinned key did not sign: " + Describe(first.status()), r.checkpoint());
-    head = *std::move(first);
-  } else {
-    RETURN_IF_ERROR(Move(s, r.checkpoint(), r.consistency_from(), proof, nullptr, &head));
-  }
+  ASSIGN_OR_RETURN(const std::vector<Hash> proof, ProofOf(r.consistency()));
+  ASSIGN_OR_RETURN(const Checkpoint head, Look(s, r.checkpoint(), r.consistency_from(), proof, nullptr));
   for (const v1::LeafReceipt& l : r.leaves()) {
     const BatchKey key{l.epoch(), l.batch_seq()};
-    ASSIGN_OR_RETURN(const std::vector<Hash> path, Hashes(l.path()));
+    ASSIGN_OR_RETURN(const std::vector<Hash> path, ProofOf(l.path()));
     auto sent = std::lower_bound(s.window.begin(), s.window.end(), key, [](const Sent& a, BatchKey k) { return a.key < k; });
     if (sent == s.window.end() || sent->key != key) continue;   // not in question on this stream: it neither proves nor accuses
     if (absl::Status in = VerifyInclusion(sent->leaf, l.leaf_index(), head.size, path, head.root);
@@ -349,8 +261,6 @@ absl::Status UplinkSession::OnReceipt(State& s, const v1::Receipt& r) {
     }
     sent->proven = true;
   }
-  s.stream_size = head.size;
-  s.stream_root = head.root;
   RETURN_IF_ERROR(Persist(s, head, r.checkpoint()));
   ++s.facts.receipts;
   s.facts.last_receipt_ns = clock_.WallNanos();
@@ -367,6 +277,7 @@ absl::Status UplinkSession::Persist(State& s, const Checkpoint& head, const std:
   bool progress = false;
   while (!s.window.empty() && (s.window.front().proven || Planted(Mutant::kPrunedEarly))) {
     through = std::max(through, s.window.front().key);
+    s.facts.log_has = std::max(s.facts.log_has, s.window.front().key);
     s.window_bytes -= s.window.front().bytes;
     s.window.pop_front();
     progress = true;
@@ -382,19 +293,14 @@ absl::Status UplinkSession::Persist(State& s, const Checkpoint& head, const std:
     s.gap_since = now;
   }
   s.facts.unacked_bytes = s.window_bytes;
-  Pin pin = s.pin;
-  pin.origin = head.origin;
-  pin.size = head.size;
-  pin.root = head.root;
-  pin.note = note;
+  const Pin pin = s.log.PinOf(head, note);
   if (through > s.facts.acked) {
     RETURN_IF_ERROR(spool_.Acked(through, pin));
-  } else if (head.size != s.pin.size) {
+  } else if (head.size != s.log.pin().size) {
     RETURN_IF_ERROR(spool_.SetPin(pin));
   }
   s.facts.acked = through;
-  s.pin = std::move(pin);
-  Pinned(s);
+  Pinned(s, pin);
   return absl::OkStatus();
 }
 
@@ -460,6 +366,14 @@ bool UplinkSession::LostItsPast(const State& s, std::string_view logged_leaf) co
   return !opening.ok() || opening->reason == EpochReason::kHandover || opening->previous_leaf != s.facts.log_head_leaf;
 }
 
+// Whether the log's head is of a branch that was abandoned, behind the batch from which the new epoch goes on.
+bool UplinkSession::TookMore(const State& s) const {
+  const std::optional<BatchKey> opened = s.branches.OpenedBehind(s.facts.log_head);
+  const absl::StatusOr<SignedEntry> opens = opened ? spool_.ReadEntry(*opened) : absl::NotFoundError("");
+  const absl::StatusOr<EpochOpening> opening = opens.ok() ? EpochOpening::Decode(opens->extension) : opens.status();
+  return opening.ok() && s.facts.log_head_held && s.facts.log_head > BatchKey{opening->previous_epoch, opening->previous_batch_seq};
+}
+
 // An epoch that leaves a branch behind which nobody abandoned: the run that opened it ended before it had recorded what the branch held.
 // Nothing of it is sent before this run has done so.
 absl::Status UplinkSession::CheckBranch(State& s, BatchKey opens, std::string_view frame) {
@@ -470,12 +384,11 @@ absl::Status UplinkSession::CheckBranch(State& s, BatchKey opens, std::string_vi
   const BatchKey previous{opening.previous_epoch, opening.previous_batch_seq};
   if (previous < s.facts.acked && s.facts.acked < opens) {
     s.facts.gone_after = previous;
-    Report(s, "RECORDS_MISSING", Name(opens) + " goes on after " + Name(previous) + ", since the log was restored; what lies between is looked at again");
-    return absl::FailedPreconditionError("RECORDS_MISSING behind " + Name(previous));
+    return absl::FailedPreconditionError("RECORDS_MISSING " + Name(opens) + " goes on after " + Name(previous) +
+                                         ", since the log was restored; what lies between is looked at again");
   }
   if (const std::optional<BatchKey> next = spool_.KeyAfter(previous); next && *next < opens) {
-    Report(s, "SPOOL_TAMPER", Name(opens) + " goes on after " + Name(previous) + ", past damage; what lies between is looked at again");
-    return absl::DataLossError("SPOOL_TAMPER behind " + Name(previous));
+    return absl::DataLossError("SPOOL_TAMPER " + Name(opens) + " goes on after " + Name(previous) + ", past damage; what lies between is looked at again");
   }
   return absl::OkStatus();
 }
@@ -496,7 +409,7 @@ absl::Status UplinkSession::CheckStalls() {
     if (s.gap_since != Tick{} && now - s.gap_since > options_.skip_limit && !s.window.empty()) {
       s.gap_since = Tick{};
       const absl::Status lie =
-          Lie(s, "LEAF_MISSING", "the log proves later batches but not " + Name(s.window.front().key) + ": it was left out", s.pin.note);
+          Lie(s, "LEAF_MISSING", "the log proves later batches but not " + Name(s.window.front().key) + ": it was left out", s.log.pin().note);
       calls.swap(s.calls);
       return lie;
     }
@@ -531,7 +444,7 @@ std::string UplinkSession::KeepEvidence(State& s, std::string_view code, const s
   const std::string name =
       absl::StrCat(ToAbsl(code), "-", absl::ToUnixMillis(clock_.Wall()), "-", s.facts.evidence, ".txt");
   std::string content = "orgtrail evidence v1\ncode " + std::string(code) + "\ntime " + Rfc3339(clock_.Wall(), 3) + "\nagent " +
-                        options_.uuid.ToString() + "\nlog " + log_key_.Encode() + "\nfinding " + detail + "\n\npinned head:\n" + s.pin.note +
+                        options_.uuid.ToString() + "\nlog " + log_key_.Encode() + "\nfinding " + detail + "\n\npinned head:\n" + s.log.pin().note +
                         "\nhead shown:\n" + std::string(note) + "\n";
   const absl::StatusOr<std::string> path = spool_.KeepEvidence(name, content);
   const std::string where = path.ok() ? *path : "evidence could not be kept: " + Describe(path.status());
@@ -567,8 +480,9 @@ UplinkFacts UplinkSession::Facts() const {
   return state_.Peek([](const State& s) { return s.facts; });
 }
 
-void UplinkSession::Pinned(State& s) {
-  if (reports_.pinned) s.calls.push_back([this, pin = s.pin] { reports_.pinned(pin); });
+void UplinkSession::Pinned(State& s, const Pin& pin) {
+  s.log.SetPin(pin);
+  if (reports_.pinned) s.calls.push_back([this, pin] { reports_.pinned(pin); });
 }
 
 void UplinkSession::Report(State& s, std::string_view code, std::string detail) {

@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "agent/spool/spool.h"
 #include "agent/uplink/branches.h"
+#include "agent/uplink/log_view.h"
 #include "common/base/clock.h"
 #include "common/base/guarded.h"
 #include "common/base/ids.h"
@@ -73,6 +74,8 @@ struct UplinkFacts {
   BatchKey log_head;                     // as the last Welcome said
   Hash log_head_leaf;                    // … and of it the leaf, and the sequence number behind its last; 0: not told
   uint64_t log_head_next_seq = 0;
+  bool log_head_held = false;            // this spool has that batch too: the same leaf, or its disk damaged it
+  BatchKey log_has;                      // the newest batch of this spool's chain that the log has, as far as this stream showed
   BatchKey gone_after;                   // the last batch the log has before a gap that this spool cannot fill; 0,0: it has none, or no gap
   std::string last_refusal;              // code
   bool quarantined = false;              // the log keeps this agent's batches apart
@@ -115,11 +118,9 @@ class UplinkSession {
     Tick at{};
   };
   struct State {
-    explicit State(Spool& spool) : branches(spool) {}
-    Pin pin;
+    State(Spool& spool, LogView view) : log(std::move(view)), branches(spool) {}
+    LogView log;
     bool welcomed = false, woken = false;
-    uint64_t stream_size = 0;            // the head last shown on this stream, and its root: receipts count from it
-    Hash stream_root;
     BatchKey cursor;                     // the last one sent
     Branches branches;                   // what is never sent
     std::deque<Sent> window;
@@ -127,7 +128,7 @@ class UplinkSession {
     Tick paused_until{}, progress{}, gap_since{};
     BatchKey expected;                   // by the last CHAIN_EXPECT
     int expected_times = 0;
-    bool may_restore = false;
+    bool settling = false;               // nothing more is sent until what was sent is acked: Stop
     bool pressed = false;                // the aggregator's ledger is full, as it says
     std::deque<std::pair<BatchKey, std::string>> wanted;   // the log lost their bodies; with the leaf it has
     std::vector<BatchKey> lacking;       // of them, what this spool has not
@@ -142,18 +143,17 @@ class UplinkSession {
   void OnWanted(State& s, const v1::Wanted& w);
   std::optional<std::string> NextWanted();
   // `welcome`: where declarations of a recovery are, when this is a stream's first head; else null.
-  absl::Status Move(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome,
-                    Checkpoint* head);
-  absl::Status Declared(State& s, const v1::Welcome& w, const Checkpoint& head, std::string* words);
-  void LearnRecoveries(State& s, const v1::Welcome& w);
+  absl::StatusOr<Checkpoint> Look(State& s, const std::string& note, uint64_t from, std::span<const Hash> proof, const v1::Welcome* welcome);
   absl::Status Persist(State& s, const Checkpoint& head, const std::string& note);
   absl::Status Lie(State& s, std::string_view code, std::string detail, std::string_view note);
   std::string KeepEvidence(State& s, std::string_view code, const std::string& detail, std::string_view note);
+  absl::StatusOr<std::optional<std::string>> Stop(const absl::Status& why);
+  bool TookMore(const State& s) const;
   bool LostItsPast(const State& s, std::string_view logged_leaf) const;
   bool HasWhatFollows(const State& s, BatchKey head) const;
   absl::Status CheckBranch(State& s, BatchKey opens, std::string_view frame);
   void Rewind(State& s, BatchKey first);
-  void Pinned(State& s);
+  void Pinned(State& s, const Pin& pin);
   void Report(State& s, std::string_view code, std::string detail);
 
   const UplinkSessionOptions options_;

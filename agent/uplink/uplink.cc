@@ -9,6 +9,7 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/worker.h"
+#include "common/format/push_request.h"
 #include "common/rpc/credentials.h"
 
 namespace orgtrail {
@@ -27,16 +28,8 @@ grpc::Slice Own(std::string bytes) {
   return grpc::Slice(kept->data(), kept->size(), [](void* p) { delete static_cast<std::string*>(p); }, kept);
 }
 
-// PushRequest{frame}: tag and length by hand, then the frame as it is.
 grpc::ByteBuffer FrameMessage(std::string frame) {
-  std::string prefix(1, 0x12);
-  uint64_t length = frame.size();
-  while (length >= 0x80) {
-    prefix += static_cast<char>(length | 0x80);
-    length >>= 7;
-  }
-  prefix += static_cast<char>(length);
-  const grpc::Slice slices[2] = {grpc::Slice(prefix), Own(std::move(frame))};
+  const grpc::Slice slices[2] = {grpc::Slice(FramePrefix(frame.size())), Own(std::move(frame))};
   return grpc::ByteBuffer(slices, 2);
 }
 
@@ -350,9 +343,6 @@ void Uplink::Stop() {
 UplinkSession& Uplink::session() { return impl_->session; }
 UplinkState Uplink::state() const {
   return impl_->shared->Peek([](const Impl::Shared& s) { return s.state; });
-}
-absl::Duration Uplink::ConnectedFor() const {
-  return impl_->shared->Peek([&](const Impl::Shared& s) { return s.welcomed ? impl_->clock.Now() - s.connected : absl::ZeroDuration(); });
 }
 std::string Uplink::endpoint() const {
   return impl_->shared->Peek([](const Impl::Shared& s) { return s.endpoint; });

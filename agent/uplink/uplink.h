@@ -43,7 +43,6 @@ class Uplink {
 
   UplinkSession& session();
   UplinkState state() const;
-  absl::Duration ConnectedFor() const;     // since the Welcome; zero when not connected
   std::string endpoint() const;            // in use or tried last
   std::string last_error() const;          // why the last stream ended; empty: none did
 

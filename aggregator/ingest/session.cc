@@ -5,10 +5,10 @@
 
 #include "aggregator/ingest/answers.h"
 #include "aggregator/ingest/pace.h"
-#include "aggregator/ingest/push_request.h"
 #include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/format/push_request.h"
 #include "orgtrail/v1/ingest.pb.h"
 
 namespace orgtrail {
@@ -149,7 +149,7 @@ bool Sessions::Take(StreamId stream, std::string& message) {
   Submission submission{stream, facts.caller, facts.uuid, std::move(message)};
   if (verifier_->TryEnter(submission)) return true;
   message = std::move(submission.frame);
-  WrapFrame(message);   // it is delivered again
+  message.insert(0, FramePrefix(message.size()));   // it is delivered again
   state_.With([&](State& s) {
     if (auto it = s.sessions.find(stream); it != s.sessions.end()) it->second.held = true;
   });

@@ -92,7 +92,7 @@ void World::Judge() {
       } else {
         chain.lines.push_back(std::move(line));
       }
-      chain.gave_up |= row.event_class == static_cast<uint16_t>(EventClass::kLoss) && row.body.find("\"cause\":\"restore\"") != std::string_view::npos;
+      chain.gave_up |= row.event_class == static_cast<uint16_t>(EventClass::kLoss) && row.body.find("\"batchesLost\":") != std::string_view::npos;
     }
   }
   outcome.records = rows.size();
@@ -199,6 +199,7 @@ void World::JudgeFindings() {
     if (was(Fault::kForgedReceipt) || was(Fault::kForkedHead)) may_report.insert({"LEAF_MISSING", "LOG_FORKED"});
     if (agent->Doubled()) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "QUARANTINED"});
     if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED", "RECORDS_MISSING"});
+    if (was(Fault::kSpoolDamage)) may_report.insert("SPOOL_TAMPER");
     // Frames that overtake each other, as TLS does not let them, can make the log ask for one batch until the agent connects anew.
     if (was(Fault::kReorder)) may_report.insert("CHAIN_STUCK");
     if (was(Fault::kDiskFull)) may_report.insert("SPOOL_PRESSURE");

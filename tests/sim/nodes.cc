@@ -106,6 +106,7 @@ void AgentNode::Start() {
     pipeline->Note("Loss", "{\"cause\":\"decode\"}", EventClass::kLoss);
   };
   session = std::make_unique<UplinkSession>(session_options, world_.aggregator->log_vkey(), *spool, clock, std::move(reports));
+  rejoin = std::make_unique<Rejoin>(*spool, *pipeline, *session, [] { return false; });
   connect_ns = world_.now_ns;
   world_.Note(name, absl::StrCat("starts after ", Text({tail.epoch, tail.batch_seq}), tail.closed ? " closed" : "", ", acked ", Text(acked),
                                  ", at line ", read));
@@ -117,6 +118,7 @@ void AgentNode::Drop() {
     pipe->agent_gone = true;
     pipe.reset();
   }
+  rejoin.reset();
   session.reset();
   pipeline.reset();
   spool.reset();
@@ -125,7 +127,7 @@ void AgentNode::Drop() {
   running = false;
 }
 
-void AgentNode::Rot(Rng& chance) {
+void AgentNode::Rot(Rng& chance, bool beyond_mending) {
   std::vector<BatchKey> waiting;
   for (std::optional<BatchKey> key = spool->KeyAfter(spool->Facts().acked_through); key && waiting.size() < 100; key = spool->KeyAfter(*key)) {
     waiting.push_back(*key);
@@ -145,14 +147,16 @@ void AgentNode::Rot(Rng& chance) {
   const std::string path = disk.dir() + "/state/spool/data.mdb";
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(file), {}};
-  const size_t in_frame = chance.Below(frame->size());
-  const char changed = static_cast<char>((*frame)[in_frame] ^ (1 << chance.Below(8)));
-  int places = 0;                      // small ones lie in several versions of a page
-  for (size_t at = 0; (at = bytes.find(*frame, at)) != std::string::npos; ++at, ++places) {
-    file.seekp(static_cast<std::streamoff>(at + in_frame));
+  // The entry stands in the frame and in its copy; what is small lies in several versions of a page.
+  const std::string_view whole = beyond_mending ? view.entry : std::string_view(*frame);
+  const size_t in_it = chance.Below(whole.size());
+  const char changed = static_cast<char>(whole[in_it] ^ (1 << chance.Below(8)));
+  int places = 0;
+  for (size_t at = 0; (at = bytes.find(whole, at)) != std::string::npos; ++at, ++places) {
+    file.seekp(static_cast<std::streamoff>(at + in_it));
     file.put(changed);
   }
-  world_.Note(name, absl::StrCat("its disk changes byte ", in_frame, " of ", Text(key), " in ", places, " places"));
+  world_.Note(name, absl::StrCat("its disk changes byte ", in_it, " of ", Text(key), beyond_mending ? "'s entry" : "", " in ", places, " places"));
 }
 
 void AgentNode::Stop() {
@@ -219,28 +223,27 @@ void AgentNode::Receive(const std::string& bytes) {
 // What the agent's main program does with a report.
 void AgentNode::Handle() {
   for (const std::string& code : std::exchange(todo, {})) {
-    if (code == "RECORDS_MISSING") GoOnBehindGap();
+    rejoin->Report(code, "as the simulator has it");
     if (code != "ORIGIN_MISMATCH") continue;
     if (absl::Status opened = pipeline->NewEpoch(EpochReason::kHandover).status(); !opened.ok()) {
       world_.Note(name, "no new epoch: " + Describe(opened));
     }
   }
+  GoOn();
 }
 
 // In the agent's program another thread seals meanwhile.
-void AgentNode::GoOnBehindGap() {
-  const BatchKey after = session->Facts().gone_after;
+void AgentNode::GoOn() {
   pipeline->Poked([this] { Seal(); });
-  Rejoin rejoin(*spool, *pipeline, *session, [] { return false; });
-  const absl::Status opened = rejoin.BehindGap();
+  rejoin->Step();
   pipeline->Poked(nullptr);
-  BatchKey newest = after;   // the epoch that continues
-  for (std::optional<BatchKey> key = spool->KeyAfter(after); key; key = spool->KeyAfter({key->epoch, UINT64_MAX})) newest = {key->epoch, 0};
-  gaps.emplace_back(after, newest);
-  for (const auto& [key, told_lines] : told) {
-    if (InGap(key)) may_be_gone.insert(told_lines.begin(), told_lines.end());
+  for (const Branch& b : spool->branches()) {
+    if (!gaps.insert(b).second) continue;
+    for (const auto& [key, told_lines] : told) {
+      if (InGap(key)) may_be_gone.insert(told_lines.begin(), told_lines.end());
+    }
+    world_.Note(name, "goes on behind " + Text(b.after) + " with " + Text(b.opened));
   }
-  world_.Note(name, "goes on behind the gap: " + Describe(opened));
 }
 
 void AgentNode::Act() {

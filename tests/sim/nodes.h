@@ -112,6 +112,7 @@ class AgentNode final : public Machine {
   std::unique_ptr<Spool> spool;
   std::unique_ptr<Pipeline> pipeline;
   std::unique_ptr<UplinkSession> session;
+  std::unique_ptr<Rejoin> rejoin;
   Backoff backoff;
   std::shared_ptr<Pipe> pipe;
   int64_t connect_ns = 0, connected_ns = 0;
@@ -130,14 +131,15 @@ class AgentNode final : public Machine {
   // Lines that were acknowledged behind the head of a restored log when the spool no longer had all of them: any of them may be lost.
   std::map<BatchKey, std::vector<std::string>> told;
   std::set<std::string> may_be_gone;
-  std::vector<std::pair<BatchKey, BatchKey>> gaps;   // such heads, and the epochs that continue them: what lies between is another branch's
+  std::set<Branch> gaps;               // what it abandoned: what lies between is recorded anew, or signed as lost
   bool InGap(BatchKey key) const {
-    return std::any_of(gaps.begin(), gaps.end(), [&](const auto& g) { return key > g.first && key < g.second; });
+    return std::any_of(gaps.begin(), gaps.end(), [&](const Branch& b) { return key > b.after && key < b.opened; });
   }
   BatchKey noted;                      // the newest batch in `told`
   void NoteSealed();
-  void GoOnBehindGap();
-  void Rot(Rng& chance);               // changes one byte of a frame that waits in the spool
+  void GoOn();                         // behind damage or a gap
+  // Changes one byte of a frame that waits in the spool; `beyond_mending`: of its signed entry, and of the copy of that.
+  void Rot(Rng& chance, bool beyond_mending);
   bool AlarmOwed() const;              // the copy was put back and nobody said so yet
 
   void Write();

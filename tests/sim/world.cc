@@ -421,7 +421,7 @@ void World::Faults() {
     disk_of.clock.skew_ns += static_cast<int64_t>(chance.Below(1'200'000)) * kMs - 600'000 * kMs;
     Note(disk_of.name, absl::StrCat("its clock is wrong by ", disk_of.clock.skew_ns / kMs, " ms"));
   }
-  if (agent.running && !agent.disk.dead() && Strikes(Fault::kSpoolDamage, 0.003)) agent.Rot(chance);
+  if (agent.running && !agent.disk.dead() && Strikes(Fault::kSpoolDamage, 0.003)) agent.Rot(chance, /*beyond_mending=*/chance.Below(3) == 0);
   if (agent.running && Strikes(Fault::kLoss, 0.002)) {
     const uint32_t n = 1 + static_cast<uint32_t>(chance.Below(5));
     agent.lost += n;

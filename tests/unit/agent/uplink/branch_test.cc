@@ -63,6 +63,42 @@ TEST_F(UplinkTest, ALaterRunSkipsTheBranchFromItsFirstFrame) {
   EXPECT_TRUE(reported_.empty()) << reported_.back();
 }
 
+// Frames of the branch were under way when the new epoch was opened, and came first.
+TEST_F(UplinkTest, ABranchOfWhichTheLogTookMoreIsLeftAnewFurtherOn) {
+  Capture(3);
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(2), 2);
+  ASSERT_TRUE(Receive().ok());
+  const StreamId first = stream_;
+  std::string late = [&] {
+    v1::PushRequest request;
+    request.set_frame(*spool_->Read({1, 2}));
+    return request.SerializeAsString();
+  }();
+  OpenEpochAfter(2, {1, 1}, LeafOf({1, 1}), 1);
+  ASSERT_TRUE(agent_->Abandon({1, 1}, {2, 0}).ok());
+  ASSERT_TRUE(world_.sessions->Take(first, late));
+  world_.Pump();
+  Cut();
+  Resume();
+  Connect();
+  EXPECT_TRUE(absl::IsFailedPrecondition(Receive()));
+  EXPECT_EQ(reported_.back(), "SPOOL_TAMPER");
+  Cut();
+  const UplinkFacts facts = agent_->Facts();
+  EXPECT_TRUE(facts.log_head_held);
+  ASSERT_EQ(facts.log_head, (BatchKey{1, 2}));
+  OpenEpochAfter(3, {1, 2}, LeafOf({1, 2}), 2);
+  ASSERT_TRUE(agent_->Abandon({1, 1}, {3, 0}).ok());
+  Connect();
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(Send(), 1);
+  ASSERT_TRUE(Receive().ok());
+  EXPECT_EQ(acked(), (BatchKey{3, 0}));
+  EXPECT_FALSE(agent_->Facts().quarantined);
+}
+
 // Somebody deleted the spool, or another process of this identity used one that is not here.
 TEST_F(UplinkTest, ASpoolThatKnowsNothingOfItsPastGoesOnFromTheLogsHead) {
   Capture(3);

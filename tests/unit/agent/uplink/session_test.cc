@@ -345,7 +345,11 @@ TEST_F(UplinkTest, WithoutEitherEntryWhatFollowsMayVouchForIt) {
   Connect();
   ASSERT_TRUE(Receive().ok());
   EXPECT_EQ(Send(1), 1);
-  // Batch 1's entry is sound in its frame, but batch 2's copy, which would say so, is not.
+  // Batch 1's entry is sound in its frame, but batch 2's copy, which would say so, is not. The chain goes on from what was sent, so its receipt is
+  // waited for.
+  EXPECT_EQ(Send(), 0);
+  EXPECT_TRUE(reported_.empty());
+  ASSERT_TRUE(Receive().ok());
   EXPECT_TRUE(absl::IsDataLoss(agent_->Next().status()));
   EXPECT_EQ(reported_.back(), "SPOOL_TAMPER");
 }

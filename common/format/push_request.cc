@@ -1,4 +1,4 @@
-#include "aggregator/ingest/push_request.h"
+#include "common/format/push_request.h"
 
 #include <cstdint>
 
@@ -8,6 +8,13 @@ namespace {
 constexpr char kFrameTag = 0x12;   // field 2, length-delimited
 
 }  // namespace
+
+std::string FramePrefix(size_t size) {
+  std::string prefix(1, kFrameTag);
+  for (; size >= 0x80; size >>= 7) prefix += static_cast<char>(size | 0x80);
+  prefix += static_cast<char>(size);
+  return prefix;
+}
 
 bool CutFrame(std::string& message) {
   if (message.empty() || message[0] != kFrameTag) return false;
@@ -24,14 +31,6 @@ bool CutFrame(std::string& message) {
     }
   }
   return false;
-}
-
-void WrapFrame(std::string& frame) {
-  std::string prefix(1, kFrameTag);
-  uint64_t length = frame.size();
-  for (; length >= 0x80; length >>= 7) prefix += static_cast<char>(length | 0x80);
-  prefix += static_cast<char>(length);
-  frame.insert(0, prefix);
 }
 
 }  // namespace orgtrail
