@@ -344,9 +344,9 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(const AgentConfig& config, c
                      Observability::Start(config.metrics_listen, "orgtrail-agent", impl.metrics, [&impl] { return impl.Health(); }));
   }
   RETURN_IF_ERROR(impl.StartSources(fs));
-  impl.care = std::thread([&impl] { impl.Care(); });
   LogInfo("agent is up", {{"as", impl.enrolment->enrolled()->Uri()}, {"log", impl.enrolment->enrolled()->origin},
                           {"sources", std::to_string(impl.sources.size())}});
+  impl.care = std::thread([&impl] { impl.Care(); });   // from here on the enrolment is its own: it renews
   return agent;
 }
 

@@ -133,8 +133,7 @@ absl::StatusOr<Rejoin::Salvage> Rejoin::Recover(BatchKey after, BatchKey opened)
 
 // The batches between the last one the log has and here are damaged or follow a damaged one: they cannot be delivered as what was signed.
 absl::Status Rejoin::BehindDamage(const std::string& detail) {
-  const UplinkFacts facts = session_.Facts();
-  const BatchKey last = facts.log_has;
+  const BatchKey last = session_.Facts().log_has;
   ASSIGN_OR_RETURN(const SpoolTail previous, TailAt(last));
   ASSIGN_OR_RETURN(const BatchKey opened, OpenAfter(previous));
   ASSIGN_OR_RETURN(const Salvage salvage, Recover(last, opened));
@@ -144,7 +143,7 @@ absl::Status Rejoin::BehindDamage(const std::string& detail) {
                              ",\"detail\":" + JsonString(detail) + "}",
                  EventClass::kLoss, "damage:" + std::to_string(last.epoch) + ":" + std::to_string(last.batch_seq));
   RETURN_IF_ERROR(pipeline_.Flush());
-  return session_.Abandon(std::min(facts.acked, last), opened);
+  return session_.Abandon(last, opened);
 }
 
 // The log has the chain up to `head`, and what it had acknowledged behind it is gone from the spool as well. What the spool still has of that
@@ -154,10 +153,10 @@ absl::Status Rejoin::BehindGap() {
   const std::optional<BatchKey> kept = spool_.KeyAfter(head);
   ASSIGN_OR_RETURN(const SpoolTail previous, TailAt(head));
   uint64_t first_kept_seq = 0;
-  if (kept && kept->epoch == head.epoch) {   // the numbers say how many; from one epoch to another nobody knows
-    ASSIGN_OR_RETURN(const SignedEntry first, EntryOf(*kept));
-    ASSIGN_OR_RETURN(const BatchEntry entry, BatchEntry::Decode(first.entry));
-    first_kept_seq = entry.header.first_seq;
+  if (kept && kept->epoch == head.epoch) {   // the numbers say how many; from one epoch to another nobody knows, nor behind damage
+    const absl::StatusOr<SignedEntry> first = EntryOf(*kept);
+    const absl::StatusOr<BatchEntry> entry = first.ok() ? BatchEntry::Decode(first->entry) : first.status();
+    if (entry.ok()) first_kept_seq = entry->header.first_seq;
   }
   ASSIGN_OR_RETURN(const BatchKey opened, OpenAfter(previous));
   ASSIGN_OR_RETURN(const Salvage salvage, Recover(head, opened));

@@ -14,7 +14,7 @@ BatchKey Before(BatchKey key) {
 absl::Status Branches::Abandon(BatchKey after, BatchKey opened) {
   if (!all_.empty() && all_.back() == Branch{after, opened}) return absl::OkStatus();
   std::vector<Branch> all = all_;
-  std::erase_if(all, [&](const Branch& b) { return b.after >= after; });   // in it
+  std::erase_if(all, [&](const Branch& b) { return b.opened > after; });   // what went on from there is left behind itself
   all.push_back({after, opened});
   RETURN_IF_ERROR(spool_->SetBranches(all));
   all_ = std::move(all);
@@ -25,11 +25,8 @@ bool Branches::AbandonedFor(BatchKey opened) const {
   return std::any_of(all_.begin(), all_.end(), [&](const Branch& b) { return b.opened == opened; });
 }
 
-std::optional<BatchKey> Branches::OpenedBehind(BatchKey key) const {
-  for (const Branch& b : all_) {
-    if (b.after < key && key < b.opened) return b.opened;
-  }
-  return std::nullopt;
+bool Branches::Abandoned(BatchKey key) const {
+  return std::any_of(all_.begin(), all_.end(), [&](const Branch& b) { return b.after < key && key < b.opened; });
 }
 
 BatchKey Branches::Past(BatchKey key) const {

@@ -5,7 +5,6 @@
 // Bytes    in the spool's own record: docs/formats/spool.md
 #pragma once
 
-#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,8 +21,7 @@ class Branches {
   // The epoch that `opened` begins goes on from `after`. On disk when it returns ok, so that later runs skip the same; else nothing changed.
   absl::Status Abandon(BatchKey after, BatchKey opened);
   bool AbandonedFor(BatchKey opened) const;
-  bool Abandoned(BatchKey key) const { return OpenedBehind(key).has_value(); }
-  std::optional<BatchKey> OpenedBehind(BatchKey key) const;   // of the branch that holds `key`: the epoch that goes on in its place
+  bool Abandoned(BatchKey key) const;                 // in one of them
   BatchKey Past(BatchKey key) const;                  // `key`, or the end of the branch it lies in: what follows is to be sent
 
  private:

@@ -85,7 +85,15 @@ absl::StatusOr<std::optional<std::string>> UplinkSession::Next() {
     const std::optional<BatchKey> key = spool_.KeyAfter(*after);
     if (!key) return next.status();
     absl::StatusOr<Mended> mended = Mend(spool_, *key, reports_.bodies_lost);
-    if (ToStd(mended.status().message()).starts_with(kTamper)) return Stop(mended.status());
+    if (ToStd(mended.status().message()).starts_with(kTamper)) {
+      const bool logged = state_.With([&](State& s) {   // it cannot be sent once more for its receipt, and need not be
+        if (s.cursor != *after || *key > s.facts.log_has) return false;
+        s.cursor = s.branches.Past(*key);
+        return true;
+      });
+      if (logged) return std::optional<std::string>();
+      return Stop(mended.status());
+    }
     RETURN_IF_ERROR(mended.status());
     state_.With([&](State& s) { ++(mended->whole ? s.facts.repaired : s.facts.bodiless); });
     next = std::make_pair(*key, std::move(mended->frame));
@@ -210,6 +218,8 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
   // The log's newest leaf of ours must be what we signed, if we still have it.
   const absl::StatusOr<SignedEntry> mine = spool_.ReadEntry(head);
   s.facts.log_head_held = mine.ok() ? LeafHash(mine->entry) == s.facts.log_head_leaf : absl::IsDataLoss(mine.status());
+  // What was logged without its receipt counts, if it is this spool's: another's would hide that two of them ran.
+  s.facts.log_has = s.facts.log_head <= s.facts.acked || s.facts.log_head_held ? s.facts.log_head : s.facts.acked;
   if (w.quarantined()) {   // the head stays where the contradiction was; what this process sends is logged beside it
     if (!std::exchange(s.facts.quarantined, true)) {
       Report(s, "QUARANTINED", "the log keeps this agent's batches apart since " + Name(head) + ": its identity was used twice");
@@ -217,7 +227,7 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
   } else if (LostItsPast(s, w.oldest_leaf())) {
     Report(s, "SPOOL_LOST", "the log has this agent's chain up to " + Name(head) + ", and this spool nothing of it: it was deleted or replaced");
     return absl::FailedPreconditionError("SPOOL_LOST behind " + Name(head));
-  } else if (TookMore(s)) {
+  } else if (s.facts.log_head_held && s.branches.Abandoned(head)) {
     Report(s, "SPOOL_TAMPER", "the log took more of what was abandoned, up to " + Name(head) + ": it was under way when the new epoch was opened");
     return absl::FailedPreconditionError("SPOOL_TAMPER behind " + Name(head));
   } else if (mine.ok() && !s.facts.log_head_held && !s.branches.Abandoned(head)) {
@@ -227,8 +237,6 @@ absl::Status UplinkSession::OnWelcome(State& s, const v1::Welcome& w) {
         .IgnoreError();  // its answer ends the stream
     s.cursor = std::min(s.cursor, Before(head));
   }
-  // What was logged without its receipt counts, if it is this spool's: another's would hide that two of them ran.
-  s.facts.log_has = s.facts.log_head <= s.facts.acked || s.facts.log_head_held ? s.facts.log_head : s.facts.acked;
   if (head < s.facts.acked && !w.quarantined()) {
     // It proved these to us once and no longer has them: restored from a copy. We still have them.
     Report(s, "LOG_RESTORED", "the log stands at " + Name(head) + " and had acknowledged " + Name(s.facts.acked) + ": sending again from there");
@@ -364,14 +372,6 @@ bool UplinkSession::LostItsPast(const State& s, std::string_view logged_leaf) co
   const absl::StatusOr<SignedEntry> opens = next ? spool_.ReadEntry(*next) : absl::NotFoundError("");
   const absl::StatusOr<EpochOpening> opening = opens.ok() ? EpochOpening::Decode(opens->extension) : opens.status();
   return !opening.ok() || opening->reason == EpochReason::kHandover || opening->previous_leaf != s.facts.log_head_leaf;
-}
-
-// Whether the log's head is of a branch that was abandoned, behind the batch from which the new epoch goes on.
-bool UplinkSession::TookMore(const State& s) const {
-  const std::optional<BatchKey> opened = s.branches.OpenedBehind(s.facts.log_head);
-  const absl::StatusOr<SignedEntry> opens = opened ? spool_.ReadEntry(*opened) : absl::NotFoundError("");
-  const absl::StatusOr<EpochOpening> opening = opens.ok() ? EpochOpening::Decode(opens->extension) : opens.status();
-  return opening.ok() && s.facts.log_head_held && s.facts.log_head > BatchKey{opening->previous_epoch, opening->previous_batch_seq};
 }
 
 // An epoch that leaves a branch behind which nobody abandoned: the run that opened it ended before it had recorded what the branch held.

@@ -148,7 +148,6 @@ class UplinkSession {
   absl::Status Lie(State& s, std::string_view code, std::string detail, std::string_view note);
   std::string KeepEvidence(State& s, std::string_view code, const std::string& detail, std::string_view note);
   absl::StatusOr<std::optional<std::string>> Stop(const absl::Status& why);
-  bool TookMore(const State& s) const;
   bool LostItsPast(const State& s, std::string_view logged_leaf) const;
   bool HasWhatFollows(const State& s, BatchKey head) const;
   absl::Status CheckBranch(State& s, BatchKey opens, std::string_view frame);

@@ -126,7 +126,8 @@ void World::Judge() {
       const std::string want = LineOf(agent->lines[i]);
       if (chain.lines[at] == want) {
         ++at;
-      } else if (!rotten.contains(want) && !agent->may_be_gone.contains(want) && !chain.recovered.contains(want)) {
+      } else if (!rotten.contains(want) && !agent->may_be_gone.contains(want) && !chain.recovered.contains(want) &&
+                 !(agent->Doubled() && chain.apart.contains(want))) {
         return Fail(absl::StrCat(agent->name, ": line ", at, " in the log is ", chain.lines[at], ", expected ", want));
       }
     }
@@ -146,8 +147,8 @@ void World::Judge() {
     if (!agent->Doubled() && !chain.apart.empty()) return Fail(agent->name + " was put in quarantine without cause");
     outcome.gone += missing;
     if (!agent->Doubled()) {   // what is missing is signed as captured, counted, and somebody was told
-      // … or, after a restore, in batches that are gone or have lost their place in the chain: then a record says so.
-      if (missing > chain.gone && !chain.gave_up) return Fail(absl::StrCat(agent->name, ": ", missing, " lines are missing, only ", chain.gone, " are signed as captured"));
+      // … or in batches that are gone or have lost their place in the chain: then a record says so, if the disk did not damage that too.
+      if (missing > chain.gone && !chain.gave_up && (agent->gaps.empty() || chain.gone == 0)) return Fail(absl::StrCat(agent->name, ": ", missing, " lines are missing, only ", chain.gone, " are signed as captured"));
       const std::optional<AgentHead> its_head = ledger.HeadOf(agent->identity.uuid);
       if (its_head && its_head->bodies_missing != chain.gone) {
         return Fail(absl::StrCat(agent->name, ": the log counts ", its_head->bodies_missing, " events without bodies, there are ", chain.gone));
@@ -200,6 +201,7 @@ void World::JudgeFindings() {
     if (agent->Doubled()) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "QUARANTINED"});
     if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED", "RECORDS_MISSING"});
     if (was(Fault::kSpoolDamage)) may_report.insert("SPOOL_TAMPER");
+    if (was(Fault::kSpoolDamage) && agent->Doubled()) may_report.insert("CHAIN_STUCK");   // which of the two the log has, damage hides
     // Frames that overtake each other, as TLS does not let them, can make the log ask for one batch until the agent connects anew.
     if (was(Fault::kReorder)) may_report.insert("CHAIN_STUCK");
     if (was(Fault::kDiskFull)) may_report.insert("SPOOL_PRESSURE");
