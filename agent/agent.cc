@@ -28,6 +28,8 @@
 namespace orgtrail {
 namespace {
 
+constexpr absl::Duration kReaderLook = absl::Seconds(10);
+constexpr uint64_t kPinnedTxns = 64;   // commits: far more than there are while a read of ours lasts
 constexpr absl::Duration kCare = absl::Seconds(1);            // how often enrolment and spool are looked after
 constexpr absl::Duration kRenewRetry = absl::Minutes(1);
 
@@ -82,6 +84,8 @@ struct Agent::Impl {
   std::atomic<bool> clock_wrong{false};                       // by the agent's own certificate
   Guarded<std::string> ended;                                 // why nobody takes what this identity records; empty: somebody does
   bool goodbye_said = false;                                  // by an earlier `retire`: what is left is sent, nothing is sealed
+  Tick look_at_readers{};                                     // of the spool's file; the care thread's, like the next
+  int pinned_looks = 0;
   std::thread care;
 
   absl::Status Enrol(Fs& fs);
@@ -90,6 +94,7 @@ struct Agent::Impl {
   void Care();
   void Handle(const Report& report);
   void Ended(const std::string& detail);
+  void WatchReaders();
   bool Drain(bool retire, absl::Duration limit);
   void ExportSpool();
   HealthReport Health() const;
@@ -241,6 +246,20 @@ void Agent::Impl::Ended(const std::string& detail) {
   if (!config.retiring) LogError(words + ". HTTP callers are refused, file sources wait; what is in the spool stays there");
 }
 
+// Somebody reads the spool's file and does not let go. Our own reads end within milliseconds.
+void Agent::Impl::WatchReaders() {
+  const Tick now = clock->Now();
+  if (now < look_at_readers) return;
+  look_at_readers = now + kReaderLook;
+  const uint64_t behind = spool->OldestReaderTxns();
+  pinned_looks = behind < kPinnedTxns ? 0 : pinned_looks + 1;
+  if (pinned_looks != 2) return;
+  LogWarn("a process reads the spool's file and does not let go: pages that are freed cannot be used again, so the file grows, up to its map. `lsof` on data.mdb names it",
+          {{"dir", spool->dir()}, {"commits_behind", std::to_string(behind)}});
+  pipeline->Note("SPOOL_PINNED", "{\"commitsBehind\":" + std::to_string(behind) + ",\"usedBytes\":" + std::to_string(spool->Facts().used_bytes) + "}",
+                 EventClass::kOwn, "spool-pinned");
+}
+
 void Agent::Impl::Care() {
   NameThread("care");
   absl::Time retry = absl::InfinitePast();
@@ -252,6 +271,7 @@ void Agent::Impl::Care() {
     if (absl::Status alive = spool->CheckAlive(); !alive.ok() && !broken.exchange(true)) {
       LogError("the spool cannot be used any more; the agent stops, and opens a new epoch when started again", {{"why", Describe(alive)}});
     }
+    WatchReaders();
     const absl::Time now = clock->Wall();
     if (const bool early = now < enrolment->valid_from(); early != clock_wrong.exchange(early) && early) {
       LogWarn("this machine's clock is wrong: its certificate counts only from a later time, and no aggregator's will count either. Set the clock",
@@ -278,7 +298,9 @@ void Agent::Impl::ExportSpool() {
   Gauge& used = metrics.GetGauge("orgtrail_agent_spool_used_bytes", "bytes the spool's pages use, acknowledged batches included");
   Gauge& most = metrics.GetGauge("orgtrail_agent_spool_max_bytes", "most the spool may use; beyond it sources are refused");
   Gauge& age = metrics.GetGauge("orgtrail_agent_spool_oldest_seconds", "age of the oldest batch without a receipt; 0: none");
-  metrics.OnCollect([this, &unacked, &bytes, &used, &most, &age] {
+  Gauge& readers = metrics.GetGauge("orgtrail_agent_spool_oldest_reader_txns", "commits the oldest open read of the spool's file is behind; growing: somebody does not let go");
+  metrics.OnCollect([this, &unacked, &bytes, &used, &most, &age, &readers] {
+    readers.Set(static_cast<double>(spool->OldestReaderTxns()));
     const SpoolFacts facts = spool->Facts();
     unacked.Set(static_cast<double>(facts.unacked_batches));
     bytes.Set(static_cast<double>(facts.unacked_bytes));

@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
                  .description = "orgtrail-agent: captures who did what in one account, signs it, and never loses it on its way to the aggregator.",
                  .summary = "audit trail agent of one account",
                  .config = "The configuration file",
+                 .no_config = "`orgtrail-agent --help` ends with the smallest one: put in your account, region and aggregator",
                  .footer = "SIGTERM closes the epoch, sends what is left for up to 10 s and exits 0; what is not sent stays in the spool.\n"
                            "SIGHUP opens a new connection with the certificate that is on disk, then ends the old one. Renewal does so by itself.\n"
                            "Exit codes: 0 fine, 1 failed, 2 bad usage or configuration.\n\nThe smallest configuration:\n"

@@ -303,6 +303,9 @@ absl::Status Aggregator::Impl::StartFollowers() {
   HistoryOptions history_options;
   history_options.dir = Path("derived/history");
   history_options.keep = config.history_keep;
+  history_options.tell_reuse = [this](std::string_view subject, std::string_view detail) {
+    alarms->Raise("EVENTID_REUSE", Severity::kWarn, subject, detail, AlarmKind::kEvent);
+  };
   ASSIGN_OR_RETURN(history, History::Open(history_options, *ledger, fs, clock, metrics));
   followers.push_back(Run("history", *history));
   fanout.history.store(followers.back().get());

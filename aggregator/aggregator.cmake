@@ -15,6 +15,7 @@ orgtrail_library(aggregator_ingest SOURCES aggregator/ingest/answers.cc aggregat
   DEPS aggregator_verify common_rpc common_metrics orgtrail_proto)
 orgtrail_library(aggregator_index SOURCES aggregator/index/history.cc aggregator/index/ordinals.cc aggregator/index/run.cc aggregator/index/merge.cc aggregator/index/recent.cc
           aggregator/index/search.cc aggregator/index/postings.cc aggregator/index/run_writer.cc aggregator/index/combine.cc aggregator/index/sort.cc
+          aggregator/index/leaves.cc aggregator/index/reuse.cc
   DEPS aggregator_ledger common_metrics)
 orgtrail_library(aggregator_scrub SOURCES aggregator/scrub/scrubber.cc aggregator/scrub/child.cc aggregator/scrub/lines.cc
           aggregator/scrub/process.cc aggregator/scrub/put_back.cc aggregator/scrub/refill.cc DEPS aggregator_index)

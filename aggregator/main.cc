@@ -50,6 +50,7 @@ int main(int argc, char** argv) {
                  .description = "orgtrail-aggregator: takes in every agent's signed batches, logs them, proves them, answers who did what.",
                  .summary = "the log of an organization's audit trails",
                  .config = "The configuration file; `orgtrail org init` writes one",
+                 .no_config = "`orgtrail org init --dir DIR …` writes one with all that belongs to it: DIR/aggregator/aggregator.yaml",
                  .footer = "SIGTERM drains and exits 0. SIGHUP: certificates are read again whenever they change, without it.\n"
                            "Exit codes: 0 fine, 1 failed, 2 bad usage or configuration.\n"});
   if (const std::optional<int> code = daemon.Parse(argc, argv)) return *code;

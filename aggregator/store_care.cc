@@ -32,6 +32,10 @@ void StoreCare::MakeRefill() {
   options.marks_dir = JoinPath(p_.config.state_dir, "derived");
   options.own = p_.own;
   options.name = [this](const Uuid& uuid) { return SubjectOf(uuid); };
+  options.gone = [this](const Uuid& uuid) {
+    const std::optional<AgentIdentityRecord> agent = p_.registry.Agent(uuid);
+    return !agent || agent->revoked || agent->retired;
+  };
   refill_ = std::make_unique<Refill>(
       options, p_.ledger, p_.missing, p_.fs, p_.clock, [this](const Refilled& done) { Tell(done); },
       [this](uint64_t leaf, std::function<void()> done) { p_.history.ReadAgain(leaf, std::move(done)); });

@@ -1,6 +1,6 @@
 # What both programs must agree on, and the only doors to the outside.
 orgtrail_library(common_base
-  SOURCES common/base/check.cc common/base/cidr.cc common/base/clock.cc common/base/ids.cc common/base/last_words.cc common/base/log.cc common/base/status.cc common/base/text.cc common/base/thread_cpu.cc common/base/worker.cc
+  SOURCES common/base/check.cc common/base/cidr.cc common/base/clock.cc common/base/ids.cc common/base/last_words.cc common/base/log.cc common/base/nearest.cc common/base/status.cc common/base/text.cc common/base/thread_cpu.cc common/base/worker.cc
   DEPS absl::status absl::statusor absl::strings absl::time absl::flat_hash_map Threads::Threads)
 orgtrail_library(common_fs SOURCES common/fs/posix.cc common/fs/file.cc common/fs/map.cc DEPS common_base)
 orgtrail_library(common_crypto

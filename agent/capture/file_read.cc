@@ -4,6 +4,7 @@
 
 #include "agent/capture/file_tail.h"
 #include "agent/capture/lines.h"
+#include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/json/scanner.h"
@@ -127,8 +128,14 @@ absl::StatusOr<bool> FileTail::ReadLongLine(Tracked& t) {
   if (!n.ok()) return Damaged(t, n.status());
   if (*n < line.size()) return false;  // shrank meanwhile: the next look finds out
   const uint64_t start = t.offset;
+  std::optional<WholeText> whole;
+  if (length > line.size() && line.size() > limits::kRecordBytes) {
+    absl::StatusOr<WholeText> hashed = HashLine(t);
+    if (!hashed.ok()) return Damaged(t, hashed.status());
+    whole = *hashed;
+  }
   texts_.assign(1, WithoutCr(line));
-  RETURN_IF_ERROR(Take(t, texts_, t.searched + skip_end, false));
+  RETURN_IF_ERROR(Take(t, texts_, t.searched + skip_end, false, whole));
   texts_.clear();
   t.caught_up = false;
   if (length > line.size()) {
@@ -137,6 +144,22 @@ absl::StatusOr<bool> FileTail::ReadLongLine(Tracked& t) {
         absl::StrCat(t.path, ": the line at offset ", start, " has ", length, " bytes; kept the first ", line.size()));
   }
   return true;
+}
+
+// Of the line that was searched to its end, however long it is. It is read once more: what a restart had hashed would be lost.
+absl::StatusOr<WholeText> FileTail::HashLine(Tracked& t) {
+  uint64_t end = t.searched;
+  char last = '\0';
+  ASSIGN_OR_RETURN(const size_t one, t.content->ReadAt(end - 1, &last, 1));
+  if (one == 1 && last == '\r') --end;
+  Sha256Stream hash;
+  for (uint64_t at = t.offset; at < end;) {
+    ASSIGN_OR_RETURN(const size_t n, t.content->ReadAt(at, buffer_.data(), static_cast<size_t>(std::min<uint64_t>(kReadBytes, end - at))));
+    if (n == 0) return absl::UnavailableError("it became shorter while it was read");
+    hash.Update({buffer_.data(), n});
+    at += n;
+  }
+  return WholeText{hash.Finish(), end - t.offset};
 }
 
 absl::StatusOr<bool> FileTail::ReadRecords(Tracked& t) {
@@ -204,7 +227,8 @@ absl::StatusOr<bool> FileTail::Damaged(Tracked& t, const absl::Status& why) {
   return false;
 }
 
-absl::Status FileTail::Take(Tracked& t, const std::vector<std::string_view>& texts, uint64_t offset, bool finished) {
+absl::Status FileTail::Take(Tracked& t, const std::vector<std::string_view>& texts, uint64_t offset, bool finished,
+                            const std::optional<WholeText>& whole) {
   FileIdentity identity = t.identity;
   if (identity.head_bytes < kHeadBytes) {
     // It may have grown since: the longer head tells more.
@@ -221,6 +245,7 @@ absl::Status FileTail::Take(Tracked& t, const std::vector<std::string_view>& tex
   RawChunk chunk;
   chunk.source = source;
   chunk.texts = texts;
+  chunk.cut = whole;
   chunk.positions.push_back(position);
   const bool renamed = !t.committed_key.empty() && t.committed_key != position.key;
   if (renamed) {

@@ -8,7 +8,8 @@
 // Loses    only with copytruncate: what was written between the last read and the truncation and is in no copy beside the file.
 //          Whenever it is certain that bytes went, Intake::Lost says so. Rotation by rename loses nothing.
 // Lines    end at LF; one CR before it is left out, empty ones are skipped. A last line without LF waits until its file was
-//          renamed, replaced or deleted and then stayed quiet for 5 s. A line beyond 64 MiB is cut there, with Lost.
+//          renamed, replaced or deleted and then stayed quiet for 5 s. A line beyond 64 MiB is cut there, with Lost, and
+//          with the hash and length of all of it.
 // Fails    Intake full: waits and tries again, never skips. A file that cannot be opened: logged once, tried again.
 // Tests    tests/unit/agent/capture/file_tail_test.cc
 #pragma once
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -110,9 +112,11 @@ class FileTail final : public Source {
   absl::StatusOr<bool> ReadLines(Tracked& t);
   absl::StatusOr<bool> EndOfLines(Tracked& t, std::string_view rest);
   absl::StatusOr<bool> ReadLongLine(Tracked& t);
+  absl::StatusOr<WholeText> HashLine(Tracked& t);
   absl::StatusOr<bool> ReadRecords(Tracked& t);
   absl::StatusOr<bool> Damaged(Tracked& t, const absl::Status& why);
-  absl::Status Take(Tracked& t, const std::vector<std::string_view>& texts, uint64_t offset, bool finished);
+  absl::Status Take(Tracked& t, const std::vector<std::string_view>& texts, uint64_t offset, bool finished,
+                    const std::optional<WholeText>& whole = std::nullopt);
   void Run();
 
   const FileTailOptions options_;

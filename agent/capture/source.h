@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/crypto/digest.h"
 
 namespace orgtrail {
 
@@ -23,10 +25,17 @@ struct FilePosition {
   bool forget = false;       // remove this key instead: the file is gone, or goes by a longer identity now
 };
 
+// A text that is handed over cut, because it is too long for anybody to hold: what it was as a whole.
+struct WholeText {
+  Hash sha256;
+  uint64_t bytes = 0;
+};
+
 // Raw texts that go into the log together. Views live until Take returns.
 struct RawChunk {
   std::string_view source;                 // "file:/var/log/x.jsonl", "http", "socket:uid=1000": for loss records and limits
   std::vector<std::string_view> texts;     // one record each, without the line end
+  std::optional<WholeText> cut;            // the chunk's only text is the beginning of this one, and beyond limits::kRecordBytes
   std::string posted_by;                   // who handed them over, "http:uid=1000 (alice)": recorded beside them; empty: nobody to name
   std::vector<FilePosition> positions;     // to commit with them; empty for http
   std::string idempotency_key;             // http: remembered with the batch's transaction; empty: none

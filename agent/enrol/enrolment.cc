@@ -176,7 +176,6 @@ TlsFiles Enrolment::tls_files() const {
 
 void Enrolment::Remember(const CertificateFacts& facts) {
   valid_from_ = facts.not_before;
-  valid_until_ = facts.not_after;
   renew_at_ = facts.not_before + (facts.not_after - facts.not_before) / 2 - enrolled_->aggregator_ahead;
 }
 

@@ -57,9 +57,8 @@ class Enrolment {
   absl::Status Renew(std::string_view endpoint);
   // By this machine's clock: when half of the certificate's life is over. InfinitePast when there is none that works.
   absl::Time RenewAt() const;
-  // What its certificate says; by a right clock now lies between. InfinitePast, InfiniteFuture when there is none.
+  // What its certificate says; by a right clock it is past. InfinitePast when there is none.
   absl::Time valid_from() const { return valid_from_; }
-  absl::Time valid_until() const { return valid_until_; }
 
  private:
   Enrolment(std::string dir, Fs& fs, const Clock& clock, SigningKey key)
@@ -73,7 +72,7 @@ class Enrolment {
   const SigningKey key_;
   std::optional<EnrolledAs> enrolled_;
   void Remember(const CertificateFacts& facts);
-  absl::Time renew_at_ = absl::InfinitePast(), valid_from_ = absl::InfinitePast(), valid_until_ = absl::InfiniteFuture();
+  absl::Time renew_at_ = absl::InfinitePast(), valid_from_ = absl::InfinitePast();
 };
 
 }  // namespace orgtrail

@@ -229,7 +229,7 @@ absl::StatusOr<Taken> Pipeline::Take(const RawChunk& chunk) {
         };
         for (std::string_view text : chunk.texts) {
           close_when_full();
-          const StampedRecord& record = s.recorder->Stamp(text);
+          const StampedRecord& record = s.recorder->Stamp(text, chunk.cut);
           const uint64_t seq = s.sealer->Add(record.event_class, static_cast<uint16_t>(record.flags | (chunk.sync ? kFlagSync : 0)),
                                              record.body);
           NotePosted(s, chunk.posted_by, seq);

@@ -1,5 +1,7 @@
 #include "agent/record/recorder.h"
 
+#include <algorithm>
+
 #include "common/base/limits.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
@@ -15,6 +17,7 @@ using json::Value;
 
 constexpr size_t kHeadBytes = 4096;       // of a chunked record, shown in its stub
 constexpr size_t kCopiedBytes = 1024;     // longest value a stub repeats
+constexpr size_t kFoundByBytes = limits::kIndexValueBytes + 4;   // of a longer text: more than the index holds, wherever a character ends
 
 EventClass ClassOf(const Fields& f) {
   const auto is = [](const Value& v, std::string_view text) { return v.type == Value::Type::kString && v.text() == text; };
@@ -29,11 +32,11 @@ EventClass ClassOf(const Fields& f) {
   return f.management_event.type == Value::Type::kFalse ? EventClass::kData : EventClass::kManagement;
 }
 
-// The first bytes of a text, cut between characters.
-std::string_view Head(std::string_view text) {
-  if (text.size() <= kHeadBytes) return text;
-  size_t n = kHeadBytes;
-  while (n > kHeadBytes - 3 && (static_cast<uint8_t>(text[n]) & 0xC0) == 0x80) --n;
+// The first bytes of a text, at most `most` and at least three fewer, cut between characters.
+std::string_view Head(std::string_view text, size_t most) {
+  if (text.size() <= most) return text;
+  size_t n = most;
+  while (n > most - 3 && (static_cast<uint8_t>(text[n]) & 0xC0) == 0x80) --n;
   return text.substr(0, n);
 }
 
@@ -50,7 +53,8 @@ void AppendMember(std::string& out, std::string_view name, std::string_view json
 Recorder::Recorder(std::string account, std::string region, const Clock& clock, Rng& rng)
     : account_(std::move(account)), region_(std::move(region)), clock_(clock), rng_(rng) {}
 
-const StampedRecord& Recorder::Stamp(std::string_view raw) {
+const StampedRecord& Recorder::Stamp(std::string_view raw, const std::optional<WholeText>& whole) {
+  CHECK(!whole.has_value() || raw.size() > limits::kRecordBytes);
   out_.flags = 0;
   out_.added = 0;
   missing_.clear();
@@ -67,7 +71,7 @@ const StampedRecord& Recorder::Stamp(std::string_view raw) {
 
   if (raw.size() > limits::kRecordBytes) {
     AddMissing();
-    return Stub(raw, raw, true);
+    return Stub(raw, whole ? *whole : WholeText{Sha256(raw), raw.size()}, true);
   }
   if (out_.flaw != Flaw::kNone) {
     Wrap(raw);
@@ -78,8 +82,9 @@ const StampedRecord& Recorder::Stamp(std::string_view raw) {
     AddMissing();
     Insert(raw);
   }
-  if (out_.body.size() > limits::kRecordInlineBytes) return Stub(out_.flaw == Flaw::kNone ? out_.body : raw, out_.body, false);
-  return out_;
+  if (out_.body.size() <= limits::kRecordInlineBytes) return out_;
+  for (size_t at = 0; at < out_.body.size(); at += limits::kChunkBytes) out_.chunks.emplace_back(out_.body.substr(at, limits::kChunkBytes));
+  return Stub(out_.flaw == Flaw::kNone ? out_.body : raw, {Sha256(out_.body), out_.body.size()}, false);
 }
 
 // `,"eventTime":…` and so on for what the record lacks, in missing_; id_at_ is where the new event id stands in it.
@@ -131,23 +136,22 @@ void Recorder::Wrap(std::string_view raw) {
   out_.event_id = out_.body.substr(id_at, id_.size());
 }
 
-const StampedRecord& Recorder::Stub(std::string_view shown, std::string_view content, bool truncated) {
+const StampedRecord& Recorder::Stub(std::string_view shown, const WholeText& whole, bool truncated) {
   out_.flags |= kFlagBlob;
-  if (!truncated) {
-    for (size_t at = 0; at < content.size(); at += limits::kChunkBytes) {
-      out_.chunks.emplace_back(content.substr(at, limits::kChunkBytes));
-    }
-  }
   std::string stub = "{\"orgtrail:blob\":{\"sha256\":\"";
-  stub += Hex(Sha256(content).view());
+  stub += Hex(whole.sha256.view());
   stub += "\",\"len\":";
-  stub += std::to_string(content.size());
+  stub += std::to_string(whole.bytes);
   stub += ",\"chunks\":";
   stub += std::to_string(out_.chunks.size());
   stub += truncated ? ",\"truncated\":true" : ",\"truncated\":false";
   if (out_.padding_suspect) stub += ",\"padding\":true";
+  const Value* const repeated[] = {&fields_.event_version, &fields_.event_source, &fields_.event_name, &fields_.event_category,
+                                   &fields_.source_ip,     &fields_.error_code,   &fields_.read_only};
+  const auto too_long = [](const Value* v) { return v->type == Value::Type::kString && v->raw.size() > kCopiedBytes; };
+  if (std::any_of(std::begin(repeated), std::end(repeated), too_long)) stub += ",\"cut\":true";
   stub += ",\"head\":";
-  AppendJsonString(stub, Head(shown));
+  AppendJsonString(stub, Head(shown, kHeadBytes));
   stub += '}';
   if (out_.flaw != Flaw::kNone) AppendMember(stub, "why", JsonString(json::FlawName(out_.flaw)));
   // What the record is found by. The record itself keeps a value that is too long to repeat.
@@ -159,6 +163,7 @@ const StampedRecord& Recorder::Stub(std::string_view shown, std::string_view con
     id_size = json_value.size() - 2;
   };
   const auto copy = [&](std::string_view name, const Value& value) {
+    if (too_long(&value)) return put(name, JsonString(Head(json::Text(value), kFoundByBytes)));
     if (value && value.raw.size() <= kCopiedBytes) put(name, value.raw);
   };
   const auto require = [&](std::string_view name, const Value& value, std::string_view stand_in) {
@@ -185,15 +190,6 @@ const StampedRecord& Recorder::Stub(std::string_view shown, std::string_view con
   out_.body = buffer_;
   out_.event_id = out_.body.substr(id_at, id_size);
   return out_;
-}
-
-std::vector<std::string> AddedMembers(uint8_t added) {
-  std::vector<std::string> names;
-  if ((added & kAddedTime) != 0) names.emplace_back("eventTime");
-  if ((added & kAddedRegion) != 0) names.emplace_back("awsRegion");
-  if ((added & kAddedEventId) != 0) names.emplace_back("eventID");
-  if ((added & kAddedAccount) != 0) names.emplace_back("recipientAccountId");
-  return names;
 }
 
 }  // namespace orgtrail

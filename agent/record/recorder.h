@@ -6,11 +6,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "agent/capture/source.h"
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/random.h"
@@ -35,13 +37,14 @@ struct StampedRecord {
 class Recorder {
  public:
   Recorder(std::string account, std::string region, const Clock& clock, Rng& rng);
-  const StampedRecord& Stamp(std::string_view raw);
+  // `whole`: the text is the first part of one this long, itself beyond limits::kRecordBytes.
+  const StampedRecord& Stamp(std::string_view raw, const std::optional<WholeText>& whole = std::nullopt);
 
  private:
   void AddMissing();
   void Insert(std::string_view raw);
   void Wrap(std::string_view raw);
-  const StampedRecord& Stub(std::string_view shown, std::string_view content, bool truncated);
+  const StampedRecord& Stub(std::string_view shown, const WholeText& whole, bool truncated);
 
   const std::string account_, region_;
   const Clock& clock_;
@@ -53,9 +56,5 @@ class Recorder {
   std::string missing_;  // `,"eventTime":…` and so on: what the record lacks
   size_t id_at_ = 0;     // where the new event id stands in missing_
 };
-
-// What Stamp added to a stored body, from the body's tail alone, in the order added: for envelopes. Exact for bodies Stamp
-// produced when `agent` values match; a record that came with the same members last cannot be told apart and is not listed.
-std::vector<std::string> AddedMembers(uint8_t added);
 
 }  // namespace orgtrail

@@ -561,4 +561,6 @@ absl::Status Spool::CheckAlive() const {
   return same(JoinPath(impl_->dir, "data.mdb"), impl_->data_facts);
 }
 
+uint64_t Spool::OldestReaderTxns() const { return impl_->env->Stats().oldest_reader_txns; }
+
 }  // namespace orgtrail

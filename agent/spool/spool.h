@@ -127,6 +127,9 @@ class Spool {
   // start on a new epoch.
   absl::Status CheckAlive() const;
   const std::string& dir() const;
+  // How many commits behind the newest the oldest open read of the spool's file is, whichever process reads: pages that were freed since
+  // cannot be used again, so the file grows. Who died reading counts no more.
+  uint64_t OldestReaderTxns() const;
 
  private:
   Spool();

@@ -199,7 +199,8 @@ uint64_t TermHash(Attribute attribute, std::string_view value) {
     if (const std::optional<IpBytes> ip = ParseIp(value)) return AddressTerm(*ip);
   }
   value = value.substr(0, limits::kIndexValueBytes);
-  return ~kAddressBit & XXH3_64bits_withSeed(value.data(), value.size(), static_cast<uint64_t>(attribute));
+  const uint64_t hash = XXH3_64bits_withSeed(value.data(), value.size(), static_cast<uint64_t>(attribute)) & ~(kAddressBit | kIdBit);
+  return attribute == Attribute::kEventId ? hash | kIdBit : hash;
 }
 
 std::vector<Term> TermsOf(const Fields& fields) {

@@ -20,7 +20,10 @@ std::optional<Attribute> ParseAttribute(std::string_view name);   // "EventId" â
 std::string_view AttributeName(Attribute attribute);
 
 // The term by which records with exactly this value are found: a hash with kAddressBit clear, or an IPv4 source address's own
-// term (address_term.h). Values longer than 256 bytes count as their first 256 bytes. Stable: written into index runs.
+// term (address_term.h). kIdBit tells the hashes of event ids from all others, so that whoever reads terms alone knows them: no two
+// records should share one. Values longer than 256 bytes count as their first 256 bytes. Stable: written into index runs.
+inline constexpr uint64_t kIdBit = uint64_t{1} << 62;
+inline constexpr bool IsIdTerm(uint64_t term) { return term >> 62 == 1; }
 uint64_t TermHash(Attribute attribute, std::string_view value);
 
 // An address in the one spelling that is indexed: IPv6 as RFC 5952 prints it, an IPv4-mapped one as IPv4; anything else

@@ -14,9 +14,9 @@
 #include "aggregator/client/table.h"
 #include "common/base/cidr.h"
 #include "common/base/ids.h"
+#include "common/base/nearest.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
-#include "common/daemon/usage.h"
 
 namespace orgtrail::client {
 namespace {
@@ -87,13 +87,19 @@ absl::StatusOr<pb::LookupRequest> RequestOf(const Context& context, const Lookup
   return request;
 }
 
+// Whether another record has its event id and says something else.
+bool IdReused(const pb::Event& e) {
+  const auto& notes = e.envelope().notes();
+  return std::find(notes.begin(), notes.end(), "EVENTID_REUSE") != notes.end();
+}
+
 void PrintEvents(const Context& context, const std::vector<pb::Event>& events, const pb::Completeness& completeness, bool envelope, const absl::TimeZone& zone) {
   switch (context.output()) {
     case Output::kTable: {
       Table table({"TIME", "ACCOUNT", "REGION", "WHO", "WHAT", "FROM", "ERROR", "EVENT ID"});
       for (const pb::Event& e : events) {
         EventLine l = LineOf(e, zone);
-        table.Add({l.time, l.account, l.region, l.principal, l.event, l.source_ip, l.error, l.id});
+        table.Add({l.time, l.account, l.region, l.principal, l.event, l.source_ip, l.error, l.id + (IdReused(e) ? " (EVENTID_REUSE)" : "")});
       }
       std::printf("%s", table.Text(context.color()).c_str());
       break;
@@ -175,6 +181,7 @@ absl::Status Lookup(Context& context, const LookupFlags& f) {
     for (const auto& [key, n] : rows) {
       std::vector<std::string> row = key;
       row.insert(row.begin(), HumanCount(static_cast<double>(n)));
+      for (std::string& cell : row) cell = Shortened(std::move(cell));
       table.Add(std::move(row));
       std::string& json = objects.emplace_back("{\"count\":" + std::to_string(n));
       for (size_t i = 0; i < fields.size(); ++i) json += "," + JsonString(fields[i]) + ":" + JsonString(key[i]);
@@ -213,7 +220,8 @@ absl::Status Show(Context& context, const std::string& id, const std::string& at
     return absl::NotFoundError("no record with event id " + id + " (" + Describe(answer.completeness()) + ")");
   }
   if (answer.events_size() > 1) {
-    std::fprintf(stderr, "orgtrail: %d records have that event id; pick one with --at:\n", answer.events_size());
+    std::fprintf(stderr, "orgtrail: %d records have that event id%s; pick one with --at:\n", answer.events_size(),
+                 IdReused(answer.events(0)) ? " and they do not say the same (EVENTID_REUSE)" : ", all with the same bytes");
     for (const pb::Event& e : answer.events()) {
       EventLine l = LineOf(e, absl::UTCTimeZone());
       std::fprintf(stderr, "  --at %llu:%u   %s %s %s %s\n", static_cast<unsigned long long>(e.envelope().leaf_index()),

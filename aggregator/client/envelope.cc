@@ -5,6 +5,7 @@
 #include "aggregator/admit/terms.h"
 #include "common/base/clock.h"
 #include "common/base/ids.h"
+#include "common/base/limits.h"
 #include "common/base/text.h"
 #include "common/json/scanner.h"
 
@@ -95,17 +96,27 @@ EventLine LineOf(const orgtrail::v1::Event& event, const absl::TimeZone& zone) {
   line.principal = FirstTerm(s.fields, Attribute::kUsername);
   if (line.principal.empty()) line.principal = json::Text(s.fields.identity_invoked_by);
   if (line.principal.empty()) line.principal = FirstTerm(s.fields, Attribute::kPrincipal);
+  line.principal = Shortened(std::move(line.principal));
   std::string source = json::Text(s.fields.event_source);
   if (const size_t dot = source.find(".amazonaws.com"); dot != std::string::npos) source.resize(dot);
-  line.event = source + ":" + json::Text(s.fields.event_name);
+  line.event = Shortened(std::move(source)) + ":" + Shortened(json::Text(s.fields.event_name));
   for (const std::string& note : event.envelope().notes()) {
     if (note == "RAW_WRAPPED") line.event = "(not a record; kept as it came)";
   }
   line.source_ip = json::Text(s.fields.source_ip);
-  if (s.fields.error_code.type == json::Value::Type::kString) line.error = json::Text(s.fields.error_code);
-  line.id = json::Text(s.fields.event_id);
+  if (s.fields.error_code.type == json::Value::Type::kString) line.error = Shortened(json::Text(s.fields.error_code));
+  line.id = Shortened(json::Text(s.fields.event_id));
   if (event.envelope().copies() > 1) line.event += " ×" + std::to_string(event.envelope().copies());
   return line;
+}
+
+std::string Shortened(std::string value) {
+  constexpr size_t kShown = 40;
+  if (value.size() <= limits::kIndexValueBytes) return value;
+  const std::string whole = "… (" + std::to_string(value.size()) + " bytes)";
+  size_t n = kShown;
+  while (n > 0 && (static_cast<uint8_t>(value[n]) & 0xC0) == 0x80) --n;
+  return value.substr(0, n) + whole;
 }
 
 std::string FieldOf(const orgtrail::v1::Event& event, std::string_view field) {

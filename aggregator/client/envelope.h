@@ -25,6 +25,8 @@ EventLine LineOf(const orgtrail::v1::Event& event, const absl::TimeZone& zone);
 
 // Values for --count-by: Account, Region, EventName, EventSource, Username, SourceIp, ErrorCode, …
 std::string FieldOf(const orgtrail::v1::Event& event, std::string_view field);
+// A value for a table, where all are cut: one that the index cut too is followed by how long it is.
+std::string Shortened(std::string value);
 
 // One sentence or more: "complete to …; silent: …".
 std::string Describe(const orgtrail::v1::Completeness& completeness);

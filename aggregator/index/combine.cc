@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "aggregator/admit/terms.h"
 #include "aggregator/index/ordinals.h"
 #include "aggregator/index/run_format.h"
 #include "common/base/status.h"
@@ -158,16 +159,18 @@ absl::StatusOr<std::span<const TermEntry>> Slices::Next() {
 // Puts the lists of one term together.
 class Lists {
  public:
-  Lists(Sources sources, const Order& order, RunWriter& writer)
-      : sources_(sources), order_(order), writer_(writer), list_(writer.records()) {}
+  Lists(Sources sources, const Order& order, RunWriter& writer, Repeats* repeats)
+      : sources_(sources), order_(order), writer_(writer), repeats_(repeats), list_(writer.records()) {}
   absl::Status Add(std::span<const TermEntry> same);
 
  private:
+  void NoteRepeats(std::span<const TermEntry> same);
   absl::Status AddDense(std::span<const TermEntry> same, uint32_t count);
 
   const Sources sources_;
   const Order& order_;
   RunWriter& writer_;
+  Repeats* const repeats_;
   std::vector<Postings> lists_;
   OrdinalList list_;
   std::vector<uint32_t> ordinals_;
@@ -189,6 +192,7 @@ absl::Status Lists::Add(std::span<const TermEntry> same) {
     count += lists_.back().count();
   }
   if (count > writer_.records()) return Damaged();
+  if (repeats_ != nullptr && IsIdTerm(first.term)) NoteRepeats(same);
   if (count >= writer_.records() / run_format::kDense) return AddDense(same, static_cast<uint32_t>(count));
   list_.Begin(count);
   for (size_t i = 0; i < same.size(); ++i) {
@@ -199,6 +203,25 @@ absl::Status Lists::Add(std::span<const TermEntry> same) {
     list_.Add(n);
   }
   return writer_.AddTerm(first.term, list_.Sorted());
+}
+
+// One record of each source stands for all that it has of the id: those were compared when the run was made. A block's were not.
+void Lists::NoteRepeats(std::span<const TermEntry> same) {
+  const HistoryRecord* one = nullptr;
+  for (size_t i = 0; i < same.size(); ++i) {
+    const TermSource& source = *sources_[same[i].source];
+    const auto note = [&](uint32_t ordinal) {
+      if (ordinal >= source.records().size()) return;
+      if (one != nullptr) repeats_->Add(*one, source.records()[ordinal]);
+      if (one == nullptr) one = &source.records()[ordinal];
+    };
+    if (!source.fresh()) {
+      note(Postings(lists_[i]).Seek(0));
+      continue;
+    }
+    ordinals_.resize(lists_[i].count());
+    if (lists_[i].DecodeTo(ordinals_.data())) std::for_each(ordinals_.begin(), ordinals_.end(), note);
+  }
 }
 
 absl::Status Lists::AddDense(std::span<const TermEntry> same, uint32_t count) {
@@ -222,10 +245,10 @@ absl::Status Lists::AddDense(std::span<const TermEntry> same, uint32_t count) {
 
 }  // namespace
 
-absl::Status Combine(Sources sources, RunWriter& writer) {
+absl::Status Combine(Sources sources, RunWriter& writer, Repeats* repeats) {
   Order order(sources);
   RETURN_IF_ERROR(order.Write(sources, writer));
-  Lists lists(sources, order, writer);
+  Lists lists(sources, order, writer, repeats);
   Slices slices(sources);
   for (;;) {
     ASSIGN_OR_RETURN(const std::span<const TermEntry> slice, slices.Next());

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "aggregator/index/postings.h"
+#include "aggregator/index/repeats.h"
 #include "aggregator/index/run.h"
 #include "aggregator/index/run_writer.h"
 #include "aggregator/index/sort.h"
@@ -26,10 +27,12 @@ class TermSource {
   // how many. A reference is the term's only ordinal with run_format::kInlineBit, or what ListOf takes; `source` is the caller's to set.
   virtual size_t CopyTerms(uint64_t i, uint64_t end, uint64_t last, TermEntry* out) const = 0;
   virtual Postings ListOf(uint32_t reference) const = 0;
+  // Whether nobody has combined its records with each other before: a block, not a run.
+  virtual bool fresh() const = 0;
 };
 
-// Adds all records and terms of the sources, which are ascending by leaf, to an empty writer of so many records. DataLoss: a source's lists
-// or terms are damaged.
-absl::Status Combine(std::span<const TermSource* const> sources, RunWriter& writer);
+// Adds all records and terms of the sources, which are ascending by leaf, to an empty writer of so many records. Those that share an event
+// id with a record of another source, or of the same block, go to `repeats` when it is there. DataLoss: a source's lists or terms are damaged.
+absl::Status Combine(std::span<const TermSource* const> sources, RunWriter& writer, Repeats* repeats);
 
 }  // namespace orgtrail

@@ -65,7 +65,8 @@ struct History::List {
 };
 
 History::History(HistoryOptions options, const LedgerReader& ledger, Fs& fs, const Clock& clock, Metrics& metrics)
-    : options_(std::move(options)), ledger_(ledger), fs_(fs), clock_(clock), merger_(fs),
+    : options_(std::move(options)), ledger_(ledger), fs_(fs), clock_(clock),
+      reuse_(ledger, options_.tell_reuse, metrics), merger_(fs, reuse_),
       records_total_(metrics.GetCounter("orgtrail_history_records_total", "records indexed since the start")),
       behind_(metrics.GetGauge("orgtrail_history_behind_leaves", "leaves of the ledger the history has not indexed yet")),
       runs_gauge_(metrics.GetGauge("orgtrail_history_runs", "run files: many mean that merging does not keep up")),
@@ -168,12 +169,13 @@ absl::Status History::Flush() {
     v.recent.Seal();
     return std::pair(v.runs, v.recent.Blocks());
   });
+  Repeats repeats;
   if (Planted(Mutant::kCursorFirst)) RETURN_IF_ERROR(SaveList(runs, next_));
   if (!blocks.empty()) {
     const std::string path = JoinPath(options_.dir, RunName(saved_, next_, 0));
     const absl::Status leftover = fs_.Remove(path);  // of an attempt whose list could not be written
     if (!leftover.ok() && !absl::IsNotFound(leftover)) return leftover;
-    RETURN_IF_ERROR(WriteRun(fs_, path, blocks, saved_, next_));
+    RETURN_IF_ERROR(WriteRun(fs_, path, blocks, saved_, next_, &repeats));
     ASSIGN_OR_RETURN(std::shared_ptr<const Run> run, Run::Open(path));
     runs.push_back(std::move(run));
   }
@@ -183,6 +185,7 @@ absl::Status History::Flush() {
     v.recent.Clear();
   });
   dirty_ = false;
+  reuse_.Give(std::move(repeats));
   return absl::OkStatus();
 }
 

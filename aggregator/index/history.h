@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "aggregator/index/merge.h"
 #include "aggregator/index/recent.h"
+#include "aggregator/index/reuse.h"
 #include "aggregator/index/run.h"
 #include "aggregator/ledger/reader.h"
 #include "common/base/clock.h"
@@ -35,6 +36,7 @@ struct HistoryOptions {
   absl::Duration keep = absl::Hours(24 * 90);      // by the time of logging; infinite: for ever
   size_t run_records = 65536;
   absl::Duration run_age = absl::Seconds(60);
+  TellReuse tell_reuse;                            // of an event id that two different records have; on the merge thread; may be null
 };
 
 // What a reader sees: everything below indexed_to, unchanged while it is held.
@@ -82,6 +84,7 @@ class History final : public Stage {
   const LedgerReader& ledger_;
   Fs& fs_;
   const Clock& clock_;
+  IdReuse reuse_;
   Merger merger_;
   struct Again {
     uint64_t leaf = UINT64_MAX;

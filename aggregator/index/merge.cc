@@ -21,6 +21,7 @@ class RunSource final : public TermSource {
     return static_cast<size_t>(to - out);
   }
   Postings ListOf(uint32_t reference) const override { return run_.ListOf(reference); }
+  bool fresh() const override { return false; }
 
  private:
   const Run& run_;
@@ -28,7 +29,7 @@ class RunSource final : public TermSource {
 
 }  // namespace
 
-absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr<const Run>> runs) {
+absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr<const Run>> runs, Repeats* repeats) {
   CHECK(!runs.empty() && runs.size() <= kMergeWays);
   uint64_t records = 0;
   RunFacts facts = runs[0]->facts();
@@ -50,7 +51,7 @@ absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr
   for (const auto& run : runs) all.emplace_back(*run);
   std::vector<const TermSource*> sources;
   for (const RunSource& source : all) sources.push_back(&source);
-  RETURN_IF_ERROR(Combine(sources, *writer));
+  RETURN_IF_ERROR(Combine(sources, *writer, repeats));
   return writer->Finish(facts);
 }
 
@@ -77,7 +78,9 @@ Tick Merger::Step(Tick now) {
   });
   if (request.has_value()) {
     absl::StatusOr<std::shared_ptr<const Run>> merged = nullptr;
-    if (absl::Status written = MergeRuns(fs_, request->path, request->runs); written.ok()) {
+    Repeats repeats;
+    if (absl::Status written = MergeRuns(fs_, request->path, request->runs, &repeats); written.ok()) {
+      reuse_.Give(std::move(repeats));
       merged = Run::Open(request->path);
     } else {
       merged = std::move(written);
@@ -88,6 +91,7 @@ Tick Merger::Step(Tick now) {
       s.result = std::move(result);
     });
   }
+  reuse_.Check();
   return now + absl::Milliseconds(100);  // requests come at most a few times a minute
 }
 

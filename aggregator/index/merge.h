@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "aggregator/index/reuse.h"
 #include "aggregator/index/run.h"
 #include "common/base/guarded.h"
 #include "common/base/stage.h"
@@ -19,13 +20,13 @@ namespace orgtrail {
 inline constexpr size_t kMergeWays = 16;
 inline constexpr uint64_t kMergeRecords = 1 << 25;  // a run never grows beyond this: at 4 bytes a record, merging takes at most 128 MiB
 
-// Writes the merged run under `path`; its level is one above the highest. DataLoss when an input's checksums differ.
-absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr<const Run>> runs);
+// Writes the merged run under `path`; its level is one above the highest. `repeats`: as Combine. DataLoss when an input's checksums differ.
+absl::Status MergeRuns(Fs& fs, std::string path, std::span<const std::shared_ptr<const Run>> runs, Repeats* repeats);
 
-// Merges what it is given, one request at a time, on a thread of its own.
+// Merges what it is given, one request at a time, on a thread of its own, which also looks at event ids that came twice.
 class Merger final : public Stage {
  public:
-  explicit Merger(Fs& fs) : fs_(fs) {}
+  Merger(Fs& fs, IdReuse& reuse) : fs_(fs), reuse_(reuse) {}
   Tick Step(Tick now) override;
 
   struct Request {
@@ -47,6 +48,7 @@ class Merger final : public Stage {
     std::optional<Result> result;
   };
   Fs& fs_;
+  IdReuse& reuse_;
   Guarded<State> state_;
 };
 

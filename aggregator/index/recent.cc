@@ -129,6 +129,7 @@ class BlockSource final : public TermSource {
     const uint32_t begin = lists_.begins[reference];
     return Postings::Of(std::span(lists_.postings).subspan(begin, lists_.begins[reference + 1] - begin));
   }
+  bool fresh() const override { return true; }
 
  private:
   const std::span<const HistoryRecord> records_;
@@ -138,7 +139,7 @@ class BlockSource final : public TermSource {
 }  // namespace
 
 absl::Status WriteRun(Fs& fs, std::string path, std::span<const std::shared_ptr<const RecentBlock>> blocks,
-                      uint64_t first_leaf, uint64_t next_leaf) {
+                      uint64_t first_leaf, uint64_t next_leaf, Repeats* repeats) {
   CHECK(!blocks.empty());
   RunFacts facts = {.level = 0, .min_time_ns = INT64_MAX, .max_time_ns = INT64_MIN,
                     .first_leaf = first_leaf, .next_leaf = next_leaf, .min_logged_ns = INT64_MAX, .max_logged_ns = INT64_MIN};
@@ -155,7 +156,7 @@ absl::Status WriteRun(Fs& fs, std::string path, std::span<const std::shared_ptr<
   }
   for (const BlockSource& source : all) sources.push_back(&source);
   ASSIGN_OR_RETURN(std::unique_ptr<RunWriter> writer, RunWriter::Create(fs, std::move(path), records));
-  RETURN_IF_ERROR(Combine(sources, *writer));
+  RETURN_IF_ERROR(Combine(sources, *writer, repeats));
   return writer->Finish(facts);
 }
 

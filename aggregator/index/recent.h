@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "aggregator/index/repeats.h"
 #include "aggregator/index/run.h"
 #include "aggregator/index/sort.h"
 #include "aggregator/ledger/leaf.h"
@@ -52,8 +53,8 @@ class Recent {
   size_t records_ = 0;
 };
 
-// Writes what the blocks, all of them sealed, hold as one run of level 0. The files of `path` must not exist.
+// Writes what the blocks, all of them sealed, hold as one run of level 0. The files of `path` must not exist. `repeats`: as Combine.
 absl::Status WriteRun(Fs& fs, std::string path, std::span<const std::shared_ptr<const RecentBlock>> blocks,
-                      uint64_t first_leaf, uint64_t next_leaf);
+                      uint64_t first_leaf, uint64_t next_leaf, Repeats* repeats);
 
 }  // namespace orgtrail

@@ -12,7 +12,7 @@ namespace orgtrail::run_format {
 static_assert(std::endian::native == std::endian::little);
 
 inline constexpr char kMagic[8] = {'O', 'T', 'H', 'R', 'U', 'N', '0', '1'};
-inline constexpr uint32_t kVersion = 3;
+inline constexpr uint32_t kVersion = 4;
 inline constexpr uint32_t kBlock = 128;                 // ordinals between two skip entries
 inline constexpr size_t kSkipBytes = 8;                 // u32 first ordinal, u32 offset into the varints
 inline constexpr uint32_t kBitmapBit = 0x8000'0000u;    // in a list's count

@@ -159,7 +159,6 @@ bool Sessions::Take(StreamId stream, std::string& message) {
 void Sessions::Greet(StreamId stream, const Caller& caller, Hello hello) {
   fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
     AgentPresence& l = fleet[hello.uuid];
-    l.uuid = hello.uuid;
     l.connected_ns = clock_.WallNanos();
     l.address = caller.address;
     l.version = hello.version;
@@ -215,9 +214,7 @@ void Sessions::Closed(StreamId stream) {
   });
   if (last) {
     fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
-      AgentPresence& l = fleet[uuid];
-      l.connected_ns = 0;
-      l.lost_ns = clock_.WallNanos();
+      fleet[uuid].connected_ns = 0;
     });
   }
   Poke();
@@ -252,16 +249,6 @@ void Sessions::Refuse(Refused refused) {
 
 void Sessions::Room(StreamId stream) { streams_.Resume(stream); }
 
-void Sessions::Accepted(const Heard& heard) {
-  fleet_.With([&](std::unordered_map<Uuid, AgentPresence>& fleet) {
-    AgentPresence& l = fleet[heard.uuid];
-    l.uuid = heard.uuid;
-    if (heard.late) return;
-    l.last_seen_ns = clock_.WallNanos();
-    l.last_wall_close_ns = static_cast<int64_t>(heard.wall_close_ns);
-  });
-}
-
 void Sessions::Disconnect(const Identity& identity, std::string_view code) {
   const std::string uri = identity.ToUri();
   state_.With([&](State& s) {
@@ -280,15 +267,6 @@ void Sessions::Shutdown() {
     for (auto& [id, session] : s.sessions) open.push_back(id);
   });
   for (StreamId id : open) End(id, absl::UnavailableError("the aggregator is shutting down: reconnect"));
-}
-
-std::vector<AgentPresence> Sessions::Fleet() const {
-  return fleet_.Peek([](const std::unordered_map<Uuid, AgentPresence>& fleet) {
-    std::vector<AgentPresence> all;
-    all.reserve(fleet.size());
-    for (const auto& [uuid, l] : fleet) all.push_back(l);
-    return all;
-  });
 }
 
 std::optional<AgentPresence> Sessions::Of(const Uuid& uuid) const {

@@ -54,19 +54,15 @@ struct SessionOptions {
   int streams_per_identity = 2;
   absl::Duration first_message = absl::Seconds(10), ack_stall = absl::Seconds(30);
   // A stream on which neither side finishes a message for so long is ended; at least three heartbeats.
-  absl::Duration whole_message = absl::Seconds(45);
+  absl::Duration whole_message = absl::Seconds(30);
   uint32_t least_interval_ms = 20;      // between an agent's batches; grows while verification is busy: pace.h
   uint32_t heartbeat_s = 10;
   std::function<std::pair<std::string, std::string>()> policy;  // note and body in force; null: none yet
 };
 
-// What is known of an agent beyond its chain: for the fleet's view and the silence alarm.
+// What is known of an agent beyond its chain: for the fleet's view.
 struct AgentPresence {
-  Uuid uuid;
-  int64_t last_seen_ns = 0;        // an authentic batch that was not late; 0: not since start
-  int64_t last_wall_close_ns = 0;  // of it, by the agent's clock
   int64_t connected_ns = 0;        // when the newest stream said hello; 0: no stream now
-  int64_t lost_ns = 0;             // when the last stream ended
   std::string address, version;
 };
 
@@ -93,14 +89,12 @@ class Sessions final : public Stage, public Commits, public Verdicts {
   void Held(bool held) override;   // agents are told to pause, and when to go on: SPOOL_PRESSURE
   void Refuse(Refused refused) override;
   void Room(StreamId stream) override;
-  void Accepted(const Heard& heard) override;
 
   Tick Step(Tick now) override;
 
   // Ends every stream of an identity with `code` (AUTH_REVOKED): the registry is asked again each second besides.
   void Disconnect(const Identity& identity, std::string_view code);
   void Shutdown();                 // ends all streams, refuses new ones
-  std::vector<AgentPresence> Fleet() const;
   std::optional<AgentPresence> Of(const Uuid& uuid) const;
   size_t open() const;
 

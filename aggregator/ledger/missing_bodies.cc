@@ -80,6 +80,23 @@ void MissingBodies::HasNot(uint64_t index) {
   });
 }
 
+void MissingBodies::GiveUpOn(const std::function<bool(const Uuid&)>& gone) {
+  if (count_ == 0) return;
+  std::map<Uuid, bool> known;   // asked of the registry outside the lock
+  state_.Peek([&](const State& s) {
+    for (const auto& [index, e] : s.entries) {
+      if (e.at == Entry::At::kWanted) known.emplace(e.leaf.batch.uuid, false);
+    }
+  });
+  for (auto& [uuid, is_gone] : known) is_gone = gone(uuid);
+  state_.With([&](State& s) {
+    for (auto& [index, e] : s.entries) {
+      const auto it = known.find(e.leaf.batch.uuid);
+      if (e.at == Entry::At::kWanted && it != known.end() && it->second) GiveUp(s, e);
+    }
+  });
+}
+
 bool MissingBodies::Came(uint64_t index, std::string frame, Tick now) {
   return state_.With([&](State& s) {
     const auto it = s.entries.find(index);

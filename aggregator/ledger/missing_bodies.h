@@ -2,7 +2,7 @@
 // acknowledged for a day; whatever the aggregator's disk makes of a batch in that time can come back from the agent that sealed it.
 //
 //   found damaged, or without bodies ──▶ wanted ──asked, at most three times──▶ came ──put back──▶ forgotten
-//                                          │  └──its agent has it no more, or does not answer──▶ given up: never asked for again
+//                                          │  └──its agent has it no more, does not answer, or is gone for good──▶ given up: never asked for again
 //                                          └──a repeat that happens to bring the bodies──▶ came
 //
 // Threads  any.
@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -52,6 +53,8 @@ class MissingBodies {
   std::vector<Leaf> AskOf(const Uuid& agent, Tick now);
   void HasNot(const BatchId& batch);
   void HasNot(uint64_t index);       // what came was not it
+  // Gives up what is wanted of agents that will never connect again.
+  void GiveUpOn(const std::function<bool(const Uuid&)>& gone);
   // False: there is no room for its frame now; it is asked for again.
   bool Came(uint64_t index, std::string frame, Tick now);
 

@@ -237,13 +237,6 @@ std::optional<TokenRecord> Registry::Token(std::string_view id) const {
   });
 }
 
-bool Registry::UserRevoked(std::string_view uri, int64_t certificate_not_before_ns) const {
-  return state_->Peek([&](const State& s) {
-    const auto it = s.people.find(std::string(uri));
-    return it != s.people.end() && certificate_not_before_ns <= it->second.revoked_ns;
-  });
-}
-
 absl::Status Registry::Admit(const Identity& identity, std::string_view serial) const {
   const std::string uri = identity.ToUri();
   const std::string key = SerialKey(serial);

@@ -70,7 +70,6 @@ class Registry {
   std::vector<AgentIdentityRecord> Agents() const;
   std::optional<TokenRecord> Token(std::string_view id) const;
   std::shared_ptr<const std::vector<LoggedRecovery>> Recoveries() const;  // never null; in the order of the log, as of Load: they are logged before everything else
-  bool UserRevoked(std::string_view uri, int64_t certificate_not_before_ns) const;
   // Whether a connection of this identity and certificate may exist. Unauthenticated when not, with the reason first:
   // AUTH_REVOKED, AUTH_UNKNOWN. Agents must be enrolled and `serial` (hex) one of their newest four certificates; people and
   // aggregators hold a certificate of the CA, and are known until revoked.

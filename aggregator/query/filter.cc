@@ -8,7 +8,17 @@
 namespace orgtrail {
 namespace {
 
-std::string_view Indexed(std::string_view value) { return value.substr(0, limits::kIndexValueBytes); }
+// Whether a record with this value was asked for. The index holds its first bytes: who asks for no more than those gets all that begin so.
+bool IsAsked(std::string_view value, std::string_view asked, bool cut) {
+  if (asked.size() < limits::kIndexValueBytes) return value == asked;
+  if (asked.size() == limits::kIndexValueBytes) return value.starts_with(asked);
+  return value == asked || (cut && value.size() > limits::kIndexValueBytes && asked.starts_with(value));
+}
+
+// A stub repeats the beginning of values that are too long for it; the record that it stands for is not looked at.
+bool IsCutStub(const Row& row) {
+  return (row.flags & kFlagBlob) != 0 && row.body.substr(0, row.body.find(",\"head\":")).find("\"cut\":true") != std::string_view::npos;
+}
 
 }  // namespace
 
@@ -26,12 +36,13 @@ absl::StatusOr<Filter> Filter::Make(const std::vector<std::pair<std::string, std
     }
     if (value.empty()) return absl::InvalidArgumentError(absl::StrCat("attribute ", key, " has no value"));
     if (value.size() > kMaxValueBytes) {
-      return absl::InvalidArgumentError(absl::StrCat("attribute ", key, " has a value of ", value.size(), " bytes; at most ", kMaxValueBytes));
+      return absl::InvalidArgumentError(absl::StrCat("attribute ", key, " has a value of ", value.size(), " bytes; at most ", kMaxValueBytes,
+                                                       ": what is longer is found by its first ", limits::kIndexValueBytes, " bytes"));
     }
     if ((*attribute == Attribute::kReadOnly || *attribute == Attribute::kHasError) && value != "true" && value != "false") {
       return absl::InvalidArgumentError(absl::StrCat(key, " is true or false, not \"", value, "\""));
     }
-    Condition condition = {*attribute, std::string(Indexed(value)), std::nullopt, false};
+    Condition condition = {*attribute, value, std::nullopt, false};
     char canonical[kIpTextBytes];
     if (*attribute == Attribute::kSourceIp) condition.value = CanonicalIp(condition.value, canonical);
     if (*attribute == Attribute::kSourceIp && value.find('/') != std::string::npos) {
@@ -63,6 +74,7 @@ bool Filter::MayMatch(const Leaf& leaf, size_t i) const {
 bool Filter::Matches(const Leaf& leaf, size_t i) {
   const RowFacts& facts = leaf.facts[i];
   bool parsed = false;
+  const bool cut = IsCutStub(leaf.events.rows[i]);
   std::vector<Term> terms;
   for (const Condition& c : conditions_) {
     if (c.attribute == Attribute::kAccount) {
@@ -81,7 +93,7 @@ bool Filter::Matches(const Leaf& leaf, size_t i) {
     const bool found = std::any_of(terms.begin(), terms.end(), [&](const Term& t) {
       if (t.attribute != c.attribute) return false;
       if (c.absent) return true;
-      return c.range.has_value() ? c.range->Contains(t.value) : Indexed(t.value) == c.value;
+      return c.range.has_value() ? c.range->Contains(t.value) : IsAsked(t.value, c.value, cut);
     });
     if (found == c.absent) return false;
   }

@@ -22,7 +22,7 @@ namespace orgtrail {
 class Filter {
  public:
   static constexpr size_t kMaxConditions = 16;
-  static constexpr size_t kMaxValueBytes = 4096;   // no attribute is longer; the index holds its beginning
+  static constexpr size_t kMaxValueBytes = 4096;   // longer values are found by the 256 bytes the index holds
   // `attributes` are (key, value) pairs as people write them, all ANDed. InvalidArgument names the key and what is allowed.
   static absl::StatusOr<Filter> Make(const std::vector<std::pair<std::string, std::string>>& attributes);
 

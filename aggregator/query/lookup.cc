@@ -1,13 +1,13 @@
 #include "aggregator/query/lookup.h"
 
 #include <algorithm>
-#include <deque>
 
 #include "aggregator/admit/terms.h"
 #include "aggregator/query/cursor.h"
 #include "aggregator/query/envelope.h"
 #include "aggregator/query/whole_record.h"
 #include "common/base/bytes.h"
+#include "common/base/limits.h"
 #include "common/base/status.h"
 #include "common/crypto/digest.h"
 
@@ -44,6 +44,17 @@ bool DecodePage(std::string_view bytes, PageToken* out) {
   return version && event <= UINT16_MAX && r.Done();
 }
 
+constexpr const char* kEventIdReuse = "EVENTID_REUSE";
+
+// Whether the index holds less of a value than the record has.
+bool IndexCut(const Row& row) {
+  json::Scanner scanner;
+  json::Fields fields;
+  if (row.tombstone || row.body.size() <= limits::kIndexValueBytes || scanner.Scan(row.body, &fields) != json::Flaw::kNone) return false;
+  const std::vector<Term> terms = TermsOf(fields);
+  return std::any_of(terms.begin(), terms.end(), [](const Term& t) { return t.value.size() > limits::kIndexValueBytes; });
+}
+
 std::vector<std::pair<std::string, std::string>> Pairs(const v1::LookupRequest& request) {
   std::vector<std::pair<std::string, std::string>> pairs;
   for (const v1::Attribute& a : request.attributes()) pairs.emplace_back(a.key(), a.value());
@@ -51,29 +62,6 @@ std::vector<std::pair<std::string, std::string>> Pairs(const v1::LookupRequest& 
 }
 
 }  // namespace
-
-class Lookup::Leaves {
- public:
-  explicit Leaves(const LedgerReader& ledger) : ledger_(ledger) {}
-  absl::StatusOr<std::shared_ptr<const Leaf>> Read(const HistoryRecord& at) {
-    for (const auto& leaf : kept_) {
-      if (leaf->index == at.leaf) return leaf;
-    }
-    ASSIGN_OR_RETURN(std::shared_ptr<const Leaf> leaf, ledger_.Read(at.leaf));
-    if (at.event >= leaf->events.rows.size() || at.event >= leaf->facts.size()) {
-      return absl::DataLossError(absl::StrCat("the history names event ", at.event, " of leaf ", at.leaf, ", which has ",
-                                              leaf->events.rows.size(), ": remove the history directory, it is rebuilt"));
-    }
-    kept_.push_front(leaf);
-    if (kept_.size() > kKept) kept_.pop_back();
-    return leaf;
-  }
-
- private:
-  static constexpr size_t kKept = 8;   // an inflated leaf holds up to 3.5 MiB
-  const LedgerReader& ledger_;
-  std::deque<std::shared_ptr<const Leaf>> kept_;
-};
 
 Lookup::Lookup(const History& history, const LedgerReader& ledger, const Completeness& completeness, std::string mac_key)
     : history_(history), ledger_(ledger), completeness_(completeness), mac_key_(std::move(mac_key)), expiry_(ledger) {
@@ -100,39 +88,41 @@ std::string Lookup::Mac(const Identity& who, const v1::LookupRequest& request, s
   return HmacSha256(mac_key_, data).substr(0, kMacBytes);
 }
 
-absl::StatusOr<Lookup::Copies> Lookup::CountCopies(const HistorySnapshot& snapshot, const HistoryQuery& query, bool quarantined,
-                                                   const HistoryRecord& record, Leaves& leaves) const {
+absl::StatusOr<Lookup::Copies> Lookup::CountCopies(const HistorySnapshot& snapshot, const Question& question, const HistoryRecord& record, Leaves& leaves) const {
   Copies copies;
   ASSIGN_OR_RETURN(const std::shared_ptr<const Leaf> leaf, leaves.Read(record));
   const Row& row = leaf->events.rows[record.event];
-  if (row.tombstone) return copies;
+  const std::string id = EventIdOf(row);
+  if (id.empty()) return copies;
   // Identical bytes have the same event id and time: one term finds them all.
-  json::Scanner scanner;
-  json::Fields fields;
-  if (scanner.Scan(row.body, &fields) != json::Flaw::kNone || !fields.event_id) return copies;
   HistoryQuery same;
-  same.terms = {TermHash(Attribute::kEventId, json::Text(fields.event_id))};
+  same.terms = {TermHash(Attribute::kEventId, id)};
   same.start_ns = same.end_ns = record.time_ns;
   // Unless no time can be read from them: then each stands at the moment it was captured, and all that the question covers count.
   if ((leaf->facts[record.event].notes & kNoteTimeOdd) != 0) {
-    same.start_ns = query.start_ns;
-    same.end_ns = query.end_ns;
+    same.start_ns = question.query.start_ns;
+    same.end_ns = question.query.end_ns;
   }
-  same.tree_size = query.tree_size;
-  same.own = query.own;
+  // Who asks for an id is told of all that have it. For any other question that would be a search of every run for each record shown.
+  if (question.names_id) same.start_ns = INT64_MIN, same.end_ns = INT64_MAX;
+  same.tree_size = question.query.tree_size;
+  same.own = question.query.own;
   HistorySearch search(snapshot, same);
   for (size_t i = 0; i < kCopiesChecked; ++i) {
     const std::optional<HistoryRecord> other = search.Next();
     if (!other.has_value()) break;
     if ((other->leaf == record.leaf && other->event == record.event) ||
-        (!quarantined && (other->flags & kHistoryQuarantined) != 0)) {
+        (!question.quarantined && (other->flags & kHistoryQuarantined) != 0)) {
       continue;
     }
     ASSIGN_OR_RETURN(const std::shared_ptr<const Leaf> at, leaves.Read(*other));
-    if (at->events.rows[other->event].body != row.body ||
-        at->facts[other->event].account != leaf->facts[record.event].account) {
+    const Row& it = at->events.rows[other->event];
+    if (it.body != row.body) {
+      copies.id_reused |= question.access.Sees(at->facts[other->event].account) && EventIdOf(it) == id;
       continue;
     }
+    const bool covered = other->time_ns >= question.query.start_ns && other->time_ns <= question.query.end_ns;
+    if (!covered || at->facts[other->event].account != leaf->facts[record.event].account) continue;
     ++copies.count;
     copies.shown_before |= Newer(*other, record);
   }
@@ -150,6 +140,7 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
   if (request.end_ns() != 0) query.end_ns = request.end_ns();
   if (query.start_ns > query.end_ns) return absl::InvalidArgumentError("start_ns is after end_ns");
   query.own = request.include_own();
+  const bool names_id = std::any_of(request.attributes().begin(), request.attributes().end(), [](const v1::Attribute& a) { return a.key() == "EventId"; });
   std::vector<std::pair<std::string, std::string>> pairs = Pairs(request);
   if (!access.all) pairs.emplace_back("Account", access.account);
   ASSIGN_OR_RETURN(Filter filter, Filter::Make(pairs));
@@ -189,7 +180,7 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
       if (filter.Matches(*leaf, record->event)) {
         if ((record->flags & kHistoryQuarantined) != 0) ++quarantined;
         if ((record->flags & kHistoryQuarantined) == 0 || request.include_quarantined()) {
-          ASSIGN_OR_RETURN(const Copies copies, CountCopies(snapshot, query, request.include_quarantined(), *record, leaves));
+          ASSIGN_OR_RETURN(const Copies copies, CountCopies(snapshot, {query, access, request.include_quarantined(), names_id}, *record, leaves));
           shown = !copies.shown_before;
           if (shown) {
             bool whole;
@@ -199,6 +190,8 @@ absl::StatusOr<v1::LookupResponse> Lookup::Find(const Identity& who, const v1::L
             event->set_record(std::move(body));
             FillEnvelope(*leaf, record->event, whole, expiry_, event->mutable_envelope());
             event->mutable_envelope()->set_copies(copies.count);
+            if (IndexCut(leaf->events.rows[record->event])) event->mutable_envelope()->add_notes("INDEX_CUT");
+            if (copies.id_reused) event->mutable_envelope()->add_notes(kEventIdReuse);
             event->mutable_envelope()->set_cursor(cursors.Text({record->leaf, record->event + 1u}));
           }
         }
@@ -242,10 +235,21 @@ absl::StatusOr<std::vector<EventRef>> Lookup::Locate(const Access& access, std::
   return found;
 }
 
+absl::StatusOr<bool> Lookup::Differ(const std::vector<EventRef>& refs) const {
+  std::string body;
+  for (size_t i = 0; i < refs.size(); ++i) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Leaf> leaf, ledger_.Read(refs[i].leaf));
+    const std::string_view other = leaf->events.rows[refs[i].event].body;
+    if (i == 0) body = other;
+    if (other != body) return true;
+  }
+  return false;
+}
+
 absl::StatusOr<v1::GetEventResponse> Lookup::Get(const Identity& who, const v1::GetEventRequest& request) const {
   constexpr size_t kMost = 100;
   ASSIGN_OR_RETURN(const Access access, AccessOf(who));
-  std::vector<EventRef> refs;
+  std::vector<EventRef> refs, sharing;   // sharing: its id, when a position was asked for
   if (request.at_set()) {
     refs.push_back({request.leaf_index(), request.event_index()});
   } else {
@@ -270,6 +274,14 @@ absl::StatusOr<v1::GetEventResponse> Lookup::Get(const Identity& who, const v1::
     event->set_record(std::move(body));
     FillEnvelope(*leaf, ref.event, whole, expiry_, event->mutable_envelope());
     event->mutable_envelope()->set_cursor(CursorWriter(mac_key_, who, ledger_).Text({ref.leaf, ref.event + 1}));
+    if (!request.at_set()) continue;
+    if (const std::string id = EventIdOf(leaf->events.rows[ref.event]); !id.empty()) {
+      ASSIGN_OR_RETURN(sharing, Locate(access, id, kMost));
+    }
+  }
+  ASSIGN_OR_RETURN(const bool reused, Differ(request.at_set() ? sharing : refs));
+  for (v1::Event& event : *response.mutable_events()) {
+    if (reused) event.mutable_envelope()->add_notes(kEventIdReuse);
   }
   if (response.events_size() == 0) {
     return absl::NotFoundError(absl::StrCat("no record with event id ", request.event_id(),

@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "aggregator/ledger/repair.h"
 #include "aggregator/ledger/shard.h"
@@ -16,13 +17,14 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/format/frame.h"
 
 namespace orgtrail {
 namespace {
 
 constexpr absl::Duration kLook = absl::Seconds(1), kBetweenTries = absl::Milliseconds(20), kBusy = absl::Seconds(5);
 constexpr size_t kOneChild = 24 << 20;      // bytes of frames
-constexpr std::string_view kMark = "late-";
+constexpr std::string_view kMark = "late-", kIntent = "refill-";
 
 // Frames go to the child in memory: a batch key that the ledger keeps encrypted is not on a disk for a moment either.
 class MemoryFile {
@@ -58,12 +60,56 @@ void Refill::Looked(const ShardLook& look) {
 
 std::string Refill::MarkOf(uint64_t leaf) const { return JoinPath(options_.marks_dir, std::string(kMark) + std::to_string(leaf)); }
 
+std::string Refill::IntentOf(uint32_t shard) const { return JoinPath(options_.marks_dir, std::string(kIntent) + std::to_string(shard)); }
+
+// What is about to be put back, a line a leaf: its number, "bodies" or "leaf", whose it is; so that it can be told if this process ends behind the
+// rename.
+std::string Refill::Intent() const {
+  std::string text;
+  for (const uint64_t leaf : job_->put) {
+    const MissingBodies::Returned& r = job_->returned.at(leaf);
+    text += absl::StrCat(leaf, r.why == MissingBodies::Why::kBodiless ? " bodies " : " leaf ", r.leaf.batch.uuid.ToString(), "\n");
+  }
+  return text;
+}
+
+// An earlier process ended around the rename: the leaves say whether before or after it.
+void Refill::TellInterrupted(const std::string& path) {
+  const absl::StatusOr<std::string> text = ReadFile(fs_, path, 1 << 20);
+  const std::optional<uint64_t> shard = ParseUint(std::string_view(path).substr(path.rfind('-') + 1));
+  Job job;
+  bool is_back = text.ok() && shard.has_value();
+  for (const absl::string_view line : absl::StrSplit(text.value_or(""), '\n', absl::SkipEmpty())) {
+    const std::vector<std::string> words = absl::StrSplit(line, ' ');
+    const std::optional<uint64_t> leaf = words.size() == 3 ? ParseUint(words[0]) : std::nullopt;
+    const std::optional<Uuid> uuid = leaf ? Uuid::Parse(words[2]) : std::nullopt;
+    const absl::StatusOr<RawLeaf> raw = uuid ? ledger_.ReadRaw(*leaf) : absl::NotFoundError("");
+    const absl::StatusOr<FrameView> frame = raw.ok() ? FrameView::Decode(raw->bytes) : raw.status();
+    is_back &= frame.ok() && !frame->bodies_gone;
+    if (!is_back) break;
+    MissingBodies::Returned& r = job.returned[*leaf];
+    r.leaf.batch.uuid = *uuid;
+    r.why = words[1] == "bodies" ? MissingBodies::Why::kBodiless : MissingBodies::Why::kDamaged;
+    job.put.push_back(*leaf);
+  }
+  if (is_back && !job.put.empty()) {
+    job.shard = static_cast<uint32_t>(*shard);
+    job.is_packed = fs_.Facts(JoinPath(ShardDir(options_.ledger_dir, job.shard), kPackedDir)).ok();
+    Refilled done = Told(job);
+    done.is_whole = false;   // the next look tells
+    refilled_(done);
+  }
+  fs_.Remove(path).IgnoreError();   // told once more, at worst
+}
+
 // Bodies that came late, when an earlier process ended before the followers had read them.
 void Refill::MarkedBefore() {
   const absl::StatusOr<std::vector<std::string>> names = fs_.List(options_.marks_dir);
   if (!names.ok()) return;
   for (const std::string& name : *names) {
-    const std::optional<uint64_t> leaf = name.starts_with(kMark) ? ParseUint(std::string_view(name).substr(kMark.size())) : std::nullopt;
+    if (name.starts_with(kIntent)) TellInterrupted(JoinPath(options_.marks_dir, name));
+    if (!name.starts_with(kMark)) continue;
+    const std::optional<uint64_t> leaf = ParseUint(std::string_view(name).substr(kMark.size()));
     if (leaf) late_(*leaf, [this, path = MarkOf(*leaf)] { fs_.Remove(path).IgnoreError(); });   // read once more, at worst
   }
 }
@@ -86,6 +132,7 @@ void Refill::TakeLooks() {
     awaiting_.erase(look.shard);
     looks_[look.shard] = std::move(look);
   }
+  if (options_.gone) missing_.GiveUpOn(options_.gone);
   const uint64_t given_up = missing_.facts().given_up;
   if (given_up > given_up_) {
     LogWarn("What the store lost of some batches is not with their agents any more. Put it back from a backup or mirror: orgtrail repair.",
@@ -182,36 +229,41 @@ absl::Status Refill::Install(int status) {
     RETURN_IF_ERROR(WriteFileAtomically(fs_, MarkOf(leaf), "", 0600));
     break;
   }
+  RETURN_IF_ERROR(WriteFileAtomically(fs_, IntentOf(job_->shard), Intent(), 0600));
   RETURN_IF_ERROR(orgtrail::Install(options_.ledger_dir, job_->shard, job_->is_packed, fs_));
   job_->is_installed = true;
   replaced_at_[job_->shard] = clock_.Now();
   return absl::OkStatus();
 }
 
-void Refill::Tell() {
+// What is said of a job that was done; of one that another process did too.
+Refilled Refill::Told(const Job& job) const {
   Refilled done;
-  done.shard = job_->shard;
-  done.leaves = job_->put;
-  done.is_whole = job_->left.empty();
+  done.shard = job.shard;
+  done.leaves = job.put;
+  done.is_whole = job.left.empty();
   std::map<Uuid, std::vector<uint64_t>> by_agent;
   std::set<Uuid> with_bodies;
-  std::optional<uint64_t> late;
-  for (const uint64_t leaf : job_->put) {
-    const MissingBodies::Returned& r = job_->returned[leaf];
+  for (const uint64_t leaf : job.put) {
+    const MissingBodies::Returned& r = job.returned.at(leaf);
     by_agent[r.leaf.batch.uuid].push_back(leaf);
-    if (r.why == MissingBodies::Why::kBodiless) {
-      if (!late) late = leaf;
-      with_bodies.insert(r.leaf.batch.uuid);
-    }
+    if (r.why == MissingBodies::Why::kBodiless) with_bodies.insert(r.leaf.batch.uuid);
   }
   done.agents_with_bodies.assign(with_bodies.begin(), with_bodies.end());
-  done.words = "shard " + std::to_string(job_->shard) + ":";
+  done.words = "shard " + std::to_string(job.shard) + ":";
   for (const auto& [uuid, leaves] : by_agent) {
     done.words += " leaf " + Stretches(leaves, 20) + " from " + std::string(kFromAgent) + " " + (options_.name ? options_.name(uuid) : uuid.ToString()) + ";";
   }
   done.words.pop_back();
-  const std::string dir = ShardDir(options_.ledger_dir, job_->shard);
-  done.file = JoinPath(job_->is_packed ? JoinPath(dir, kPackedDir) : dir, "data.mdb");
+  const std::string dir = ShardDir(options_.ledger_dir, job.shard);
+  done.file = JoinPath(job.is_packed ? JoinPath(dir, kPackedDir) : dir, "data.mdb");
+  return done;
+}
+
+void Refill::Tell() {
+  const Refilled done = Told(*job_);
+  const auto late = std::find_if(job_->put.begin(), job_->put.end(),
+                                 [&](uint64_t leaf) { return job_->returned[leaf].why == MissingBodies::Why::kBodiless; });
   if (const auto look = looks_.find(job_->shard); look != looks_.end()) {
     for (const uint64_t leaf : job_->put) look->second.damaged.erase(leaf);
     look->second.findings = job_->left.size();
@@ -222,16 +274,18 @@ void Refill::Tell() {
     if (std::find(job_->put.begin(), job_->put.end(), leaf) != job_->put.end()) missing_.Done(leaf);
     else missing_.Failed(leaf);
   }
+  if (late != job_->put.end()) late_(*late, [this, path = MarkOf(*late)] { fs_.Remove(path).IgnoreError(); });
   settled_.emplace(job_->shard, job_->put);
   job_.reset();
-  if (late) late_(*late, [this, path = MarkOf(*late)] { fs_.Remove(path).IgnoreError(); });
   refilled_(done);
+  fs_.Remove(IntentOf(done.shard)).IgnoreError();   // told once more, at worst
 }
 
 void Refill::GiveBack(const absl::Status& why) {
   LogWarn("What agents sent once more cannot be put in its place; nothing was changed.",
           {{"dir", ShardDir(options_.ledger_dir, job_->shard)}, {"why", Describe(why)}});
   for (const auto& [leaf, r] : job_->returned) missing_.Failed(leaf);
+  fs_.Remove(IntentOf(job_->shard)).IgnoreError();   // that of a job that was told already would be harmless too
   Drop();
 }
 

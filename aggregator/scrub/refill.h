@@ -9,7 +9,8 @@
 // Threads  Step: one (its Worker). Looked: any.
 // Owns     the child. What is passed in outlives it.
 // Holds    readers see the old file or the new one, each whole. Ended at any moment, the ledger is as it was, or has the new file; a start removes
-//          what was begun. What followers read without bodies they read again, also when the process ends between the rename and that.
+//          what was begun. What followers read without bodies they read again, and what was put back is told, also when the process ends between the
+//          rename and that (told twice, when it ends right behind it).
 // Fails    a child that dies or cannot do it: nothing changes, it is said, and agents are asked again, three times in all. A shard in which more is
 //          wrong than was known: what came waits until the next look has come through it.
 #pragma once
@@ -36,10 +37,11 @@ namespace orgtrail {
 struct RefillOptions {
   std::string program = "/proc/self/exe";   // with kPutBackCommand: this one
   std::string ledger_dir, kek_file;
-  std::string marks_dir;                    // state_dir/derived: which late bodies followers have not read yet
+  std::string marks_dir;                    // state_dir/derived: which late bodies followers have not read yet, which leaves are being replaced
   Uuid own;                                 // the aggregator's own agent: it keeps nothing it could send again
   absl::Duration settle = absl::Seconds(2), longest = absl::Seconds(20);   // more may be on its way: one copy of the shard for all
   std::function<std::string(const Uuid&)> name;                            // of an agent, for people
+  std::function<bool(const Uuid&)> gone;                                   // revoked, retired, never enrolled: it will not answer; null: none is
 };
 
 struct Refilled {
@@ -77,10 +79,14 @@ class Refill final : public Stage {
   void Hear(const std::string& line);
   absl::Status Install(int status);
   bool IsBetter(const Job& job) const;
+  Refilled Told(const Job& job) const;
+  std::string Intent() const;
+  void TellInterrupted(const std::string& path);
   void Tell();
   void GiveBack(const absl::Status& why);
   void Drop();
   std::string MarkOf(uint64_t leaf) const;
+  std::string IntentOf(uint32_t shard) const;
 
   const RefillOptions options_;
   Ledger& ledger_;

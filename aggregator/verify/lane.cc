@@ -377,7 +377,6 @@ void Verifier::Lane::Accept(Job& job, std::shared_ptr<Leaf> leaf) {
   admitter_.Admit(job.identity.carries, *leaf);
   batches_.Add();
   records_.Add(h.n_events);
-  shared_.verdicts.Accepted({item.batch.uuid, (job.flags & kLeafLate) != 0, h.wall_close_ns});
   const size_t bytes = leaf->bytes.size() + leaf->events.storage.size();
   item.leaf = std::move(leaf);
   Send(std::move(item), bytes);

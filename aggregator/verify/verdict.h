@@ -37,19 +37,11 @@ struct Refused {
   bool closes = false;
 };
 
-// A batch that was accepted, for the fleet's view. `late` batches do not end a silence.
-struct Heard {
-  Uuid uuid;
-  bool late = false;
-  uint64_t wall_close_ns = 0;
-};
-
 class Verdicts {  // the ingest sessions
  public:
   virtual ~Verdicts() = default;
   virtual void Refuse(Refused refused) = 0;   // verify threads: hand over, do not work
   virtual void Room(StreamId stream) = 0;     // a TryEnter that was refused may succeed now; any thread
-  virtual void Accepted(const Heard& heard) = 0;  // verify threads
 };
 
 }  // namespace orgtrail

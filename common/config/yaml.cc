@@ -9,10 +9,12 @@
 #include <map>
 #include <optional>
 #include <sstream>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
+#include "common/base/nearest.h"
 #include "common/base/status.h"
 
 namespace orgtrail {
@@ -119,9 +121,13 @@ class TreeBuilder final : public YAML::EventHandler {
   int documents_ = 0;
 };
 
+// In this order they are said: what is missing may be what an unknown key was meant to be.
+enum class Fault { kUnknown, kWrong, kMissing };
+
 struct Error {
   int line;
   std::string path, what;
+  Fault fault = Fault::kWrong;
 };
 
 struct Document {
@@ -130,38 +136,20 @@ struct Document {
   std::vector<Error> errors;
 
   // One error a key: what follows from the first would only confuse.
-  void Add(int line, std::string path, std::string what) {
+  void Add(int line, std::string path, std::string what, Fault fault = Fault::kWrong) {
     for (const Error& e : errors) {
       if (e.path == path) return;
     }
-    if (errors.size() < kErrors) errors.push_back(Error{line, std::move(path), std::move(what)});
+    if (errors.size() < kErrors) errors.push_back(Error{line, std::move(path), std::move(what), fault});
+  }
+  // It is there under another name.
+  void NotMissing(std::string_view path) {
+    std::erase_if(errors, [&](const Error& e) { return e.fault == Fault::kMissing && e.path == path; });
   }
 };
 
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-    }
-  }
-  return row[b.size()];
-}
-
-std::string UnknownKey(std::string_view key, const std::set<std::string, std::less<>>& known) {
-  std::string_view nearest;
-  size_t best = std::max<size_t>(2, key.size() / 3) + 1;
-  if (key.size() <= 64) {
-    for (const std::string& k : known) {
-      const size_t d = EditDistance(key, k);
-      if (d < best && d < k.size()) best = d, nearest = k;
-    }
-  }
-  if (!nearest.empty()) return "unknown key (did you mean " + std::string(nearest) + "?)";
+std::string UnknownKey(std::string_view meant, const std::set<std::string, std::less<>>& known) {
+  if (!meant.empty()) return "unknown key (did you mean " + std::string(meant) + "?)";
   if (known.empty()) return "unknown key (nothing is configurable here)";
   return "unknown key (known here: " + absl::StrJoin(known, ", ") + ")";
 }
@@ -232,7 +220,9 @@ struct YamlNode::State {
         if (!fresh) {
           document->Add(k.line, Path(k.text), "duplicate key (first on line " + std::to_string(first->second) + ")");
         } else if (!known.contains(k.text)) {
-          document->Add(k.line, Path(k.text), UnknownKey(k.text, known));
+          const std::string meant = Nearest(k.text, std::vector<std::string>(known.begin(), known.end()));
+          if (!meant.empty()) document->NotMissing(Path(meant));
+          document->Add(k.line, Path(k.text), UnknownKey(meant, known), Fault::kUnknown);
         }
       }
     }
@@ -395,7 +385,7 @@ void YamlNode::Complain(std::string_view key, std::string_view expected) const {
   if (value != nullptr) {
     state_->Wrong(*value, key, expected);
   } else {
-    state_->document->Add(state_->line, state_->Path(key), "expected " + std::string(expected) + ", but it is missing");
+    state_->document->Add(state_->line, state_->Path(key), "expected " + std::string(expected) + ", but it is missing", Fault::kMissing);
   }
 }
 
@@ -444,7 +434,7 @@ absl::Status YamlFile::Finish() const {
   root_->CheckKeys();
   std::vector<Error> errors = root_->document->errors;
   if (errors.empty()) return absl::OkStatus();
-  std::stable_sort(errors.begin(), errors.end(), [](const Error& a, const Error& b) { return a.line < b.line; });
+  std::stable_sort(errors.begin(), errors.end(), [](const Error& a, const Error& b) { return std::tie(a.fault, a.line) < std::tie(b.fault, b.line); });
   std::string message;
   for (const Error& e : errors) {
     if (!message.empty()) message += '\n';

@@ -41,7 +41,8 @@ class YamlFile {
  public:
   static absl::StatusOr<YamlFile> Parse(std::string_view path, std::string_view text);
   YamlNode root() const;
-  // After all reads: OK, or InvalidArgument with one line per error: "agent.yaml:7: spool.max_byte: unknown key (did you mean max_bytes?)".
+  // After all reads: OK, or InvalidArgument with one line per error, first keys that nobody knows, then what is wrong, then what is missing and was not meant by an
+  // unknown key: "agent.yaml:7: spool.max_byte: unknown key (did you mean max_bytes?)".
   absl::Status Finish() const;
 
  private:

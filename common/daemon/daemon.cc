@@ -85,6 +85,9 @@ std::optional<int> Daemon::Parse(int argc, char** argv) {
 
 absl::StatusOr<std::string> Daemon::ReadConfig(Fs& fs) const {
   absl::StatusOr<std::string> text = ReadFile(fs, config_path_, 1 << 20);
+  if (absl::IsNotFound(text.status())) {
+    return absl::NotFoundError(absl::StrCat(texts_.name, ": --config ", config_path_, ": there is no such file. ", texts_.no_config));
+  }
   if (!text.ok()) return absl::Status(text.status().code(), absl::StrCat(texts_.name, ": --config: ", text.status().message()));
   return text;
 }

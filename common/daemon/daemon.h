@@ -31,6 +31,7 @@ struct DaemonTexts {
   std::string description;      // one sentence, for --help
   std::string summary;          // a few words, for the manual page's first line
   std::string config;           // what --config says
+  std::string no_config;        // what to do when there is no such file, a sentence
   std::string footer;           // signals, exit codes, an example; line by line
 };
 

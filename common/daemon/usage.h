@@ -16,8 +16,4 @@ namespace orgtrail {
 // Lines for standard error, with a line end. `argv` is what app.parse() got, `wrong` what it threw.
 std::string ExplainUsage(const CLI::App& app, int argc, const char* const* argv, const CLI::ParseError& wrong);
 
-// The one of `known` that `word` was probably meant to be: it begins with it, or differs by a slip or two of the keyboard (for longer
-// words, three). Empty when none does.
-std::string Nearest(std::string_view word, const std::vector<std::string>& known);
-
 }  // namespace orgtrail

@@ -36,9 +36,4 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<char*>(data_), size_);
 }
 
-void MappedFile::Drop() const {
-  // Advice only: a kernel that does not take it changes nothing.
-  if (data_ != nullptr) (void)::madvise(const_cast<char*>(data_), size_, MADV_DONTNEED);
-}
-
 }  // namespace orgtrail

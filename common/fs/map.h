@@ -16,7 +16,6 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
   std::string_view bytes() const { return {data_, size_}; }
-  void Drop() const;  // tells the kernel that the pages are not needed soon
 
  private:
   MappedFile(const char* data, size_t size) : data_(data), size_(size) {}

@@ -396,6 +396,9 @@ EnvStats Env::Stats() const {
   if (mdb_env_get_fd(env_, &fd) == MDB_SUCCESS && ::fstat(fd, &st) == 0)
     stats.file_bytes = static_cast<uint64_t>(st.st_size);
 
+  int dead = 0;
+  (void)mdb_reader_check(env_, &dead);   // they pin nothing from here on
+
   // The reader table is only printed as text: a heading line, then "pid thread txnid" with "-" for a reader between
   // snapshots.
   struct Readers {

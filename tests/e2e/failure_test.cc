@@ -234,7 +234,11 @@ TEST(Failure, MistakesInAConfigurationAreNamedByFileLineAndKey) {
       for (const char* word : m.says) EXPECT_THAT(ran.err, HasSubstr(word)) << m.yaml;
     }
   }
-  EXPECT_EQ(RunProgram({Program("orgtrail-agent"), "--config", organization.Path("none.yaml")}).code, 2);
+  for (const auto& [program, what_to_do] : {std::pair{"orgtrail-agent", "--help"}, std::pair{"orgtrail-aggregator", "orgtrail org init"}}) {
+    const Ran none = RunProgram({Program(program), "--config", organization.Path("none.yaml")});
+    EXPECT_EQ(none.code, 2);
+    EXPECT_THAT(none.err, AllOf(HasSubstr(program), HasSubstr("none.yaml: there is no such file"), HasSubstr(what_to_do)));
+  }
   EXPECT_EQ(RunProgram({Program("orgtrail-agent"), "--no-such-flag"}).code, 2);
   EXPECT_EQ(RunProgram({Program("orgtrail-aggregator"), "--config", organization.config(), "--check"}).code, 0);
   organization.Reconfigure("region: ", "region: \"US EAST\"\nspeed: fast");

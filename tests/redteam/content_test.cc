@@ -51,8 +51,9 @@ class RedContent : public ::testing::Test {
   Organization organization;
   AgentProcess* agent = nullptr;
 
- private:
   const std::string file_;
+
+ private:
   size_t told_ = 0;
 };
 
@@ -138,7 +139,7 @@ TEST_F(RedContent, WhatATerminalWouldObeyIsShownAndNotObeyed) {
   EXPECT_EQ(organization.Verify().code, 0);
 }
 
-ATTACK(67, "one eventID for two records that say different things", "both are kept and found; `events show` names both and asks which");
+ATTACK(67, "one eventID for two records that say different things", "both are kept, found and flagged EVENTID_REUSE, which is an alarm too; `events show` names both and asks which");
 TEST_F(RedContent, OneIdForTwoRecords) {
   const std::vector<std::string> both = {Record("same", R"("eventName":"Harmless")"), Record("same", R"("eventName":"Harmful")")};
   EXPECT_EQ(Told(both), both);
@@ -146,12 +147,28 @@ TEST_F(RedContent, OneIdForTwoRecords) {
   const Ran show = organization.Orgtrail({"events", "show", "same", "-o", "jsonl"}, "auditor");
   EXPECT_EQ(show.code, 1);
   EXPECT_THAT(show.err, HasSubstr("--at"));
+  EXPECT_THAT(show.err, HasSubstr("do not say the same (EVENTID_REUSE)"));
   EXPECT_THAT(show.out, Not(HasSubstr("Harm")));
+  for (const std::vector<std::string>& args : {std::vector<std::string>{"-o", "table"}, {"-o", "jsonl", "--envelope"}}) {
+    std::vector<std::string> lookup = {"events", "lookup", "-a", "EventId=same"};
+    lookup.insert(lookup.end(), args.begin(), args.end());
+    const Ran found = organization.Orgtrail(lookup, "auditor");
+    for (const std::string& line : LinesOf(found.out)) {
+      if (line.find("Harm") == std::string::npos) continue;
+      EXPECT_THAT(line, HasSubstr("EVENTID_REUSE"));
+    }
+    EXPECT_THAT(found.out, HasSubstr("EVENTID_REUSE"));
+  }
   EXPECT_EQ(organization.Verify().code, 0);
+  // The history looks when a run of it is written, which 65,536 records cause as well as a minute does.
+  std::string many;
+  for (int i = 0; i < 66'000; ++i) many += Record("many-" + std::to_string(i), R"("eventName":"Many")") + "\n";
+  AppendTo(file_, many);
+  EXPECT_TRUE(Eventually(kPatience, [&] { return organization.Must({"alarms", "-o", "jsonl"}).find("eventID same stands for two records that differ") != std::string::npos; }));
 }
 
 ATTACK(58, "policies of 120 KB and 12 MiB of spaces behind a Sid of 9,000 characters", "whole, byte for byte; PADDING_SUSPECT");
-ATTACK(68, "an eventName of 300 KB, and one of 10 MiB", "whole, byte for byte; the first is found by its first 256 bytes, the other by all else that it says");
+ATTACK(68, "an eventName of 300 KB, and one of 10 MiB", "whole, byte for byte; both are found by their first 256 bytes, with the note INDEX_CUT, and tables show how long they are");
 TEST_F(RedContent, PaddingHidesNothing) {
   const std::string sid = R"("policy":"{\"Sid\":\")" + std::string(9000, 'S') + R"(\",)";
   const std::vector<std::string> whole = {
@@ -170,7 +187,12 @@ TEST_F(RedContent, PaddingHidesNothing) {
   }
   EXPECT_TRUE(organization.Must({"events", "show", "pad-12m", "-o", "jsonl"}, "auditor") == whole[1] + "\n");
   EXPECT_TRUE(Found("EventName=" + std::string(256, 'M')) == whole[3] + "\n");
+  EXPECT_TRUE(Found("EventName=" + std::string(256, 'N')) == whole[2] + "\n");
   EXPECT_TRUE(Found("EventId=name-10m") == whole[2] + "\n");
+  EXPECT_EQ(Found("EventName=" + std::string(300, 'M')), "");   // not the name of any
+  EXPECT_THAT(Found("EventName=" + std::string(256, 'M'), {"--envelope"}), HasSubstr("INDEX_CUT"));
+  EXPECT_THAT(organization.Must({"events", "lookup", "--count-by", "EventName", "-o", "table"}, "auditor"),
+              ::testing::AllOf(HasSubstr("M… (300000 bytes)"), HasSubstr("N… (10485760 bytes)")));
   EXPECT_EQ(organization.Verify().code, 0);
 }
 

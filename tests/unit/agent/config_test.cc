@@ -93,8 +93,9 @@ TEST(AgentConfig, MistakesAreNamed) {
             "agent.yaml:6: sources[0].file.path: expected an absolute path or glob, such as /var/log/audit-events/*.jsonl, not \"logs\""},
            {"http: {listen: 127.0.0.1:8787}", "file: {path: /x, from: middle}", "agent.yaml:6: sources[0].file.from: expected start or end, not \"middle\""},
            {"http: {listen: 127.0.0.1:8787}", "journal: {}",
-            "agent.yaml:6: sources[0].file: expected exactly one of file, http, but it is missing\n"
-            "agent.yaml:6: sources[0].journal: unknown key (known here: file, http)"},
+            "agent.yaml:6: sources[0].journal: unknown key (known here: file, http)\n"
+            "agent.yaml:6: sources[0].file: expected exactly one of file, http, but it is missing"},
+           {"region: eu-west-1", "regoin: eu-west-1", "agent.yaml:2: regoin: unknown key (did you mean region?)"},
        }) {
     std::string text = kLeast;
     const size_t at = text.find(c.was);

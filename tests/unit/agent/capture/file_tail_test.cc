@@ -7,6 +7,7 @@
 #include <fstream>
 #include <functional>
 
+#include "common/base/limits.h"
 #include "common/base/status.h"
 #include "tests/support/gzip.h"
 #include "tests/support/manual_clock.h"
@@ -23,6 +24,7 @@ class FakeIntake final : public Intake {
     if (refuse_after == 0) return absl::ResourceExhaustedError("spool is full");
     if (refuse_after > 0) --refuse_after;
     for (std::string_view text : chunk.texts) texts.emplace_back(text);
+    if (chunk.cut) cut.push_back(*chunk.cut);
     for (const FilePosition& p : chunk.positions) {
       if (p.forget) {
         positions.erase(p.key);
@@ -45,6 +47,7 @@ class FakeIntake final : public Intake {
   }
 
   std::vector<std::string> texts;
+  std::vector<WholeText> cut;
   std::map<std::string, FilePosition> positions;
   std::vector<std::string> lost;
   int refuse_after = -1, takes = 0;
@@ -172,6 +175,29 @@ TEST_F(FileTailTest, LongLinesAreWholeAndTooLongOnesCutAndTold) {
   EXPECT_EQ(intake_.texts[3], Line(1));
   ASSERT_EQ(intake_.lost.size(), 1u);
   EXPECT_NE(intake_.lost[0].find("6291456 bytes"), std::string::npos) << intake_.lost[0];
+}
+
+TEST_F(FileTailTest, OfALineThatIsCutTheHashAndLengthOfAllOfItAreHandedOver) {
+  max_line_ = limits::kRecordBytes + 1;
+  for (const char* end : {"\n", "\r\n"}) {
+    SCOPED_TRACE(end[0] == '\r');
+    std::string line;
+    while (line.size() < 40 << 20) line += Line(static_cast<int>(line.size() % 1000)) + "\r ";
+    line += "}";
+    intake_.cut.clear();
+    Append("audit.jsonl", Line(0) + "\n" + line.substr(0, 30 << 20));
+    Step();
+    Restart();   // half way
+    Append("audit.jsonl", line.substr(30 << 20) + end + Line(1) + "\n");
+    intake_.refuse_after = 0;
+    Step();
+    intake_.refuse_after = -1;
+    Step();
+    ASSERT_EQ(intake_.cut.size(), 1u);
+    EXPECT_EQ(intake_.cut[0].bytes, line.size());
+    EXPECT_EQ(intake_.cut[0].sha256, Sha256(line));
+    EXPECT_EQ(intake_.texts.back(), Line(1));
+  }
 }
 
 TEST_F(FileTailTest, RecordsFilesAreSplitWhole) {

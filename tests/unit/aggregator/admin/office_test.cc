@@ -275,7 +275,7 @@ TEST_F(OfficeTest, RevokingAPerson) {
   const Identity g = Who(Kind::kGovernance);
   ASSERT_TRUE(office_->CreateUser(g, UserRequest("auditor")).ok());
   const Identity bob = Who(Kind::kAuditor, "", "bob");
-  EXPECT_FALSE(world_.registry.UserRevoked(bob.ToUri(), world_.clock.WallNanos()));
+  EXPECT_TRUE(world_.registry.Admit(bob, "b0b").ok());
   v1::RevokeUserRequest q;
   for (const char* uri : {"", "bob", "spiffe://o-other/role/auditor/bob", "spiffe://o-demo/account/222222222222/region/eu-west-1/agent/web-1",
                           "spiffe://o-demo/aggregator/eu-west-1"}) {
@@ -289,7 +289,7 @@ TEST_F(OfficeTest, RevokingAPerson) {
   EXPECT_TRUE(absl::IsInvalidArgument(office_->RevokeUser(g, q)));
   q.set_reason("left");
   ASSERT_TRUE(office_->RevokeUser(g, q).ok());
-  EXPECT_TRUE(world_.registry.UserRevoked(bob.ToUri(), world_.clock.WallNanos() - 1));
+  EXPECT_TRUE(absl::IsUnauthenticated(world_.registry.Admit(bob, "b0b")));
 }
 
 TEST_F(OfficeTest, AnAcknowledgementIsBoundedAndRecorded) {

@@ -109,6 +109,15 @@ TEST(Envelope, ALineForAPerson) {
   EXPECT_EQ(LineOf(twice, utc).event, "a:b ×2");
 }
 
+TEST(Envelope, AValueThatTheIndexCutShowsHowLongItIs) {
+  const std::string most(256, 'n'), more(300'000, 'n');
+  EXPECT_EQ(Shortened("PutObject"), "PutObject");
+  EXPECT_EQ(Shortened(most), most);
+  EXPECT_EQ(Shortened(more), std::string(40, 'n') + "… (300000 bytes)");
+  EXPECT_EQ(Shortened(std::string(39, 'n') + "\xE2\x82\xAC" + more), std::string(39, 'n') + "… (300042 bytes)");   // between characters
+  EXPECT_EQ(LineOf(Event("{\"eventSource\":\"s\",\"eventName\":\"" + more + "\"}"), absl::UTCTimeZone()).event, "s:" + std::string(40, 'n') + "… (300000 bytes)");
+}
+
 TEST(Envelope, FieldsToCountBy) {
   const v1::Event e = Event(R"({"eventName":"PutObject","userIdentity":{"userName":"alice"}})");
   EXPECT_EQ(FieldOf(e, "Account"), "222222222222");

@@ -101,6 +101,66 @@ TEST(History, WhatCameLateIsIndexedWhereverTheHistoryWas) {
   }
 }
 
+TEST(History, AnIdOfTwoRecordsIsToldWhereTheirListsMeetAndACopyIsNot) {
+  struct Case {
+    const char* what;
+    size_t run_records, between;   // records between the two
+  };
+  for (const Case& c : {Case{"one block", 40, 0}, Case{"two blocks of one run", 6'000, 5'000}, Case{"runs that are merged", 10, 60}}) {
+    SCOPED_TRACE(c.what);
+    TempHistory t(c.run_records);
+    std::vector<std::pair<std::string, std::string>> told;
+    t.options.tell_reuse = [&](std::string_view subject, std::string_view detail) { told.emplace_back(subject, detail); };
+    t.Reopen();
+    TestAgent& one = t.builder.Enrol("111111111111", "eu-west-1", "web-1");
+    TestAgent& two = t.builder.Enrol("222222222222", "us-east-1", "web-2");
+    const auto append = [&](TestAgent& agent, std::string_view id, std::string_view time, std::string_view name) {
+      const std::string record = R"({"eventID":")" + std::string(id) + R"(","eventTime":"2026-11-20T)" + std::string(time) + R"(Z","eventName":")" + std::string(name) + "\"}";
+      CHECK_OK(t.builder.Append(agent.Batch(std::span(&record, 1))));
+      return t.builder.ledger->head().size - 1;
+    };
+    const auto fill = [&](size_t n) {
+      for (; n > 0; n -= std::min<size_t>(n, 500)) CHECK_OK(t.builder.Fill(one, std::min<size_t>(n, 500)));
+    };
+    const uint64_t first = append(one, "same-time", "10:00:00", "Harmless");
+    append(one, "other-time", "10:00:00", "Harmless");
+    append(one, "copy", "10:00:00", "Harmless");
+    fill(c.between);
+    const uint64_t second = append(two, "same-time", "10:00:00", "Harmful");
+    append(two, "other-time", "11:00:00", "Harmless");
+    append(two, "copy", "10:00:00", "Harmless");
+    for (int i = 0; i < 20; ++i) fill(10);   // enough runs for a merge of those that have them, and then more
+    t.Settle();
+    CHECK_OK(t.history->Flush());
+    t.Settle();
+    t.history->merger().Step(t.clock.now);
+    ASSERT_EQ(told.size(), 2u);
+    if (told[0].second.find("same-time") == std::string::npos) std::swap(told[0], told[1]);
+    EXPECT_EQ(told[0].first, "222222222222/us-east-1/web-2");
+    EXPECT_EQ(told[0].second, "eventID same-time stands for two records that differ: " + std::to_string(first) + ":0 (111111111111/eu-west-1/web-1) and " +
+                                  std::to_string(second) + ":0 (222222222222/us-east-1/web-2)");
+    EXPECT_NE(told[1].second.find("other-time"), std::string::npos) << told[1].second;
+  }
+}
+
+TEST(History, OfManyRecordsUnderOneIdSomeAreComparedAndTheRestIsCounted) {
+  TempHistory t(2'000);
+  std::vector<std::string> told;
+  t.options.tell_reuse = [&](std::string_view, std::string_view detail) { told.emplace_back(detail); };
+  t.Reopen();
+  TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");
+  std::vector<std::string> records;
+  for (int i = 0; i < 1'000; ++i) {
+    records.push_back(R"({"eventID":"-","eventTime":"2026-11-20T10:00:00Z","eventName":"N)" + std::to_string(i) + "\"}");
+  }
+  ASSERT_TRUE(t.builder.Append(agent.Batch(records)).ok());
+  ASSERT_TRUE(t.history->Step(t.clock.now) > t.clock.now);
+  ASSERT_TRUE(t.history->Flush().ok());
+  t.history->merger().Step(t.clock.now);
+  EXPECT_EQ(told.size(), 1u);
+  EXPECT_NE(t.metrics.Text().find("orgtrail_history_repeats_unchecked_total 871"), std::string::npos);   // 999 beside the first, 128 kept
+}
+
 TEST(History, LeftoversOfACrashAreRemoved) {
   TempHistory t(10);
   TestAgent& agent = t.builder.Enrol("111111111111", "eu-west-1", "web-1");

@@ -178,7 +178,7 @@ TEST(Recent, BlocksAndTheirRunHoldWhatWasAdded) {
     }
     recent.Seal();
     const std::string path = dir / std::to_string(which++);
-    ASSERT_TRUE(WriteRun(PosixFs(), path, recent.Blocks(), 0, leaves).ok());
+    ASSERT_TRUE(WriteRun(PosixFs(), path, recent.Blocks(), 0, leaves, nullptr).ok());
     const absl::StatusOr<std::shared_ptr<const orgtrail::Run>> opened = orgtrail::Run::Open(path);
     ASSERT_TRUE(opened.ok()) << opened.status();
     const orgtrail::Run& run = **opened;

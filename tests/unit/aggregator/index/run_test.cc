@@ -6,6 +6,7 @@
 #include <map>
 #include <random>
 
+#include "aggregator/admit/terms.h"
 #include "aggregator/index/merge.h"
 #include "aggregator/index/run_writer.h"
 #include "common/base/status.h"
@@ -213,7 +214,7 @@ TEST(Merge, EqualsTheNaiveUnion) {
       leaf += n;
     }
     const std::string path = dir / ("out-" + std::to_string(seed));
-    ASSERT_TRUE(MergeRuns(PosixFs(), path, runs).ok());
+    ASSERT_TRUE(MergeRuns(PosixFs(), path, runs, nullptr).ok());
     const std::shared_ptr<const IndexRun> merged = *IndexRun::Open(path);
     EXPECT_EQ(merged->facts().level, 1u);
     EXPECT_EQ(merged->facts().next_leaf, leaf);
@@ -239,8 +240,33 @@ TEST(Merge, SourcesOfOneTimeInterleave) {
       leaf += n;
     }
     const std::string path = dir / ("out-" + std::to_string(longest));
-    ASSERT_TRUE(MergeRuns(PosixFs(), path, runs).ok());
+    ASSERT_TRUE(MergeRuns(PosixFs(), path, runs, nullptr).ok());
     ExpectUnion(**IndexRun::Open(path), contents);
+  }
+}
+
+TEST(Merge, EventIdsOfSeveralSourcesAreNotedOnceAPair) {
+  // How often each of three runs has the id, and the pairs that are to be compared: a run's own were, when it was made.
+  struct Case {
+    size_t has[3], pairs;
+  };
+  TempDir dir;
+  int made = 0;
+  for (const Case& c : {Case{{1, 0, 0}, 0}, {{1, 1, 0}, 1}, {{1, 1, 1}, 2}, {{5, 0, 0}, 0}, {{5, 0, 1}, 1}, {{0, 500, 500}, 1}, {{0, 500, 0}, 0}}) {
+    for (const bool is_id : {false, true}) {
+      const uint64_t term = is_id ? TermHash(Attribute::kEventId, "again") : TermHash(Attribute::kEventName, "again");
+      ASSERT_EQ(IsIdTerm(term), is_id);
+      std::vector<std::shared_ptr<const IndexRun>> runs;
+      for (uint32_t i = 0; i < 3; ++i) {
+        Content content;
+        for (uint64_t r = 500; r-- > 0;) content.records.push_back({static_cast<int64_t>(i * 500 + r), i * 500 + r, 0, 0, 0});
+        for (uint32_t r = 0; r < c.has[i]; ++r) content.terms[term].push_back(r);
+        runs.push_back(Write(dir / std::to_string(made++), content, i * 500, i * 500 + 500));
+      }
+      Repeats repeats;
+      ASSERT_TRUE(MergeRuns(PosixFs(), dir / std::to_string(made++), runs, &repeats).ok());
+      EXPECT_EQ(repeats.Pairs().size(), is_id ? c.pairs : 0) << c.has[0] << " " << c.has[1] << " " << c.has[2];
+    }
   }
 }
 
@@ -258,7 +284,7 @@ TEST(Merge, ADictionaryOfSeveralPartsIsWhole) {
     ASSERT_GT(runs[i]->facts().terms, run_format::kPartTerms);
     for (const auto& [term, list] : contents[i].terms) ASSERT_EQ(All(runs[i]->Find(term)), list) << term;
   }
-  ASSERT_TRUE(MergeRuns(PosixFs(), dir / "out", runs).ok());
+  ASSERT_TRUE(MergeRuns(PosixFs(), dir / "out", runs, nullptr).ok());
   ExpectUnion(**IndexRun::Open(dir / "out"), contents);
 }
 
@@ -271,7 +297,7 @@ TEST(Merge, RefusesADamagedInput) {
   bytes[300] = static_cast<char>(bytes[300] ^ 1);
   ASSERT_TRUE(WriteFileAtomically(PosixFs(), path, bytes).ok());
   const std::vector<std::shared_ptr<const IndexRun>> runs = {*IndexRun::Open(path)};
-  EXPECT_TRUE(absl::IsDataLoss(MergeRuns(PosixFs(), dir / "b.run", runs)));
+  EXPECT_TRUE(absl::IsDataLoss(MergeRuns(PosixFs(), dir / "b.run", runs, nullptr)));
 }
 
 }  // namespace

@@ -66,6 +66,20 @@ TEST(MissingBodies, WhoHasItNoMoreIsNotAskedAgain) {
   EXPECT_EQ(m.Came().size(), 1u);
 }
 
+TEST(MissingBodies, WhatAnAgentHadThatIsGoneForGoodIsGivenUp) {
+  MissingBodies m;
+  m.Add(Of(kOne, 7), Why::kDamaged);
+  m.Add(Of(kOne, 8), Why::kBodiless);
+  m.Add(Of(kTwo, 9), Why::kDamaged);
+  EXPECT_TRUE(m.Came(8, "frame", At(absl::Seconds(1))));   // it was there a moment ago
+  m.GiveUpOn([](const Uuid& uuid) { return uuid == kOne; });
+  EXPECT_EQ(m.facts().given_up, 1u);
+  EXPECT_EQ(m.facts().wanted, 1u);
+  EXPECT_EQ(m.Came().size(), 1u);
+  EXPECT_EQ(Asked(m, kOne, absl::Hours(1)), Leaves{});
+  EXPECT_EQ(Asked(m, kTwo, absl::Hours(1)), Leaves{9});
+}
+
 TEST(MissingBodies, WhatCameWaitsUntilItIsInItsPlace) {
   MissingBodies m;
   m.Add(Of(kOne, 9), Why::kDamaged);

@@ -140,15 +140,6 @@ TEST(RegistryTest, TokensAreUsedUp) {
   EXPECT_EQ(other.Token("00112233aabbccdd")->uses_left, 0u);
 }
 
-TEST(RegistryTest, PeopleAreRevokedUpToATime) {
-  Registry registry;
-  registry.Apply(Leaf1(Act::kUserRevoked, Uuid{}, kAlice), 0);  // at 1,000
-  EXPECT_TRUE(registry.UserRevoked(kAlice, 999));
-  EXPECT_TRUE(registry.UserRevoked(kAlice, 1'000));
-  EXPECT_FALSE(registry.UserRevoked(kAlice, 1'001));
-  EXPECT_FALSE(registry.UserRevoked(kUri, 0));
-}
-
 TEST(RegistryTest, LoadsFromTheLedger) {
   TempDir dir;
   StillClock clock;

@@ -166,7 +166,6 @@ class OwnAgentTest : public ::testing::Test, public Verdicts, public Commits {
 
   void Refuse(Refused r) override { ADD_FAILURE() << r.code << ": " << r.detail; }
   void Room(StreamId) override {}
-  void Accepted(const Heard&) override {}
   void Committed(const Flush& flush) override {
     verifier_->Committed(flush);
     own_->Committed(flush);

@@ -225,6 +225,28 @@ TEST_F(LookupTest, AttributesAreCheckedAndExact) {
   EXPECT_TRUE(absl::IsInvalidArgument(lookup_.Find(kAuditor, Request({}, 1001)).status()));
 }
 
+TEST_F(LookupTest, LongValuesAreFoundByWhatTheIndexHoldsAndByAllOfThem) {
+  const std::string held(256, 'n'), two = held + "two", three = held + "three";
+  const std::string blob = R"({"orgtrail:blob":{"sha256":")" + std::string(64, '0') + R"(","len":5000000,"chunks":5,"truncated":false)";
+  Append(one_, {Make("111111111111", 0, held), Make("111111111111", 0, two), Make("111111111111", 0, three)});
+  const TestAgent::Item stubs[] = {{EventClass::kManagement, kFlagBlob, blob + R"(,"cut":true,"head":""},"eventName":")" + held + R"(twen","eventID":"cut"})"},
+                                   {EventClass::kManagement, kFlagBlob, blob + R"(,"head":"\"cut\":true"},"eventName":")" + held + R"(four","eventID":"whole"})"}};
+  CHECK_OK(t_.builder.Append(one_.BatchOf(stubs)));
+  t_.history->Step(t_.clock.now);
+  struct Case {
+    std::string asked;
+    size_t found;
+  };
+  for (const Case& c : {Case{held, 5}, {held.substr(1), 0}, {two, 1}, {three, 1}, {held + "t", 0}, {held + "twenty and more", 1}, {held + "four", 1}, {held + "fourteen", 0},
+                        {held + "none", 0}}) {
+    EXPECT_EQ(All(kAuditor, Request({{"EventName", c.asked.c_str()}})).size(), c.found) << c.asked.substr(256);
+  }
+  size_t cut = 0;
+  for (const v1::Event& e : All(kAuditor, Request({{"EventName", held.c_str()}}))) cut += std::count(e.envelope().notes().begin(), e.envelope().notes().end(), "INDEX_CUT");
+  EXPECT_EQ(cut, 4u);   // all but the name that the index holds whole
+  EXPECT_NE(lookup_.Find(kAuditor, Request({{"EventName", std::string(5'000, 'n').c_str()}})).status().message().find("its first 256 bytes"), absl::string_view::npos);
+}
+
 TEST_F(LookupTest, RangesOfAddressesEqualALookAtEveryRecord) {
   std::mt19937_64 random(5);
   struct Made {
@@ -313,6 +335,54 @@ TEST_F(LookupTest, IdenticalRecordsWithoutAReadableTimeAreShownOnceToo) {   // e
   const std::vector<v1::Event> all = All(kAuditor, early);   // what lies outside the question does not hide what lies within
   ASSERT_EQ(all.size(), 1u);
   EXPECT_EQ(all[0].envelope().copies(), 1u);
+}
+
+TEST_F(LookupTest, TwoRecordsUnderOneEventIdAreFlaggedForWhoMaySeeBoth) {
+  const auto record = [](std::string_view id, std::string_view time, std::string_view name) {
+    return R"({"eventID":")" + std::string(id) + R"(","eventTime":"2026-11-20T)" + std::string(time) + R"(Z","eventName":")" + std::string(name) + "\"}";
+  };
+  Append(one_, {record("at-once", "10:00:00", "Harmless"), record("at-once", "10:00:00", "Harmful"), record("copy", "10:00:00", "Harmless"), record("copy", "10:00:00", "Harmless")});
+  Append(one_, {record("later", "10:00:00", "Harmless"), record("across", "10:00:00", "Harmless")});
+  Append(two_, {record("across", "10:00:00", "Harmful")});
+  t_.Settle();
+  CHECK_OK(t_.history->Flush());
+  Append(one_, {record("later", "12:00:00", "Harmless"), record("alone", "10:00:00", "Harmless")});
+  t_.history->Step(t_.clock.now);
+  const auto flagged = [](const auto& events) {
+    size_t n = 0;
+    for (const v1::Event& e : events) n += std::count(e.envelope().notes().begin(), e.envelope().notes().end(), "EVENTID_REUSE");
+    return n;
+  };
+  struct Case {
+    const char* id;
+    Identity who;
+    size_t found, flagged;
+  };
+  for (const Case& c : {Case{"at-once", kAuditor, 2, 2}, {"copy", kAuditor, 1, 0}, {"later", kAuditor, 2, 2}, {"across", kAuditor, 2, 2}, {"alone", kAuditor, 1, 0},
+                        {"at-once", User("111111111111"), 2, 2}, {"across", User("111111111111"), 1, 0}, {"across", User("222222222222"), 1, 0}}) {
+    SCOPED_TRACE(std::string(c.id) + " " + c.who.ToUri());
+    const std::vector<v1::Event> all = All(c.who, Request({{"EventId", c.id}}));
+    EXPECT_EQ(all.size(), c.found);
+    EXPECT_EQ(flagged(all), c.flagged);
+    v1::GetEventRequest get;
+    get.set_event_id(c.id);
+    const absl::StatusOr<v1::GetEventResponse> got = lookup_.Get(c.who, get);
+    ASSERT_TRUE(got.ok()) << got.status();
+    EXPECT_EQ(flagged(got->events()), c.flagged);
+    get.set_at_set(true);
+    get.set_leaf_index(all[0].envelope().leaf_index());
+    get.set_event_index(all[0].envelope().event_index());
+    const absl::StatusOr<v1::GetEventResponse> at = lookup_.Get(c.who, get);
+    ASSERT_TRUE(at.ok()) << at.status();
+    EXPECT_EQ(flagged(at->events()), c.flagged == 0 ? 0u : 1u);
+  }
+  // A question that names no id finds what has the same time for nothing; a window around one of two leaves the other out, and it is flagged all the same.
+  EXPECT_EQ(flagged(All(kAuditor, Request({}))), 4u);
+  v1::LookupRequest early = Request({{"EventId", "later"}});
+  early.set_end_ns(absl::ToUnixNanos(absl::FromCivil(absl::CivilSecond(2026, 11, 20, 11, 0, 0), absl::UTCTimeZone())));
+  const std::vector<v1::Event> one = All(kAuditor, early);
+  EXPECT_EQ(one.size(), 1u);
+  EXPECT_EQ(flagged(one), 1u);
 }
 
 TEST_F(LookupTest, LossesNameTheirCausesAndWhereTheyWere) {

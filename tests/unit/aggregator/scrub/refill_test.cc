@@ -40,6 +40,7 @@ class RefillTest : public testing::Test {
     options.marks_dir = dir / "derived";
     stdfs::create_directories(options.marks_dir);
     options.settle = absl::ZeroDuration();
+    options.gone = [this](const Uuid& uuid) { return gone.contains(uuid); };
     refill = std::make_unique<Refill>(
         options, *built.ledger, missing, PosixFs(), SystemClock(), [this](const Refilled& done) { told.push_back(done); },
         [this](uint64_t leaf, std::function<void()> done) { late[leaf] = std::move(done); });
@@ -91,6 +92,7 @@ class RefillTest : public testing::Test {
   MissingBodies missing;
   std::unique_ptr<Refill> refill;
   std::vector<Refilled> told;
+  std::set<Uuid> gone;
   Guarded<bool> a_moment;
   std::map<uint64_t, std::function<void()>> late;
 };
@@ -123,6 +125,49 @@ TEST_F(RefillTest, LeavesAreInTheirPlaceBeneathWhoReads) {
   EXPECT_FALSE(stdfs::exists(Dir(2) + "/repairing"));
   built.Shut();
   EXPECT_TRUE(Fsck().empty());
+}
+
+TEST_F(RefillTest, WhatWasPutBackIsToldByTheNextProcessWhenThisOneEndsBehindTheRename) {
+  const uint64_t two = FirstOf(2) + 1;
+  Damage(2, two);
+  const uint64_t findings = Fsck().size();
+  for (const bool is_renamed : {false, true}) {
+    ASSERT_NO_FATAL_FAILURE(Start());
+    Look({two}, findings);
+    Bring(two);
+    const auto intended = [&] { return stdfs::exists(dir / "derived/refill-2"); };
+    if (is_renamed) {
+      Until(intended);   // the rename is behind it in the same step
+    } else {
+      WriteFileAtomically(PosixFs(), dir / "derived/refill-2", std::to_string(two) + " leaf " + agent->identity().uuid.ToString() + "\n").IgnoreError();
+    }
+    ASSERT_TRUE(intended());
+    refill.reset();
+    built.Shut();
+    missing.Done(two);
+    ASSERT_NO_FATAL_FAILURE(Start());
+    refill->Step(SystemClock().Now());
+    EXPECT_FALSE(intended());
+    ASSERT_EQ(told.size(), is_renamed ? 1u : 0u);
+    refill.reset();
+    built.Shut();
+  }
+  EXPECT_EQ(told[0].leaves, std::vector<uint64_t>{two});
+  EXPECT_EQ(told[0].words, "shard 2: leaf " + std::to_string(two) + " from its agent " + agent->identity().uuid.ToString());
+}
+
+TEST_F(RefillTest, WhatIsWantedOfAnAgentThatIsGoneIsGivenUpAtOnce) {
+  const uint64_t two = FirstOf(2) + 1;
+  Damage(2, two);
+  const uint64_t findings = Fsck().size();
+  ASSERT_NO_FATAL_FAILURE(Start());
+  Look({two}, findings);
+  refill->Step(SystemClock().Now());
+  EXPECT_EQ(missing.facts().wanted, 1u);
+  gone.insert(agent->identity().uuid);
+  refill->Step(SystemClock().Now());
+  EXPECT_EQ(missing.facts().wanted, 0u);
+  EXPECT_EQ(missing.facts().given_up, 1u);
 }
 
 TEST_F(RefillTest, AShardThatGrowsIsSealedByTheNextAppend) {

@@ -55,7 +55,6 @@ class VerifierTest : public ::testing::Test, public Verdicts, public Commits {
   }
   void Refuse(Refused r) override { last_ = std::move(r); }
   void Room(StreamId) override {}
-  void Accepted(const Heard& heard) override { heard_ = heard; }
   void Committed(const Flush& flush) override {
     verifier_->Committed(flush);
     committed_.insert(committed_.end(), flush.batches.begin(), flush.batches.end());
@@ -89,7 +88,6 @@ class VerifierTest : public ::testing::Test, public Verdicts, public Commits {
   std::unique_ptr<Verifier> verifier_;
   std::unique_ptr<Forger> forger_;
   Refused last_;
-  Heard heard_;
   struct Told {
     std::string code;
     Severity severity;
@@ -108,7 +106,6 @@ TEST_F(VerifierTest, WhatIsSignedAndInOrderIsLogged) {
   EXPECT_EQ(head->cum_events, 2u);
   EXPECT_EQ(head->leaf, forger_->state.leaf);
   EXPECT_TRUE(findings_.empty());
-  EXPECT_FALSE(heard_.late);
 }
 
 TEST_F(VerifierTest, ARepeatBringsBackWhatTheLedgerLost) {
@@ -477,7 +474,6 @@ TEST_F(VerifierTest, AStaleHeartbeatIsStoredButIsNoSignOfLife) {          // 40
   clock_.Advance(absl::Hours(24));
   ASSERT_EQ(Give(beat), "") << last_.detail;
   EXPECT_TRUE(Found("STALE_HEARTBEAT"));
-  EXPECT_TRUE(heard_.late);
   EXPECT_EQ(builder_.ledger->ReadRaw(size() - 1)->flags & kLeafLate, kLeafLate);
 }
 

@@ -133,12 +133,22 @@ TEST(Yaml, MistakesNameFileLineKeyAndWhatWasExpected) {
   for (const Case& c : cases) EXPECT_EQ(Mistakes(c.text), c.message) << c.text;
 }
 
-TEST(Yaml, AllMistakesAtOnceInLineOrder) {
+TEST(Yaml, AllMistakesAtOnceUnknownKeysFirst) {
   EXPECT_EQ(Mistakes("zzzzzzz: 1\nport: x\nspool:\n  wait: 1\non: 1\n"),
             "a.yaml:1: zzzzzzz: unknown key (known here: hosts, name, on, port, sources, spool)\n"
             "a.yaml:2: port: expected a whole number from 1 to 65535, not \"x\"\n"
             "a.yaml:4: spool.wait: expected a duration such as 500ms, 30s, 15m, 24h or 7d, not \"1\"\n"
             "a.yaml:5: on: expected true or false, not \"1\"");
+  EXPECT_EQ(Mistakes("port: x\nsources:\n- file: {}\nzzzzzzz: 1\n"),
+            "a.yaml:4: zzzzzzz: unknown key (known here: hosts, name, on, port, sources, spool)\n"
+            "a.yaml:1: port: expected a whole number from 1 to 65535, not \"x\"\n"
+            "a.yaml:3: sources[0].file.path: expected an absolute path, but it is missing");
+}
+
+TEST(Yaml, AKeyThatWasMistypedIsNotMissingToo) {
+  EXPECT_EQ(Mistakes("sources:\n- file: {paht: /x}\n- file: {}\n"),
+            "a.yaml:2: sources[0].file.paht: unknown key (did you mean path?)\n"
+            "a.yaml:3: sources[1].file.path: expected an absolute path, but it is missing");
 }
 
 TEST(Yaml, NothingThrows) {

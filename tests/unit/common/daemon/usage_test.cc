@@ -79,14 +79,5 @@ TEST(Usage, AGroupListsItsCommands) {
   EXPECT_NE(Said("").find("\n  events  Look records up\n  org     The organization\n  status  One screen\n"), std::string::npos) << Said("");
 }
 
-TEST(Nearest, IsASlipOrTwoAwayOrTheBeginning) {
-  const std::vector<std::string> known = {"lookup", "show", "list", "revoke", "restore", "recovery"};
-  const std::pair<const char*, const char*> cases[] = {
-      {"lokup", "lookup"}, {"loookup", "lookup"}, {"olokup", "lookup"}, {"look", "lookup"}, {"lsit", "list"},  {"lst", "list"},       {"restor", "restore"},
-      {"rev", "revoke"},   {"recoverry", "recovery"}, {"x", ""},        {"", ""},           {"destroy", ""},   {"completely", ""},    {"shw", "show"},
-  };
-  for (const auto& [word, meant] : cases) EXPECT_EQ(Nearest(word, known), meant) << word;
-}
-
 }  // namespace
 }  // namespace orgtrail

@@ -256,6 +256,32 @@ TEST(Env, StatsSayWhoPinsOldPages) {
   EXPECT_EQ(pinned.Get(env->table("a"), "k"), "0") << "a snapshot does not move";
 }
 
+TEST(Env, AReaderThatDiesIsForgottenWhileTheStoreIsOpen) {
+  TempDir dir;
+  ASSERT_TRUE(PutOne(*MustOpen(dir.path()), "k", "0").ok());
+  int pipe_fds[2];
+  ASSERT_EQ(::pipe(pipe_fds), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    absl::StatusOr<std::unique_ptr<Env>> env = Env::Open(dir.path(), Small());
+    const ReadTxn held(**env);
+    if (::write(pipe_fds[1], "r", 1) != 1) ::_exit(1);
+    ::pause();
+  }
+  char ready;
+  ASSERT_EQ(::read(pipe_fds[0], &ready, 1), 1);
+  std::unique_ptr<Env> env = MustOpen(dir.path());
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(PutOne(*env, "k", std::to_string(i)).ok());
+  EXPECT_EQ(env->Stats().oldest_reader_txns, 5u);
+  ASSERT_EQ(::kill(child, SIGKILL), 0);
+  int status;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ::close(pipe_fds[0]);
+  ::close(pipe_fds[1]);
+  EXPECT_EQ(env->Stats().oldest_reader_txns, 0u);
+  EXPECT_EQ(env->Stats().readers, 0u);
+}
+
 TEST(Env, AKilledWriterLosesOnlyWhatItHadNotCommitted) {
   TempDir dir;
   int pipe_fds[2];
