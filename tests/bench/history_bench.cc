@@ -8,6 +8,7 @@
 #include <random>
 
 #include "aggregator/admit/address_term.h"
+#include "aggregator/admit/terms.h"
 #include "aggregator/index/history.h"
 #include "aggregator/index/search.h"
 #include "common/base/status.h"
@@ -25,7 +26,11 @@ uint64_t Mix(uint64_t x) {
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
   return x ^ (x >> 31);
 }
-uint64_t TermOf(uint64_t kind, uint64_t value) { return Mix(Mix(kind) ^ value) & ~kAddressBit; }
+constexpr uint64_t kEventIds = 1;   // the kind whose terms are marked as those of event ids
+uint64_t TermOf(uint64_t kind, uint64_t value) {
+  const uint64_t hash = Mix(Mix(kind) ^ value) & ~(kAddressBit | kIdBit);
+  return kind == kEventIds ? hash | kIdBit : hash;
+}
 // A few values often, many rarely.
 uint64_t Skewed(uint64_t r, uint64_t values) {
   const double u = static_cast<double>(r >> 11) * 0x1p-53;
