@@ -201,7 +201,7 @@ void World::JudgeFindings() {
     if (agent->Doubled()) may_report.insert({"EQUIVOCATION", "EPOCH_CONFLICT", "EPOCH_STALE", "QUARANTINED"});
     if (aggregator->restored) may_report.insert({"LOG_RESTORED", "LOG_FORKED", "RECORDS_MISSING"});
     if (was(Fault::kSpoolDamage)) may_report.insert("SPOOL_TAMPER");
-    if (was(Fault::kSpoolDamage) && agent->Doubled()) may_report.insert("CHAIN_STUCK");   // which of the two the log has, damage hides
+    if (was(Fault::kSpoolDamage) && agent->Doubled()) may_report.insert({"CHAIN_STUCK", "RECORDS_MISSING"});   // which of the two the log has, damage hides
     // Frames that overtake each other, as TLS does not let them, can make the log ask for one batch until the agent connects anew.
     if (was(Fault::kReorder)) may_report.insert("CHAIN_STUCK");
     if (was(Fault::kDiskFull)) may_report.insert("SPOOL_PRESSURE");
