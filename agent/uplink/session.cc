@@ -382,12 +382,13 @@ absl::Status UplinkSession::CheckBranch(State& s, BatchKey opens, std::string_vi
   ASSIGN_OR_RETURN(const EpochOpening opening, EpochOpening::Decode(view.extension));
   if (opening.reason == EpochReason::kHandover) return absl::OkStatus();
   const BatchKey previous{opening.previous_epoch, opening.previous_batch_seq};
-  if (previous < s.facts.acked && s.facts.acked < opens) {
+  if (previous < s.facts.acked && s.facts.acked < opens && s.facts.log_has < s.facts.acked) {
     s.facts.gone_after = previous;
     return absl::FailedPreconditionError("RECORDS_MISSING " + Name(opens) + " goes on after " + Name(previous) +
                                          ", since the log was restored; what lies between is looked at again");
   }
-  if (const std::optional<BatchKey> next = spool_.KeyAfter(previous); next && *next < opens) {
+  const std::optional<BatchKey> next = spool_.KeyAfter(previous);   // pruned since, when the log has it: then it says so itself
+  if ((next && *next < opens) || (previous < s.facts.log_has && s.facts.log_has < opens)) {
     return absl::DataLossError("SPOOL_TAMPER " + Name(opens) + " goes on after " + Name(previous) + ", past damage; what lies between is looked at again");
   }
   return absl::OkStatus();
