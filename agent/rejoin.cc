@@ -80,7 +80,7 @@ absl::StatusOr<SpoolTail> Rejoin::TailAt(BatchKey key) const {
 absl::StatusOr<BatchKey> Rejoin::OpenAfter(const SpoolTail& previous) {
   const std::vector<Branch> branches = spool_.branches();
   const auto left_behind = [&](BatchKey key) {
-    return std::any_of(branches.begin(), branches.end(), [&](const Branch& b) { return b.after < key && key < b.opened; });
+    return std::any_of(branches.begin(), branches.end(), [&](const Branch& b) { return b.Holds(key); });
   };
   for (std::optional<BatchKey> first = spool_.KeyAfter({previous.epoch, UINT64_MAX}); first; first = spool_.KeyAfter({first->epoch, UINT64_MAX})) {
     const absl::StatusOr<SignedEntry> opens = EntryOf(*first);
@@ -97,7 +97,7 @@ absl::StatusOr<BatchKey> Rejoin::OpenAfter(const SpoolTail& previous) {
 absl::StatusOr<Rejoin::Salvage> Rejoin::Recover(BatchKey after, BatchKey opened) {
   const std::vector<Branch> branches = spool_.branches();
   const auto only_here = [&](BatchKey origin) {
-    return std::any_of(branches.begin(), branches.end(), [&](const Branch& b) { return b.after < origin && origin < b.opened && b.opened <= after; });
+    return std::any_of(branches.begin(), branches.end(), [&](const Branch& b) { return b.Holds(origin) && b.opened <= after; });
   };
   Salvage salvage;
   ZstdDecompressor zstd;

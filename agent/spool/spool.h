@@ -48,6 +48,7 @@ struct SignedEntry {
 // The epoch that `opened` begins goes on from `after`: what the spool has strictly between the two is never sent.
 struct Branch {
   BatchKey after, opened;
+  bool Holds(BatchKey key) const { return after < key && key < opened; }
   auto operator<=>(const Branch&) const = default;
 };
 

@@ -26,7 +26,7 @@ bool Branches::AbandonedFor(BatchKey opened) const {
 }
 
 bool Branches::Abandoned(BatchKey key) const {
-  return std::any_of(all_.begin(), all_.end(), [&](const Branch& b) { return b.after < key && key < b.opened; });
+  return std::any_of(all_.begin(), all_.end(), [&](const Branch& b) { return b.Holds(key); });
 }
 
 BatchKey Branches::Past(BatchKey key) const {

@@ -41,7 +41,7 @@ class LogView {
   const Pin& pin() const { return pin_; }
   Pin PinOf(const Checkpoint& head, std::string note) const;   // the pin moved there
   void SetPin(Pin pin) { pin_ = std::move(pin); }              // once the spool has it
-  void BeginStream() { stream_size_ = 0; }                      // the next head is held against the pin
+  void BeginStream() { stream_size_ = 0; }                     // the next head is held against the pin
 
   struct Shown {
     Checkpoint head;

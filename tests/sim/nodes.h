@@ -133,7 +133,7 @@ class AgentNode final : public Machine {
   std::set<std::string> may_be_gone;
   std::set<Branch> gaps;               // what it abandoned: what lies between is recorded anew, or signed as lost
   bool InGap(BatchKey key) const {
-    return std::any_of(gaps.begin(), gaps.end(), [&](const Branch& b) { return key > b.after && key < b.opened; });
+    return std::any_of(gaps.begin(), gaps.end(), [&](const Branch& b) { return b.Holds(key); });
   }
   BatchKey noted;                      // the newest batch in `told`
   void NoteSealed();

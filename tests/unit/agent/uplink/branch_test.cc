@@ -6,7 +6,19 @@
 namespace orgtrail {
 namespace {
 
-TEST_F(UplinkTest, SkippedBatchesAreNotSent) {
+class BranchTest : public UplinkTest {
+ protected:
+  // The spool has batches 0 to 3 of epoch 1; the log has 0 and 1, and the agent their receipts.
+  void CaptureThreeAndLogTheFirst() {
+    Capture(3);
+    Connect();
+    ASSERT_TRUE(Receive().ok());
+    EXPECT_EQ(Send(2), 2);
+    ASSERT_TRUE(Receive().ok());
+  }
+};
+
+TEST_F(BranchTest, SkippedBatchesAreNotSent) {
   Capture(3);
   Connect();
   ASSERT_TRUE(Receive().ok());
@@ -15,12 +27,8 @@ TEST_F(UplinkTest, SkippedBatchesAreNotSent) {
 }
 
 // The log has the epoch that goes on behind the branch; the run that abandoned it is over.
-TEST_F(UplinkTest, ALaterRunKnowsWhatAnEarlierOneAbandoned) {
-  Capture(3);
-  Connect();
-  ASSERT_TRUE(Receive().ok());
-  EXPECT_EQ(Send(2), 2);
-  ASSERT_TRUE(Receive().ok());
+TEST_F(BranchTest, ALaterRunKnowsWhatAnEarlierOneAbandoned) {
+  CaptureThreeAndLogTheFirst();
   ASSERT_EQ(acked(), (BatchKey{1, 1}));
   Cut();
   OpenEpochAfter(2, {1, 1}, LeafOf({1, 1}), 1);
@@ -43,12 +51,8 @@ TEST_F(UplinkTest, ALaterRunKnowsWhatAnEarlierOneAbandoned) {
 }
 
 // What the earlier run sent of the new epoch is under way while the log welcomes the next one: its head is still the old one.
-TEST_F(UplinkTest, ALaterRunSkipsTheBranchFromItsFirstFrame) {
-  Capture(3);
-  Connect();
-  ASSERT_TRUE(Receive().ok());
-  EXPECT_EQ(Send(2), 2);
-  ASSERT_TRUE(Receive().ok());
+TEST_F(BranchTest, ALaterRunSkipsTheBranchFromItsFirstFrame) {
+  CaptureThreeAndLogTheFirst();
   Cut();
   OpenEpochAfter(2, {1, 1}, LeafOf({1, 1}), 1);
   ASSERT_TRUE(agent_->Abandon({1, 1}, {2, 0}).ok());
@@ -64,12 +68,8 @@ TEST_F(UplinkTest, ALaterRunSkipsTheBranchFromItsFirstFrame) {
 }
 
 // Frames of the branch were under way when the new epoch was opened, and came first.
-TEST_F(UplinkTest, ABranchOfWhichTheLogTookMoreIsLeftAnewFurtherOn) {
-  Capture(3);
-  Connect();
-  ASSERT_TRUE(Receive().ok());
-  EXPECT_EQ(Send(2), 2);
-  ASSERT_TRUE(Receive().ok());
+TEST_F(BranchTest, ABranchOfWhichTheLogTookMoreIsLeftAnewFurtherOn) {
+  CaptureThreeAndLogTheFirst();
   const StreamId first = stream_;
   std::string late = [&] {
     v1::PushRequest request;
@@ -100,7 +100,7 @@ TEST_F(UplinkTest, ABranchOfWhichTheLogTookMoreIsLeftAnewFurtherOn) {
 }
 
 // Somebody deleted the spool, or another process of this identity used one that is not here.
-TEST_F(UplinkTest, ASpoolThatKnowsNothingOfItsPastGoesOnFromTheLogsHead) {
+TEST_F(BranchTest, ASpoolThatKnowsNothingOfItsPastGoesOnFromTheLogsHead) {
   Capture(3);
   Connect();
   ASSERT_TRUE(Receive().ok());
@@ -142,16 +142,12 @@ TEST_F(UplinkTest, ASpoolThatKnowsNothingOfItsPastGoesOnFromTheLogsHead) {
 }
 
 // The log was restored, an epoch that goes on from its head was opened, and the agent ended before it had recorded what lay between.
-TEST_F(UplinkTest, AnEpochIsHeldUntilTheBranchBehindItIsAccountedFor) {
+TEST_F(BranchTest, AnEpochIsHeldUntilTheBranchBehindItIsAccountedFor) {
   agent_.reset();
   spool_ = nullptr;
   spool_ = *Spool::Open(world_.dir / "spool", {.max_bytes = 64 << 20, .min_free = 0, .keep_acked = absl::ZeroDuration()}, PosixFs(), world_.clock);
   Resume();
-  Capture(3);
-  Connect();
-  ASSERT_TRUE(Receive().ok());
-  EXPECT_EQ(Send(2), 2);
-  ASSERT_TRUE(Receive().ok());
+  CaptureThreeAndLogTheFirst();
   Cut();
   const Hash leaf = LeafOf({1, 1});
   CHECK_OK(spool_->Acked({1, 3}, *spool_->pin()));   // as the log acknowledged before it was restored
@@ -174,7 +170,7 @@ TEST_F(UplinkTest, AnEpochIsHeldUntilTheBranchBehindItIsAccountedFor) {
 }
 
 // A connection that its agent gave up may deliver what is under way long after the next one is open.
-TEST_F(UplinkTest, AStreamGivesWayToANewerOneOfItsProcessOnly) {
+TEST_F(BranchTest, AStreamGivesWayToANewerOneOfItsProcessOnly) {
   Resume({.uuid = {}, .version = {}, .run = "one process"});
   Connect();
   ASSERT_TRUE(Receive().ok());
